@@ -1,0 +1,78 @@
+"""The engine's refusals. Each class carries a stable ``code``; its message says what to do next.
+
+GmmEngineError (ValueError)
+├── InvalidParameterError      invalid_parameter
+├── InvalidDataError           invalid_data: not an array of numbers of the right rank
+│   ├── EmptyDataError         empty_data
+│   ├── DimensionMismatchError dimension_mismatch
+│   ├── NonFiniteNumberError   non_finite_number; knows the positions
+│   ├── OutOfRangeError        value_out_of_range
+│   └── TooFewSamplesError     too_few_samples
+├── SingularCovarianceError    singular_covariance; knows the component
+└── NotFittedError             not_fitted
+
+They are ``ValueError`` so that callers who know NumPy and scikit-learn catch what they expect.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+
+class GmmEngineError(ValueError):
+    """Base of every refusal of the engine; never raised itself."""
+
+    code: ClassVar[str] = "engine_error"
+
+
+class InvalidParameterError(GmmEngineError):
+    code = "invalid_parameter"
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"{name} {problem}")
+        self.name = name
+
+
+class InvalidDataError(GmmEngineError):
+    code = "invalid_data"
+
+
+class EmptyDataError(InvalidDataError):
+    code = "empty_data"
+
+
+class DimensionMismatchError(InvalidDataError):
+    code = "dimension_mismatch"
+
+
+class NonFiniteNumberError(InvalidDataError):
+    code = "non_finite_number"
+
+    def __init__(self, what: str, positions: Sequence[tuple[int, ...]]) -> None:
+        super().__init__(
+            f"{what} contains NaN or infinity, first at index {list(positions[0])}; "
+            "remove or impute such values"
+        )
+        self.positions = tuple(positions)
+        """The first such places as indices into the array."""
+
+
+class OutOfRangeError(InvalidDataError):
+    code = "value_out_of_range"
+
+
+class TooFewSamplesError(InvalidDataError):
+    code = "too_few_samples"
+
+
+class SingularCovarianceError(GmmEngineError):
+    code = "singular_covariance"
+
+    def __init__(self, component: int, remedy: str) -> None:
+        super().__init__(
+            f"the covariance of component {component} is not positive definite; {remedy}"
+        )
+        self.component = component
+
+
+class NotFittedError(GmmEngineError, AttributeError):
+    code = "not_fitted"

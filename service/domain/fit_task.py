@@ -1,0 +1,63 @@
+"""What a runner's worker does: one fit, told by plain values. Imports only the engine and records."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine import EMStep, FitOptions, FitResult, fit
+from service.domain.records import JobProgress
+
+
+class FitCancelled(Exception):
+    """Raised between two EM steps when the fit was asked to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitTask:
+    job_id: str
+    options: FitOptions
+    X: NDArray[np.float64]  # (n_samples, n_features)
+    sample_weight: NDArray[np.float64] | None = None  # (n_samples,)
+
+
+def run_fit_task(
+    task: FitTask,
+    *,
+    on_progress: Callable[[JobProgress], None],
+    is_cancelled: Callable[[], bool],
+) -> FitResult:
+    """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error."""
+    begun = time.monotonic()
+    previous = math.nan
+
+    def on_step(step: EMStep) -> None:
+        nonlocal previous
+        if is_cancelled():
+            raise FitCancelled
+        on_progress(_progress_of(step, task.options, previous, time.monotonic() - begun))
+        previous = step.log_likelihood if step.iteration else math.nan
+
+    return fit(task.X, task.options, sample_weight=task.sample_weight, on_step=on_step)
+
+
+def _progress_of(
+    step: EMStep, options: FitOptions, previous: float, elapsed_seconds: float
+) -> JobProgress:
+    delta = step.log_likelihood - previous
+    steps_done = step.restart * options.max_iter + step.iteration
+    steps_at_most = options.n_init * options.max_iter
+    return JobProgress(
+        restart=step.restart,
+        n_init=options.n_init,
+        iteration=step.iteration,
+        max_iter=options.max_iter,
+        log_likelihood=step.log_likelihood,
+        delta=delta if math.isfinite(delta) else None,
+        eta_seconds=(
+            elapsed_seconds / steps_done * (steps_at_most - steps_done) if steps_done else None
+        ),
+    )

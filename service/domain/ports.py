@@ -1,0 +1,141 @@
+"""What the domain asks of the world: a registry, a store of jobs, a runner of fits.
+
+Each method's docstring is its promise; the contract suites under ``tests/service`` hold every
+implementation to it. Methods are plain functions and may block: callers on the event loop reach
+them through a thread.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from gmm_engine import FitResult, Mixture
+from service.domain.fit_task import FitTask
+from service.domain.records import (
+    JobProgress,
+    JobRecord,
+    ModelRecord,
+    VersionDraft,
+    VersionRecord,
+)
+
+
+class ModelRegistry(Protocol):
+    """Models and their versions. Safe to call from several threads at once."""
+
+    def create_model(self, record: ModelRecord) -> None:
+        """Store a new model; of several racing creates of one id exactly one succeeds.
+
+        Raises ``Conflict`` (``model_exists``), ``Unavailable`` (``registry_read_only``) or
+        ``StorageFull``; then nothing is stored.
+        """
+
+    def get_model(self, model_id: str) -> ModelRecord:
+        """Return the declared model; raise ``NotFound`` (``model_not_found``)."""
+
+    def list_models(self) -> Sequence[ModelRecord]:
+        """Return every model, ordered by id."""
+
+    def replace_model(self, record: ModelRecord) -> None:
+        """Replace the declared model, atomically, if the stored revision is the one before.
+
+        Raises ``NotFound``, or ``PreconditionFailed`` (``revision_mismatch``) when another
+        change came between.
+        """
+
+    def delete_model(self, model_id: str) -> None:
+        """Remove a model with all its versions, in one step; raise ``NotFound``.
+
+        A commit of a version racing with it either happened before (and is removed too) or
+        fails with ``NotFound``: a deleted model is never resurrected.
+        """
+
+    def commit_version(self, draft: VersionDraft, mixture: Mixture) -> VersionRecord:
+        """Store a version durably under the next number, starting at 1, never one used before.
+
+        When this returns, the version survives a power cut; when it raises, no version is
+        visible. Raises ``NotFound``, ``StorageFull`` or ``Unavailable``.
+        """
+
+    def get_version(self, model_id: str, number: int) -> VersionRecord:
+        """Return a committed version; raise ``NotFound`` for the model or the version."""
+
+    def list_versions(self, model_id: str) -> Sequence[VersionRecord]:
+        """Return the versions of a model, oldest first; raise ``NotFound``."""
+
+    def latest_version(self, model_id: str) -> VersionRecord | None:
+        """Return the version with the highest number, or None; raise ``NotFound``."""
+
+    def delete_version(self, model_id: str, number: int) -> None:
+        """Remove one version; its number is never given again. Raises ``NotFound``."""
+
+    def load_mixture(self, version: VersionRecord) -> Mixture:
+        """Return the verified mixture of a version, ready to answer.
+
+        Raises ``NotFound``, or ``Unavailable`` (``model_corrupt``) when any check fails; never
+        another version in its place.
+        """
+
+    def read_artifact(self, version: VersionRecord) -> bytes:
+        """Return the stored parameter file, verified against its digest; errors as above."""
+
+    def check_usable(self) -> None:
+        """Return when the registry can be read and written; raise ``Unavailable`` otherwise."""
+
+
+class JobStore(Protocol):
+    """Jobs, by id. Safe to call from several threads at once."""
+
+    def add(self, job: JobRecord) -> None:
+        """Store a new job."""
+
+    def get(self, job_id: str) -> JobRecord:
+        """Return a job; raise ``NotFound`` (``job_not_found``)."""
+
+    def list(self, *, model_id: str | None = None) -> Sequence[JobRecord]:
+        """Return the kept jobs, newest first, of one model if asked."""
+
+    def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
+        """Apply ``change`` to the stored job as one step and return the new one.
+
+        ``change`` may raise ``IllegalTransition``; then nothing is stored and it is passed on.
+        """
+
+    def wait(self, job_id: str, timeout_seconds: float) -> JobRecord:
+        """Return the job as soon as it is done, or as it stands when the time is up."""
+
+
+class FitListener(Protocol):
+    """What a runner calls while it runs a fit. Each call may come from any thread."""
+
+    def started(self) -> None:
+        """Say that the fit leaves the queue."""
+
+    def progressed(self, progress: JobProgress) -> None:
+        """Report an EM step."""
+
+    def finished(self, result: FitResult, duration_seconds: float) -> None:
+        """Hand over the result; called at most once, and then nothing else is."""
+
+    def failed(self, code: str, detail: str) -> None:
+        """Report why there is no result; called at most once, and then nothing else is."""
+
+    def cancelled(self) -> None:
+        """Report that the fit was stopped as asked; called at most once, as above."""
+
+
+class JobRunner(Protocol):
+    """Runs fits away from the event loop."""
+
+    def submit(self, task: FitTask, listener: FitListener) -> None:
+        """Queue a fit and return at once.
+
+        Raises ``TooManyRequests`` (``fit_queue_full``) past the bound of the queue, or
+        ``Unavailable`` (``draining``) after ``close``.
+        """
+
+    def cancel(self, job_id: str) -> None:
+        """Ask a queued or running fit to stop; unknown and ended ones are ignored."""
+
+    def close(self, timeout_seconds: float) -> None:
+        """Take no more fits, cancel those left when the time is up, and return."""
+

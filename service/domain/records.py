@@ -1,0 +1,203 @@
+"""What the service remembers: models, versions and jobs, and their legal transitions.
+
+Frozen values only. How they are stored is the adapters' business, how they look in an answer
+the API's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Literal
+
+from gmm_engine import FitOptions
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A declared model: what the next fit will do."""
+
+    id: str
+    options: FitOptions
+    """Hyperparameters of the next fit; each version keeps those it was fitted with."""
+    description: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    created_at: datetime = field(default_factory=utc_now)
+    updated_at: datetime = field(default_factory=utc_now)
+    revision: int = 1
+    """Counts the changes of this record; part of the ETag."""
+
+    def updated(
+        self,
+        *,
+        options: FitOptions | None = None,
+        description: str | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> "ModelRecord":
+        return replace(
+            self,
+            options=self.options if options is None else options,
+            description=self.description if description is None else description,
+            labels=self.labels if labels is None else labels,
+            updated_at=utc_now(),
+            revision=self.revision + 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitWarningRecord:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitSummary:
+    """What a fit found out, besides the parameters; kept with the version."""
+
+    converged: bool
+    stop_reason: str
+    n_iter: int
+    n_samples: float
+    """The sum of the sample weights; the number of rows when there are none."""
+    n_features: int
+    n_parameters: int
+    log_likelihood: float
+    mean_log_likelihood: float
+    bic: float
+    aic: float
+    aicc: float
+    icl: float
+    log_likelihood_history: Sequence[float]
+    weights: Sequence[float]
+    warnings: Sequence[FitWarningRecord]
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class VersionDraft:
+    """A fitted mixture on its way into the registry; the registry gives it its number."""
+
+    model_id: str
+    job_id: str
+    options: FitOptions
+    summary: FitSummary
+    covariance_type: str
+    feature_names: Sequence[str] | None
+    data_digest: str
+    """SHA-256 over the training rows, so that equal data can be recognised."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionRecord:
+    """An immutable version as committed."""
+
+    model_id: str
+    number: int
+    job_id: str
+    created_at: datetime
+    options: FitOptions
+    summary: FitSummary
+    covariance_type: str
+    feature_names: Sequence[str] | None
+    data_digest: str
+    artifact_digest: str
+    """SHA-256 (hex) of the stored parameter file."""
+    artifact_bytes: int
+    libraries: Mapping[str, str]
+
+
+class JobStatus(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def is_done(self) -> bool:
+        return not TRANSITIONS[self]
+
+
+TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
+    JobStatus.QUEUED: frozenset(
+        {JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
+    ),
+    JobStatus.RUNNING: frozenset(
+        {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
+    ),
+    JobStatus.SUCCEEDED: frozenset(),
+    JobStatus.FAILED: frozenset(),
+    JobStatus.CANCELLED: frozenset(),
+    JobStatus.INTERRUPTED: frozenset(),
+}
+
+
+class IllegalTransition(Exception):
+    """A job was asked to leave a state it can't leave that way."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobProgress:
+    restart: int
+    n_init: int
+    iteration: int
+    max_iter: int
+    log_likelihood: float
+    delta: float | None
+    eta_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailure:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    id: str
+    model_id: str
+    kind: Literal["fit"] = "fit"
+    status: JobStatus = JobStatus.QUEUED
+    created_at: datetime = field(default_factory=utc_now)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    progress: JobProgress | None = None
+    version: int | None = None
+    """The version that the job made; set if and only if it succeeded."""
+    summary: FitSummary | None = None
+    failure: JobFailure | None = None
+
+    @property
+    def is_done(self) -> bool:
+        return self.status.is_done
+
+    def started(self) -> "JobRecord":
+        return replace(self._moved(JobStatus.RUNNING), started_at=utc_now())
+
+    def succeeded(self, version: int, summary: FitSummary) -> "JobRecord":
+        return replace(
+            self._moved(JobStatus.SUCCEEDED),
+            version=version,
+            summary=summary,
+            finished_at=utc_now(),
+        )
+
+    def failed(self, failure: JobFailure) -> "JobRecord":
+        return replace(self._moved(JobStatus.FAILED), failure=failure, finished_at=utc_now())
+
+    def cancelled(self) -> "JobRecord":
+        return replace(self._moved(JobStatus.CANCELLED), finished_at=utc_now())
+
+    def interrupted(self) -> "JobRecord":
+        return replace(self._moved(JobStatus.INTERRUPTED), finished_at=utc_now())
+
+    def _moved(self, status: JobStatus) -> "JobRecord":
+        if status not in TRANSITIONS[self.status]:
+            raise IllegalTransition(f"job '{self.id}' can't go from {self.status} to {status}")
+        return replace(self, status=status)
