@@ -9,12 +9,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal
+from uuid import uuid4
 
 from gmm_engine import FitOptions
 
 
 def utc_now() -> datetime:
     return datetime.now(UTC)
+
+
+def new_uid() -> str:
+    return uuid4().hex
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,8 @@ class ModelRecord:
     updated_at: datetime = field(default_factory=utc_now)
     revision: int = 1
     """Counts the changes of this record; part of the ETag."""
+    uid: str = field(default_factory=new_uid)
+    """Tells this model from an earlier, deleted one of the same id; never shown to clients."""
 
     def updated(
         self,
@@ -89,6 +96,8 @@ class VersionDraft:
     feature_names: Sequence[str] | None
     data_digest: str
     """SHA-256 over the training rows, so that equal data can be recognised."""
+    model_uid: str | None = None
+    """``uid`` of the model that was fitted; a later model of the same id refuses the draft."""
 
 
 @dataclass(frozen=True, slots=True)
