@@ -1,0 +1,61 @@
+# The two commands are `make demo` and `make test`. Both make .venv first when it is missing or
+# when requirements.lock or pyproject.toml changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Tests run in this many processes; PYTEST_ARGS goes to pytest as it is.
+TEST_PROCESSES ?= 2
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types tests serve openapi format lock clean
+
+help: ## List the commands.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+demo: $(STAMP) ## Fit Old Faithful and iris over HTTP and print what was found.
+	@$(BIN)/python examples/demo.py
+
+test: lint types tests ## Run everything that CI runs.
+
+lint: $(STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/hadolint Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/shellcheck .ci/run
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+tests: $(STAMP)
+	$(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
+	$(BIN)/gmm-service serve
+
+openapi: $(STAMP) ## Write openapi.json anew from the code.
+	$(BIN)/gmm-service openapi --output openapi.json
+
+format: $(STAMP) ## Format the code and mend what the linter can.
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+# uv alone is not in the lock: it makes the lock.
+lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock anew.
+	$(BIN)/python -m pip install --quiet 'uv>=0.10'
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
+	  --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
+
+clean: ## Remove the environment, caches and the demo's output.
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is %d.%d. Say make PYTHON=python3.13, for example." % sys.version_info[:2])'
+	@echo "Installing the locked dependencies into $(VENV) (a minute or two the first time) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
