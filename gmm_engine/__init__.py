@@ -1,0 +1,34 @@
+"""Gaussian mixture models: fitting by EM, and everything a fitted mixture can answer.
+
+Numbers only: the engine knows no file, no network and no service.
+"""
+
+from gmm_engine.covariances import COVARIANCE_FAMILIES
+from gmm_engine.criteria import Criteria
+from gmm_engine.em import (
+    EMStep,
+    FitOptions,
+    FitResult,
+    FitWarning,
+    StopReason,
+    em_steps,
+    fit,
+)
+from gmm_engine.errors import GmmEngineError
+from gmm_engine.initialization import INITIALIZERS
+from gmm_engine.mixture import Mixture
+
+__all__ = [
+    "COVARIANCE_FAMILIES",
+    "INITIALIZERS",
+    "Criteria",
+    "EMStep",
+    "FitOptions",
+    "FitResult",
+    "FitWarning",
+    "GmmEngineError",
+    "Mixture",
+    "StopReason",
+    "em_steps",
+    "fit",
+]

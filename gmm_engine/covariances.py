@@ -1,0 +1,385 @@
+"""The covariance families: one class each, and the table that names them.
+
+A family holds the covariances of K components over D features in its own shape, factored once.
+It can be estimated from sufficient statistics, whiten rows, colour noise, and tell its dense
+matrices, its parameter count and its precision factors. A new family is one class and its line
+in ``COVARIANCE_FAMILIES``; nothing else asks which family it has.
+"""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
+
+from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
+from gmm_engine.regularization import Regularization
+from gmm_engine.statistics import (
+    DenseScatter,
+    DiagonalScatter,
+    PooledScatter,
+    Scatter,
+    SufficientStatistics,
+    TraceScatter,
+)
+from gmm_engine.validation import require_finite, require_shape
+
+SYMMETRY_TOLERANCE = 1e-8
+"""Given matrices may differ from their transpose by this, relative to their diagonal."""
+
+RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
+GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
+
+
+class CovarianceFamily(ABC):
+    """Covariances of K components over D features, prepared for use."""
+
+    name: ClassVar[str]
+    form: ClassVar[type[Scatter]]
+    """The second moments that ``estimate`` needs."""
+
+    n_components: int
+    n_features: int
+    log_det: NDArray[np.float64]  # (K,)
+    """log |Σ_k|"""
+    precisions_cholesky: NDArray[np.float64]
+    """Factors U with Σ⁻¹ = U Uᵀ, upper triangular; 1/σ where the family is diagonal."""
+
+    @classmethod
+    @abstractmethod
+    def estimate(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[Self, NDArray[np.intp]]:
+        """Maximise the expected likelihood over this family.
+
+        Returns the family and, by component, in how many directions it had to be held up.
+        Raises ``SingularCovarianceError`` where the regularisation does not suffice.
+        """
+
+    @classmethod
+    @abstractmethod
+    def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
+        """Take covariances in the family's own shape; raise on anything that is not one."""
+
+    @abstractmethod
+    def to_array(self) -> NDArray[np.float64]:
+        """Return the covariances in the family's own shape."""
+
+    @abstractmethod
+    def to_dense(self) -> NDArray[np.float64]:  # (K, D, D)
+        """Return the covariance matrix of every component."""
+
+    @property
+    @abstractmethod
+    def precisions(self) -> NDArray[np.float64]:
+        """The inverses, in the family's own shape."""
+
+    @abstractmethod
+    def squared_distances(
+        self, X: NDArray[np.float64], means: NDArray[np.float64]
+    ) -> NDArray[np.float64]:  # (n_samples, K)
+        """Return (x − μ_k)ᵀ Σ_k⁻¹ (x − μ_k)."""
+
+    @abstractmethod
+    def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
+        """Turn standard normal rows into rows with the component's covariance."""
+
+    @abstractmethod
+    def reordered(self, order: NDArray[np.intp]) -> Self:
+        """Return the family with its components in another order."""
+
+    @property
+    @abstractmethod
+    def n_parameters(self) -> int:
+        """Free parameters of all covariances together."""
+
+
+class FullCovariances(CovarianceFamily):
+    """Any matrix for each component, (K, D, D)."""
+
+    name = "full"
+    form = DenseScatter
+
+    def __init__(self, covariances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
+        self.n_components, self.n_features = covariances.shape[:2]
+        self._covariances = covariances
+        self._factors = _cholesky_factors(covariances, remedy)
+        self.precisions_cholesky = _inverse_factors(self._factors)
+        self.log_det = 2.0 * np.log(np.diagonal(self._factors, axis1=1, axis2=2)).sum(axis=1)
+
+    @classmethod
+    def estimate(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[Self, NDArray[np.intp]]:
+        nk = _at_least_tiny(statistics.nk)[:, np.newaxis, np.newaxis]
+        covariances, held = regularization.dense(statistics.central_scatter / nk)  # Bishop 9.25
+        return cls(covariances, RAISE_REG_COVAR), held
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
+        require_shape(array, (n_components, n_features, n_features), what="covariances")
+        return cls(_symmetric(array))
+
+    def to_array(self) -> NDArray[np.float64]:
+        return self._covariances
+
+    def to_dense(self) -> NDArray[np.float64]:
+        return self._covariances
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        return np.asarray(self.precisions_cholesky @ self.precisions_cholesky.transpose(0, 2, 1))
+
+    def squared_distances(
+        self, X: NDArray[np.float64], means: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        distances = np.empty((len(X), self.n_components))
+        for k, factor in enumerate(self.precisions_cholesky):
+            distances[:, k] = _row_norms((X - means[k]) @ factor)
+        return distances
+
+    def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
+        return noise @ self._factors[component].T
+
+    def reordered(self, order: NDArray[np.intp]) -> Self:
+        return type(self)(self._covariances[order])
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features * (self.n_features + 1) // 2
+
+
+class TiedCovariances(CovarianceFamily):
+    """One matrix common to all components, (D, D)."""
+
+    name = "tied"
+    form = PooledScatter
+
+    def __init__(
+        self,
+        covariance: NDArray[np.float64],
+        n_components: int,
+        remedy: str = GIVE_ANOTHER_MATRIX,
+    ) -> None:
+        self.n_components, self.n_features = n_components, len(covariance)
+        self._covariance = covariance
+        self._factor = _cholesky_factors(covariance[np.newaxis], remedy)[0]
+        self.precisions_cholesky = _inverse_factors(self._factor[np.newaxis])[0]
+        self.log_det = np.full(n_components, 2.0 * np.log(np.diagonal(self._factor)).sum())
+
+    @classmethod
+    def estimate(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[Self, NDArray[np.intp]]:
+        pooled = statistics.central_scatter / statistics.n_samples
+        covariances, held = regularization.dense(pooled[np.newaxis])
+        family = cls(covariances[0], statistics.n_components, RAISE_REG_COVAR)
+        return family, np.repeat(held, statistics.n_components)
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
+        require_shape(array, (n_features, n_features), what="covariances")
+        return cls(_symmetric(array), n_components)
+
+    def to_array(self) -> NDArray[np.float64]:
+        return self._covariance
+
+    def to_dense(self) -> NDArray[np.float64]:
+        return np.repeat(self._covariance[np.newaxis], self.n_components, axis=0)
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        return np.asarray(self.precisions_cholesky @ self.precisions_cholesky.T)
+
+    def squared_distances(
+        self, X: NDArray[np.float64], means: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        # Whitened once about a point amid the means: distances are plain from there on.
+        origin = means.mean(axis=0)
+        white_X = (X - origin) @ self.precisions_cholesky
+        white_means = (means - origin) @ self.precisions_cholesky
+        distances = np.empty((len(X), self.n_components))
+        for k, mean in enumerate(white_means):
+            distances[:, k] = _row_norms(white_X - mean)
+        return distances
+
+    def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
+        return noise @ self._factor.T
+
+    def reordered(self, order: NDArray[np.intp]) -> Self:  # noqa: ARG002 - all components share the matrix
+        return self
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_features * (self.n_features + 1) // 2
+
+
+class DiagonalCovariances(CovarianceFamily):
+    """A variance for each component and feature, (K, D)."""
+
+    name = "diag"
+    form = DiagonalScatter
+
+    def __init__(self, variances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
+        _require_positive(variances, remedy)
+        self.n_components, self.n_features = variances.shape
+        self._variances = variances
+        self.precisions_cholesky = 1.0 / np.sqrt(variances)
+        self.log_det = np.log(variances).sum(axis=1)
+
+    @classmethod
+    def estimate(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[Self, NDArray[np.intp]]:
+        nk = _at_least_tiny(statistics.nk)[:, np.newaxis]
+        variances, held = regularization.diagonal(statistics.central_scatter / nk)
+        return cls(variances, RAISE_REG_COVAR), held
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
+        require_shape(array, (n_components, n_features), what="covariances")
+        return cls(array)
+
+    def to_array(self) -> NDArray[np.float64]:
+        return self._variances
+
+    def to_dense(self) -> NDArray[np.float64]:
+        return self._variances[:, :, np.newaxis] * np.eye(self.n_features)
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        return np.asarray(1.0 / self._variances)
+
+    def squared_distances(
+        self, X: NDArray[np.float64], means: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        distances = np.empty((len(X), self.n_components))
+        for k, factor in enumerate(self.precisions_cholesky):
+            distances[:, k] = _row_norms((X - means[k]) * factor)
+        return distances
+
+    def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
+        return noise * np.sqrt(self._variances[component])
+
+    def reordered(self, order: NDArray[np.intp]) -> Self:
+        return type(self)(self._variances[order])
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components * self.n_features
+
+
+class SphericalCovariances(CovarianceFamily):
+    """One variance for each component, (K,)."""
+
+    name = "spherical"
+    form = TraceScatter
+
+    def __init__(
+        self,
+        variances: NDArray[np.float64],
+        n_features: int,
+        remedy: str = GIVE_ANOTHER_MATRIX,
+    ) -> None:
+        _require_positive(variances[:, np.newaxis], remedy)
+        self.n_components, self.n_features = len(variances), n_features
+        self._variances = variances
+        self.precisions_cholesky = 1.0 / np.sqrt(variances)
+        self.log_det = n_features * np.log(variances)
+
+    @classmethod
+    def estimate(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[Self, NDArray[np.intp]]:
+        n_features = statistics.n_features
+        variances, held = regularization.scalar(
+            statistics.central_scatter / (n_features * _at_least_tiny(statistics.nk))
+        )
+        return cls(variances, n_features, RAISE_REG_COVAR), held
+
+    @classmethod
+    def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
+        require_shape(array, (n_components,), what="covariances")
+        return cls(array, n_features)
+
+    def to_array(self) -> NDArray[np.float64]:
+        return self._variances
+
+    def to_dense(self) -> NDArray[np.float64]:
+        return self._variances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        return np.asarray(1.0 / self._variances)
+
+    def squared_distances(
+        self, X: NDArray[np.float64], means: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        distances = np.empty((len(X), self.n_components))
+        for k, factor in enumerate(self.precisions_cholesky):
+            distances[:, k] = _row_norms((X - means[k]) * factor)
+        return distances
+
+    def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
+        return noise * np.sqrt(self._variances[component])
+
+    def reordered(self, order: NDArray[np.intp]) -> Self:
+        return type(self)(self._variances[order], self.n_features)
+
+    @property
+    def n_parameters(self) -> int:
+        return self.n_components
+
+
+COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
+    family.name: family
+    for family in (FullCovariances, TiedCovariances, DiagonalCovariances, SphericalCovariances)
+}
+
+
+def _at_least_tiny(nk: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Keep the division by a component without rows defined; its scatter is zero as well."""
+    return np.maximum(nk, np.finfo(float).tiny)
+
+
+def _row_norms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the squared length of every row; infinite where it leaves the range."""
+    with np.errstate(over="ignore"):
+        return np.asarray(np.einsum("ij,ij->i", rows, rows))
+
+
+def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
+    """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
+    try:
+        return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
+    except np.linalg.LinAlgError:
+        for k, matrix in enumerate(covariances):
+            try:
+                np.linalg.cholesky(matrix)
+            except np.linalg.LinAlgError:
+                raise SingularCovarianceError(k, remedy) from None
+        raise
+
+
+def _inverse_factors(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return U = L⁻ᵀ for every lower factor L."""
+    identity = np.eye(factors.shape[-1])
+    return np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
+
+
+def _symmetric(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    require_finite(array, what="covariances")
+    transposed = np.swapaxes(array, -1, -2)
+    size = np.sqrt(np.abs(np.diagonal(array, axis1=-2, axis2=-1)))
+    allowed = SYMMETRY_TOLERANCE * size[..., :, np.newaxis] * size[..., np.newaxis, :]
+    if not (np.abs(array - transposed) <= allowed).all():
+        raise InvalidParameterError("covariances", "must be symmetric")
+    return np.asarray(0.5 * (array + transposed))
+
+
+def _require_positive(variances: NDArray[np.float64], remedy: str) -> None:
+    """Refuse (K, D) variances that are not positive normal numbers."""
+    positive = (variances >= np.finfo(float).tiny) & np.isfinite(variances)
+    if not positive.all():
+        raise SingularCovarianceError(int(np.argwhere(~positive)[0][0]), remedy)

@@ -1,0 +1,237 @@
+"""Where EM starts: starts by name, and starts that a caller gives.
+
+A start is made of sufficient statistics, as if a first E-step had been done; the M-step turns
+them into a mixture of whichever family. All draws go through cumulative sample weights, so that a
+row of weight 2 is drawn like two equal rows. A new start is one function and its line in
+``INITIALIZERS``; a name with several is a portfolio, of which the most promising is carried on.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_engine.errors import DimensionMismatchError, InvalidParameterError
+from gmm_engine.regularization import DataScale
+from gmm_engine.samples import Samples
+from gmm_engine.statistics import Scatter, SufficientStatistics
+from gmm_engine.validation import as_real_array, require_finite
+
+MAX_LLOYD_STEPS = 100
+LLOYD_TOLERANCE = 1e-4
+"""Lloyd's steps end when the centres move less than this part of the data's spread."""
+
+RESPONSIBILITY_SUM_TOLERANCE = 1e-6
+
+Initializer = Callable[
+    [Samples, DataScale, int, type[Scatter], np.random.Generator], SufficientStatistics
+]
+
+
+def k_means_plus_plus(
+    samples: Samples,
+    scale: DataScale,  # noqa: ARG001 - the signature of every initializer
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
+    centers = _spread_rows(samples.X, samples.weights_or_ones, n_components, rng)
+    labels = _nearest(samples.X, centers)
+    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+
+
+def k_means(
+    samples: Samples,
+    scale: DataScale,  # noqa: ARG001 - the signature of every initializer
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Rows go to the clusters of k-means (Lloyd 1982) from a k-means++ start."""
+    labels = _lloyd(samples.X, samples.weights_or_ones, n_components, rng)
+    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+
+
+def k_means_standardized(
+    samples: Samples,
+    scale: DataScale,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """k-means with every feature in units of its own spread."""
+    rows = (samples.X - scale.mean) / scale.floor.scale
+    labels = _lloyd(rows, samples.weights_or_ones, n_components, rng)
+    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+
+
+def k_means_whitened(
+    samples: Samples,
+    scale: DataScale,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """k-means in the data's own principal axes, each in units of its spread."""
+    labels = _lloyd(scale.whitened(samples.X), samples.weights_or_ones, n_components, rng)
+    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+
+
+def random_responsibilities(
+    samples: Samples,
+    scale: DataScale,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Every row belongs to every component by chance; all begin near the data's mean."""
+    statistics = SufficientStatistics.zeros(form, np.tile(scale.mean, (n_components, 1)))
+    for _, X, weight in samples.blocks():
+        resp = rng.random((len(X), n_components))
+        resp /= resp.sum(axis=1, keepdims=True)
+        if weight is not None:
+            resp *= weight[:, np.newaxis]
+        for component in range(n_components):
+            statistics.add_rows(component, X, resp[:, component])
+    return statistics
+
+
+def random_rows(
+    samples: Samples,
+    scale: DataScale,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Components of equal weight at random rows, each with the covariance of all the data."""
+    chosen = _distinct_rows(samples.weights_or_ones, n_components, rng)
+    share = np.full(n_components, 1.0 / n_components)
+    statistics = SufficientStatistics.zeros(form, samples.X[chosen])
+    statistics.nk[:] = share
+    statistics.scatter[...] = form.from_total(scale.covariance, share)
+    return statistics
+
+
+INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
+    "auto": (k_means, k_means_standardized, k_means_whitened, random_rows, random_rows),
+    "k-means++": (k_means_plus_plus,),
+    "kmeans": (k_means,),
+    "random": (random_responsibilities,),
+    "random_from_data": (random_rows,),
+}
+
+
+def from_assignments(
+    assignments: ArrayLike, samples: Samples, n_components: int, form: type[Scatter]
+) -> SufficientStatistics:
+    """Start from what a caller says of the rows.
+
+    Parameters
+    ----------
+    assignments : array_like
+        Labels 0 … K−1 of shape (n_samples,), or responsibilities of shape (n_samples, K).
+    """
+    values = as_real_array(assignments, what="start")
+    require_finite(values, what="start")
+    if values.shape == (samples.n_rows,):
+        labels = values.astype(np.intp)
+        if (labels != values).any() or labels.min() < 0 or labels.max() >= n_components:
+            raise InvalidParameterError("start", f"must hold labels from 0 to {n_components - 1}")
+        return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    if values.shape == (samples.n_rows, n_components):
+        sums = values.sum(axis=1)
+        if values.min() < 0 or np.abs(sums - 1.0).max() > RESPONSIBILITY_SUM_TOLERANCE:
+            raise InvalidParameterError("start", "must hold responsibilities that sum to 1 by row")
+        return SufficientStatistics.of_responsibilities(samples, values, form)
+    raise DimensionMismatchError(
+        f"start has shape {values.shape}; give labels ({samples.n_rows},) or responsibilities "
+        f"({samples.n_rows}, {n_components})"
+    )
+
+
+def _draw(weight: NDArray[np.float64], rng: np.random.Generator) -> int:
+    """Draw one index with probability in proportion to its weight."""
+    edges = np.cumsum(weight)
+    drawn = int(np.searchsorted(edges, rng.random() * edges[-1], side="right"))
+    return min(drawn, len(weight) - 1)
+
+
+def _distinct_rows(
+    weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
+) -> NDArray[np.intp]:
+    remaining = weight.copy()
+    chosen = np.empty(n_rows, dtype=np.intp)
+    for i in range(n_rows):
+        chosen[i] = _draw(remaining, rng)
+        remaining[chosen[i]] = 0.0
+    return chosen
+
+
+def _squared_distances(
+    X: NDArray[np.float64], center: NDArray[np.float64]
+) -> NDArray[np.float64]:  # (n_samples,)
+    deviations = X - center
+    return np.asarray(np.einsum("ij,ij->i", deviations, deviations))
+
+
+def _spread_rows(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_centers: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:  # (n_centers, D)
+    """Choose rows one after another, each with probability ∝ weight × squared distance.
+
+    Of a few rows drawn each time the one that leaves the least distance over is taken.
+    """
+    n_trials = 2 + int(np.log(n_centers))
+    centers = np.empty((n_centers, X.shape[1]))
+    centers[0] = X[_draw(weight, rng)]
+    nearest = _squared_distances(X, centers[0])
+    for k in range(1, n_centers):
+        mass = weight * nearest
+        if not mass.sum() > 0:  # fewer distinct rows than centres
+            mass = weight
+        candidates = [X[_draw(mass, rng)] for _ in range(n_trials)]
+        reached = [np.minimum(nearest, _squared_distances(X, row)) for row in candidates]
+        best = int(np.argmin([weight @ distances for distances in reached]))
+        centers[k], nearest = candidates[best], reached[best]
+    return centers
+
+
+def _nearest(X: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.intp]:
+    labels = np.zeros(len(X), dtype=np.intp)
+    nearest = _squared_distances(X, centers[0])
+    for k in range(1, len(centers)):
+        distances = _squared_distances(X, centers[k])
+        closer = distances < nearest
+        labels[closer] = k
+        nearest[closer] = distances[closer]
+    return labels
+
+
+def _lloyd(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_clusters: int,
+    rng: np.random.Generator,
+) -> NDArray[np.intp]:
+    """Return the labels of k-means; a cluster that loses all its rows stays where it is."""
+    centers = _spread_rows(X, weight, n_clusters, rng)
+    origin = centers[0].copy()
+    deviations = (X - origin) * weight[:, np.newaxis]
+    spread = float(np.mean(np.var(X, axis=0)))
+    for _ in range(MAX_LLOYD_STEPS):
+        labels = _nearest(X, centers)
+        nk = np.bincount(labels, weights=weight, minlength=n_clusters)
+        sums = np.zeros_like(centers)
+        np.add.at(sums, labels, deviations)
+        filled = nk > 0
+        moved = centers.copy()
+        moved[filled] = origin + sums[filled] / nk[filled, np.newaxis]
+        step = float(np.square(moved - centers).sum())
+        centers = moved
+        if step <= LLOYD_TOLERANCE * spread:
+            break
+    return _nearest(X, centers)

@@ -1,0 +1,275 @@
+"""``Mixture``: a Gaussian mixture with known parameters, and everything it can answer.
+
+It is frozen and knows nothing of how it came to be; fitting is in ``em``.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_engine import kernels
+from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
+from gmm_engine.criteria import Criteria
+from gmm_engine.errors import InvalidParameterError, OutOfRangeError
+from gmm_engine.regularization import Regularization
+from gmm_engine.samples import BLOCK_ROWS, Samples
+from gmm_engine.statistics import SufficientStatistics
+from gmm_engine.validation import (
+    as_real_array,
+    as_samples,
+    require_finite,
+    require_integer_at_least,
+    require_known,
+    require_shape,
+)
+
+WEIGHT_SUM_TOLERANCE = 1e-8
+"""Given weights may miss a sum of one by this; they are used as they are."""
+
+
+class Mixture:
+    """The mixture p(x) = Σ_k π_k N(x | μ_k, Σ_k).
+
+    Make one with ``from_arrays`` or by ``gmm_engine.fit``.
+
+    Attributes
+    ----------
+    weights : ndarray of shape (K,)
+        π, not negative, summing to one.
+    means : ndarray of shape (K, D)
+        μ, in the units of the data.
+    family : CovarianceFamily
+        Σ, factored, in the form that its family has.
+    """
+
+    __slots__ = ("family", "log_weights", "means", "weights")
+
+    weights: NDArray[np.float64]
+    means: NDArray[np.float64]
+    family: CovarianceFamily
+    log_weights: NDArray[np.float64]
+
+    def __init__(
+        self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
+    ) -> None:
+        if not (np.isfinite(means).all() and np.isfinite(family.log_det).all()):
+            raise OutOfRangeError(
+                "the parameters of the mixture leave the range of a double; rescale the data"
+            )
+        with np.errstate(divide="ignore"):
+            log_weights = np.log(weights)
+        for name, value in (("weights", weights), ("means", means), ("log_weights", log_weights)):
+            value.flags.writeable = False
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "family", family)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"a Mixture is frozen; {name} can't be set")
+
+    def __repr__(self) -> str:
+        return (
+            f"Mixture(n_components={self.n_components}, n_features={self.n_features}, "
+            f"covariance_type={self.covariance_type!r})"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restore, (self.to_arrays(), self.covariance_type)
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, ArrayLike], covariance_type: str = "full") -> Self:
+        """Make a mixture from its parameters.
+
+        Parameters
+        ----------
+        arrays : mapping
+            ``weights`` (K,), ``means`` (K, D) and ``covariances`` in the family's shape:
+            full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
+        covariance_type : str
+            A key of ``COVARIANCE_FAMILIES``.
+
+        Raises
+        ------
+        InvalidParameterError
+            A name is missing or a shape wrong, weights are negative or don't sum to one.
+        NonFiniteNumberError, SingularCovarianceError
+        """
+        require_known("covariance_type", covariance_type, COVARIANCE_FAMILIES)
+        missing = {"weights", "means", "covariances"} - set(arrays)
+        if missing:
+            raise InvalidParameterError(", ".join(sorted(missing)), "must be given")
+        weights, means, covariances = (
+            np.array(as_real_array(arrays[name], what=name))
+            for name in ("weights", "means", "covariances")
+        )
+        if means.ndim != 2 or means.size == 0:
+            raise InvalidParameterError("means", "must have shape (n_components, n_features)")
+        n_components, n_features = means.shape
+        require_shape(weights, (n_components,), what="weights")
+        for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
+            require_finite(value, what=name)
+        if weights.min() < 0 or abs(weights.sum() - 1.0) > WEIGHT_SUM_TOLERANCE:
+            raise InvalidParameterError("weights", "must not be negative and must sum to 1")
+        family = COVARIANCE_FAMILIES[covariance_type]
+        return cls(weights, means, family.from_array(covariances, n_components, n_features))
+
+    @classmethod
+    def from_statistics(
+        cls,
+        statistics: SufficientStatistics,
+        family: type[CovarianceFamily],
+        regularization: Regularization,
+    ) -> tuple[Self, NDArray[np.intp]]:
+        """Maximise the expected log-likelihood: the M-step (Bishop 9.24 to 9.26).
+
+        Returns the mixture and, by component, in how many directions its covariance had to be
+        held up by the regularisation.
+        """
+        covariances, held = family.estimate(statistics, regularization)
+        weights = statistics.nk / statistics.n_samples
+        return cls(weights, statistics.means, covariances), held
+
+    def to_arrays(self) -> dict[str, NDArray[np.float64]]:
+        """Return the parameters as ``from_arrays`` takes them."""
+        return {"weights": self.weights, "means": self.means, "covariances": self.covariances}
+
+    @property
+    def covariance_type(self) -> str:
+        return self.family.name
+
+    @property
+    def n_components(self) -> int:
+        return len(self.means)
+
+    @property
+    def n_features(self) -> int:
+        return int(self.means.shape[1])
+
+    @property
+    def n_parameters(self) -> int:
+        """Free parameters: K − 1 weights, K·D means and those of the covariances."""
+        return self.n_components - 1 + self.means.size + self.family.n_parameters
+
+    @property
+    def covariances(self) -> NDArray[np.float64]:
+        """Σ in the family's own shape."""
+        return self.family.to_array()
+
+    @property
+    def precisions(self) -> NDArray[np.float64]:
+        """Σ⁻¹ in the family's own shape."""
+        return self.family.precisions
+
+    @property
+    def precisions_cholesky(self) -> NDArray[np.float64]:
+        """Factors U with Σ⁻¹ = U Uᵀ; 1/σ for the diagonal families."""
+        return self.family.precisions_cholesky
+
+    def to_dense(self) -> NDArray[np.float64]:  # (K, D, D)
+        """Return every covariance as a full matrix, whatever the family."""
+        return self.family.to_dense()
+
+    def reordered(self, order: NDArray[np.intp]) -> "Mixture":
+        """Return the same density with its components in another order."""
+        return Mixture(self.weights[order], self.means[order], self.family.reordered(order))
+
+    def weighted_log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log p(x, component), shape (n_samples, K)."""
+        return kernels.weighted_log_prob(self, as_samples(X, n_features=self.n_features))
+
+    def log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log p(x | component), shape (n_samples, K)."""
+        return kernels.log_prob(self, as_samples(X, n_features=self.n_features))
+
+    def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return log p(x) of each row in nats, shape (n_samples,).
+
+        Raises
+        ------
+        InvalidDataError
+            One of its kinds; ``OutOfRangeError`` for a row at a distance beyond doubles.
+        """
+        return self._log_resp_and_scores(X)[1]
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one."""
+        return np.exp(self._log_resp_and_scores(X)[0])
+
+    def predict(self, X: ArrayLike) -> NDArray[np.int64]:
+        """Return the index of the most probable component of each row, shape (n_samples,)."""
+        return np.asarray(self._log_resp_and_scores(X)[0].argmax(axis=1), dtype=np.int64)
+
+    def score(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
+        """Return the (weighted) mean of log p(x) in nats."""
+        return self.criteria(X, sample_weight).mean_log_likelihood
+
+    def criteria(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Criteria:
+        """Return the log-likelihood of the data and the information criteria."""
+        samples = Samples.checked(X, sample_weight, n_features=self.n_features)
+        weight = samples.weights_or_ones
+        log_resp, scores = self._log_resp_and_scores(samples.X)
+        return Criteria(
+            n_samples=float(weight.sum()),
+            n_parameters=self.n_parameters,
+            log_likelihood=float(weight @ scores),
+            log_max_resp=float(weight @ log_resp.max(axis=1)),
+        )
+
+    def bic(self, X: ArrayLike) -> float:
+        """Return the Bayesian information criterion; lower is better."""
+        return self.criteria(X).bic
+
+    def aic(self, X: ArrayLike) -> float:
+        """Return the Akaike information criterion; lower is better."""
+        return self.criteria(X).aic
+
+    def aicc(self, X: ArrayLike) -> float:
+        """Return the Akaike information criterion corrected for small samples."""
+        return self.criteria(X).aicc
+
+    def icl(self, X: ArrayLike) -> float:
+        """Return the integrated classification likelihood; lower is better."""
+        return self.criteria(X).icl
+
+    def sample(
+        self, n_samples: int, rng: np.random.Generator | int | None = None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Draw independent rows.
+
+        Parameters
+        ----------
+        n_samples : int
+            At least 1.
+        rng : Generator or int, optional
+            A generator goes on from where it stands; an integer starts a new one.
+
+        Returns
+        -------
+        X : ndarray of shape (n_samples, D)
+        labels : ndarray of shape (n_samples,)
+            The component that each row was drawn from.
+        """
+        require_integer_at_least("n_samples", n_samples, 1)
+        generator = np.random.default_rng(rng)
+        edges = np.cumsum(self.weights)
+        labels = np.searchsorted(edges, generator.random(n_samples) * edges[-1], side="right")
+        X = generator.standard_normal((n_samples, self.n_features))
+        for component in range(self.n_components):
+            rows = labels == component
+            X[rows] = self.means[component] + self.family.color(X[rows], component)
+        return X, labels.astype(np.int64)
+
+    def _log_resp_and_scores(self, X: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        rows = as_samples(X, n_features=self.n_features)
+        log_resp = np.empty((len(rows), self.n_components))
+        scores = np.empty(len(rows))
+        for begin in range(0, len(rows), BLOCK_ROWS):
+            block = slice(begin, begin + BLOCK_ROWS)
+            weighted = kernels.weighted_log_prob(self, rows[block])
+            log_resp[block], scores[block] = kernels.log_normalise(weighted, begin)
+        return log_resp, scores
+
+
+def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:
+    return Mixture.from_arrays(arrays, covariance_type)

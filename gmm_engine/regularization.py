@@ -1,0 +1,215 @@
+"""What keeps covariances away from the likelihood's singularities, given by ``reg_covar``.
+
+A number is added to every covariance's diagonal in every M-step (``Ridge``, as in scikit-learn).
+``"auto"`` is a floor in place of an addition (``VarianceFloor``): no covariance falls below a
+tiny fraction of the data's own total covariance. Healthy components are left exactly as the
+likelihood wants them; under the constraint Σ_k ⪰ F the M-step has the closed form used here
+(eigenvalues relative to F are raised to 1), so EM stays monotone, and since F moves with the data
+a change of units changes nothing but units.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine.errors import OutOfRangeError
+from gmm_engine.samples import Samples
+from gmm_engine.statistics import DenseScatter, SufficientStatistics
+
+COVARIANCE_FLOOR = 1e-12
+"""Smallest variance of a component relative to the data's, in any direction."""
+FEATURE_FLOOR = 1e-13
+"""The same relative to each feature alone; holds where features are collinear."""
+CONSTANT_FEATURE = 1e-14
+"""A spread below this fraction of the magnitude is rounding, not variation."""
+SMALLEST_SPREAD = 1e-152
+"""Squares of smaller deviations leave the range of a double."""
+
+
+class Regularization(Protocol):
+    """Makes estimated covariances fit to be factored, form by form.
+
+    Each method returns the covariances and, for each, in how many directions they had to be
+    held up: 0 is healthy.
+    """
+
+    def dense(
+        self, covariances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Treat (K, D, D) matrices."""
+
+    def diagonal(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Treat (K, D) diagonals."""
+
+    def scalar(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Treat (K,) variances common to all features."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ridge:
+    """Adds one number to every variance."""
+
+    value: float
+
+    def dense(
+        self, covariances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        return covariances + self.value * np.eye(covariances.shape[-1]), _none(covariances)
+
+    def diagonal(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        return variances + self.value, _none(variances)
+
+    def scalar(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        return variances + self.value, _none(variances)
+
+
+@dataclass(frozen=True, slots=True)
+class VarianceFloor:
+    """Holds covariances above F = S·(ε R + η I)·S, with S the scales and R the correlations."""
+
+    scale: NDArray[np.float64]  # (D,)
+    """The data's standard deviation by feature."""
+    shape: NDArray[np.float64]  # (D, D)
+    """εR + ηI: the floor in units of ``scale``."""
+    n_flat: int
+    """Directions in which the data itself does not vary: not a component's fault."""
+
+    is_constant: NDArray[np.bool_]  # (D,)
+
+    @classmethod
+    def of_total(
+        cls,
+        total: NDArray[np.float64],
+        magnitude: NDArray[np.float64],
+        is_constant: NDArray[np.bool_],
+    ) -> "VarianceFloor":
+        """Build the floor from the data's total covariance.
+
+        A constant feature has no spread to measure by: its largest |x| stands in, or 1.
+        """
+        constant = is_constant
+        fallback = np.where(magnitude > 0, magnitude, 1.0)
+        scale = np.where(constant, fallback, np.sqrt(np.diagonal(total)))
+        correlation = total / scale / scale[:, np.newaxis]
+        correlation[constant, :] = 0.0
+        correlation[:, constant] = 0.0
+        eigenvalues = np.linalg.eigvalsh(correlation)
+        return cls(
+            scale=scale,
+            shape=COVARIANCE_FLOOR * correlation + FEATURE_FLOOR * np.eye(len(scale)),
+            n_flat=int(np.count_nonzero(eigenvalues < 10 * FEATURE_FLOOR * len(scale))),
+            is_constant=constant,
+        )
+
+    def dense(
+        self, covariances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        scaled = covariances / self.scale / self.scale[:, np.newaxis]
+        if _is_positive_definite(scaled - self.shape):
+            return covariances, _none(covariances)
+        held = covariances.copy()
+        n_held = _none(covariances)
+        for k, matrix in enumerate(scaled):
+            if not _is_positive_definite(matrix - self.shape):
+                raised, n_raised = self._raised(matrix)
+                held[k] = raised * self.scale * self.scale[:, np.newaxis]
+                n_held[k] = max(n_raised - self.n_flat, 0)
+        return held, n_held
+
+    def diagonal(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        floor = self._feature_floor
+        n_held = np.count_nonzero((variances < floor) & ~self.is_constant, axis=-1)
+        return np.maximum(variances, floor), n_held
+
+    def scalar(
+        self, variances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        counted = ~self.is_constant if not self.is_constant.all() else self.is_constant
+        floor = float(self._feature_floor[counted].sum()) / len(self.scale)
+        return np.maximum(variances, floor), (variances < floor).astype(np.intp)
+
+    @property
+    def _feature_floor(self) -> NDArray[np.float64]:  # (D,)
+        return np.diagonal(self.shape) * np.square(self.scale)
+
+    def _raised(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+        """Raise the eigenvalues of ``matrix`` relative to the floor to at least one."""
+        factor = np.linalg.cholesky(self.shape)
+        half = np.linalg.solve(factor, matrix)
+        relative = np.linalg.solve(factor, half.T)
+        eigenvalues, vectors = np.linalg.eigh(0.5 * (relative + relative.T))
+        # Rounding in `relative` is of the size of its largest eigenvalue.
+        least = max(1.0, 16 * np.finfo(float).eps * len(matrix) * eigenvalues[-1])
+        root = factor @ (vectors * np.sqrt(np.maximum(eigenvalues, least)))
+        return root @ root.T, int(np.count_nonzero(eigenvalues < least))
+
+
+@dataclass(frozen=True, slots=True)
+class DataScale:
+    """The data as one Gaussian: what a scale-free start and floor are measured against."""
+
+    mean: NDArray[np.float64]  # (D,)
+    covariance: NDArray[np.float64]  # (D, D)
+    floor: VarianceFloor
+    constant_features: tuple[int, ...]
+
+    @classmethod
+    def of(cls, samples: Samples) -> "DataScale":
+        """Measure the data in two passes; raises ``OutOfRangeError`` where a square would be."""
+        labels = np.zeros(samples.n_rows, dtype=np.intp)
+        whole = SufficientStatistics.of_labels(samples, labels, 1, DenseScatter)
+        covariance = whole.central_scatter[0] / whole.n_samples
+        magnitude = np.maximum(samples.X.max(axis=0), -samples.X.min(axis=0))
+        extent = samples.X.max(axis=0) - samples.X.min(axis=0)
+        constant = extent <= CONSTANT_FEATURE * magnitude
+        too_narrow = np.flatnonzero(~constant & (extent < SMALLEST_SPREAD))
+        if not np.isfinite(covariance).all() or too_narrow.size:
+            raise OutOfRangeError(
+                "the squares of the data's deviations leave the range of a double; "
+                "rescale the features"
+            )
+        return cls(
+            mean=whole.means[0],
+            covariance=covariance,
+            floor=VarianceFloor.of_total(covariance, magnitude, constant),
+            constant_features=tuple(map(int, np.flatnonzero(constant))),
+        )
+
+    def whitened(self, X: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D)
+        """Return rows whose covariance over the data is one, but in flat directions."""
+        scale = self.floor.scale
+        correlation = self.covariance / scale / scale[:, np.newaxis]
+        eigenvalues, vectors = np.linalg.eigh(correlation)
+        varying = eigenvalues > FEATURE_FLOOR * len(scale)
+        varying[-1] = True  # the widest axis stays, even of data that does not vary at all
+        axes = vectors[:, varying] / np.sqrt(np.maximum(eigenvalues[varying], FEATURE_FLOOR))
+        return np.asarray(((X - self.mean) / scale) @ axes)
+
+
+def regularization(reg_covar: float | Literal["auto"], scale: DataScale) -> Regularization:
+    """Return what ``reg_covar`` stands for on data of this scale."""
+    return scale.floor if reg_covar == "auto" else Ridge(float(reg_covar))
+
+
+def _is_positive_definite(matrices: NDArray[np.float64]) -> bool:
+    try:
+        np.linalg.cholesky(matrices)
+    except np.linalg.LinAlgError:
+        return False
+    return True
+
+
+def _none(covariances: NDArray[np.float64]) -> NDArray[np.intp]:
+    return np.zeros(covariances.shape[0], dtype=np.intp)

@@ -1,0 +1,113 @@
+"""The door of the engine: what comes in is checked once here and trusted behind it."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_engine.errors import (
+    DimensionMismatchError,
+    EmptyDataError,
+    InvalidDataError,
+    InvalidParameterError,
+    NonFiniteNumberError,
+    OutOfRangeError,
+)
+
+MAX_NAMED_POSITIONS = 20
+LARGEST_MAGNITUDE = 1e152
+"""Squares of larger numbers, summed over the rows, leave the range of a double."""
+
+REAL_KINDS = "buif"
+"""NumPy's kinds that are real numbers: boolean, unsigned, integer, floating."""
+
+
+def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float64]:
+    """Return ``X`` as a finite, C-contiguous (n_samples, n_features) array of doubles.
+
+    Parameters
+    ----------
+    X : array_like of real numbers, shape (n_samples, n_features)
+    n_features : int, optional
+        How many columns there have to be.
+
+    Raises
+    ------
+    InvalidDataError
+        One of its kinds: not a table of real numbers, no rows or columns, another number of
+        columns, a NaN or an infinity, a magnitude whose square can't be summed.
+    """
+    array = as_real_array(X, what="X")
+    if array.ndim != 2:
+        raise InvalidDataError(
+            f"X must have two dimensions (n_samples, n_features), not {array.ndim}; "
+            "a single row is [[…]], a single column [[…], […]]"
+        )
+    if array.size == 0:
+        raise EmptyDataError(f"X has shape {array.shape}; at least one row and column are needed")
+    if n_features is not None and array.shape[1] != n_features:
+        raise DimensionMismatchError(
+            f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
+        )
+    require_finite(array, what="X")
+    if max(array.max(), -array.min()) > LARGEST_MAGNITUDE:
+        raise OutOfRangeError(
+            f"X holds magnitudes above {LARGEST_MAGNITUDE:g}, whose squares leave the range of "
+            "a double; rescale the data"
+        )
+    return array
+
+
+def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float64]:
+    """Return the weights as (n_samples,) doubles: finite, not negative, not all zero."""
+    weight = as_real_array(sample_weight, what="sample_weight")
+    if weight.shape != (n_samples,):
+        raise DimensionMismatchError(
+            f"sample_weight has shape {weight.shape}; X has {n_samples} rows, "
+            f"so it must be ({n_samples},)"
+        )
+    require_finite(weight, what="sample_weight")
+    if weight.min() < 0:
+        raise InvalidParameterError("sample_weight", "must not be negative")
+    if not weight.sum() > 0:
+        raise InvalidParameterError("sample_weight", "must not be zero everywhere")
+    return weight
+
+
+def as_real_array(values: ArrayLike, *, what: str) -> NDArray[np.float64]:
+    """Return ``values`` as a C-contiguous array of doubles, without a copy where it is one."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InvalidDataError(f"{what} has rows of different lengths") from error
+    if array.dtype.kind not in REAL_KINDS:
+        raise InvalidDataError(f"{what} must hold real numbers, not {array.dtype}")
+    return np.ascontiguousarray(array, dtype=np.float64)
+
+
+def require_finite(array: NDArray[np.float64], *, what: str) -> None:
+    finite = np.isfinite(array)
+    if not finite.all():
+        positions = np.argwhere(~finite)[:MAX_NAMED_POSITIONS]
+        raise NonFiniteNumberError(what, [tuple(map(int, position)) for position in positions])
+
+
+def require_shape(array: NDArray[np.float64], shape: tuple[int, ...], *, what: str) -> None:
+    if array.shape != shape:
+        raise InvalidParameterError(what, f"has shape {array.shape}, but must have {shape}")
+
+
+def require_integer_at_least(name: str, value: object, minimum: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < minimum:
+        raise InvalidParameterError(name, f"must be an integer of at least {minimum}")
+
+
+def require_number_at_least(name: str, value: object, minimum: float) -> None:
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not minimum <= float(value) < np.inf:  # type: ignore[arg-type]  # narrowed by is_number
+        raise InvalidParameterError(name, f"must be a finite number of at least {minimum:g}")
+
+
+def require_known(name: str, value: str, table: Mapping[str, object]) -> None:
+    if value not in table:
+        raise InvalidParameterError(name, f"must be one of {', '.join(sorted(table))}")
