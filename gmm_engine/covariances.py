@@ -102,7 +102,7 @@ class FullCovariances(CovarianceFamily):
     form = DenseScatter
 
     def __init__(self, covariances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
-        self.n_components, self.n_features = covariances.shape[:2]
+        self.n_components, self.n_features = map(int, covariances.shape[:2])
         self._covariances = covariances
         self._factors = _cholesky_factors(covariances, remedy)
         self.precisions_cholesky = _inverse_factors(self._factors)
@@ -140,7 +140,7 @@ class FullCovariances(CovarianceFamily):
         return distances
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return noise @ self._factors[component].T
+        return np.asarray(noise @ self._factors[component].T)
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._covariances[order])
@@ -205,7 +205,7 @@ class TiedCovariances(CovarianceFamily):
         return distances
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
-        return noise @ self._factor.T
+        return np.asarray(noise @ self._factor.T)
 
     def reordered(self, order: NDArray[np.intp]) -> Self:  # noqa: ARG002 - all components share the matrix
         return self
@@ -223,7 +223,7 @@ class DiagonalCovariances(CovarianceFamily):
 
     def __init__(self, variances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
         _require_positive(variances, remedy)
-        self.n_components, self.n_features = variances.shape
+        self.n_components, self.n_features = map(int, variances.shape)
         self._variances = variances
         self.precisions_cholesky = 1.0 / np.sqrt(variances)
         self.log_det = np.log(variances).sum(axis=1)
@@ -260,7 +260,7 @@ class DiagonalCovariances(CovarianceFamily):
         return distances
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return noise * np.sqrt(self._variances[component])
+        return np.asarray(noise * np.sqrt(self._variances[component]))
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order])
@@ -322,7 +322,7 @@ class SphericalCovariances(CovarianceFamily):
         return distances
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return noise * np.sqrt(self._variances[component])
+        return np.asarray(noise * np.sqrt(self._variances[component]))
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order], self.n_features)
