@@ -54,6 +54,10 @@ class ModelRecord:
             revision=self.revision + 1,
         )
 
+    def follows(self, stored: "ModelRecord") -> bool:
+        """Tell whether this is the next change of that very model."""
+        return self.uid == stored.uid and self.revision == stored.revision + 1
+
 
 @dataclass(frozen=True, slots=True)
 class FitWarningRecord:

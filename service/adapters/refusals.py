@@ -1,0 +1,87 @@
+"""What a registry refuses beyond what is missing, and what a failing disk becomes."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import PreconditionFailed, StorageFull, Unavailable
+
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+RETRY_AFTER_SECONDS = 30
+
+
+def revision_mismatch(model_id: str) -> PreconditionFailed:
+    return PreconditionFailed(
+        "revision_mismatch",
+        f"Model '{model_id}' was changed meanwhile; read it again and repeat the change.",
+    )
+
+
+def storage_full() -> StorageFull:
+    return StorageFull(
+        "storage_full",
+        "The registry has no room for this; delete versions or models, or enlarge its disk.",
+    )
+
+
+def artifact_too_large(n_bytes: int, max_bytes: int) -> StorageFull:
+    return StorageFull(
+        "storage_full",
+        f"The parameters take {n_bytes} bytes and a version may have {max_bytes}; "
+        "use fewer components or another covariance_type.",
+    )
+
+
+def record_corrupt(model_id: str) -> Unavailable:
+    return Unavailable(
+        "model_corrupt",
+        f"The stored record of model '{model_id}' failed its integrity check; "
+        "restore it from a backup or delete the model.",
+    )
+
+
+def registry_read_only() -> Unavailable:
+    return Unavailable(
+        "registry_read_only",
+        "The registry can't be written at present; what is stored is still served.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def storage_failed() -> Unavailable:
+    return Unavailable(
+        "storage_failed",
+        "The registry's storage failed; the service's log says how.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def unknown_format(found: str) -> Unavailable:
+    return Unavailable(
+        "registry_format_unknown",
+        f"The registry directory has the format '{found}', which this release does not know; "
+        "start a release that does, or name another directory.",
+    )
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Turn what a disk answers to a read into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_failed() from error
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn what a disk answers to a change into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise storage_full() from error
+        if error.errno in NOT_WRITABLE:
+            raise registry_read_only() from error
+        raise storage_failed() from error
