@@ -122,7 +122,7 @@ class Directory:
 
     def remove_tree(self, name: str) -> None:
         """Remove a directory and all in it, also while another process does the same."""
-        while self._has(name):
+        while self.has(name):
             with suppress(FileNotFoundError):
                 shutil.rmtree(_single(name), dir_fd=self._descriptor)
 
@@ -161,7 +161,7 @@ class Directory:
     def _status(self, name: str) -> os.stat_result:
         return os.stat(_single(name), dir_fd=self._descriptor, follow_symlinks=False)
 
-    def _has(self, name: str) -> bool:
+    def has(self, name: str) -> bool:
         try:
             self._status(name)
         except FileNotFoundError:
