@@ -43,11 +43,14 @@ format: $(STAMP) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-# uv alone is not in the lock: it makes the lock.
+# Keeps the pins that still fit (delete requirements.lock first to take newer ones), one version of
+# each package for every Python, so that types and numbers are the same on all. uv alone is not in
+# the lock: it makes it.
 lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock anew.
 	$(BIN)/python -m pip install --quiet 'uv>=0.10'
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-	  --no-emit-index-url --no-header pyproject.toml --output-file requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+	  --all-extras --generate-hashes --no-emit-index-url --no-header pyproject.toml \
+	  --output-file requirements.lock
 
 clean: ## Remove the environment, caches and the demo's output.
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
