@@ -114,7 +114,7 @@ class FullCovariances(CovarianceFamily):
     ) -> tuple[Self, NDArray[np.intp]]:
         nk = _at_least_tiny(statistics.nk)[:, np.newaxis, np.newaxis]
         covariances, held = regularization.dense(statistics.central_scatter / nk)  # Bishop 9.25
-        return cls(covariances, RAISE_REG_COVAR), held
+        return cls(_mirrored(covariances), RAISE_REG_COVAR), held
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -174,7 +174,7 @@ class TiedCovariances(CovarianceFamily):
     ) -> tuple[Self, NDArray[np.intp]]:
         pooled = statistics.central_scatter / statistics.n_samples
         covariances, held = regularization.dense(pooled[np.newaxis])
-        family = cls(covariances[0], statistics.n_components, RAISE_REG_COVAR)
+        family = cls(_mirrored(covariances)[0], statistics.n_components, RAISE_REG_COVAR)
         return family, np.repeat(held, statistics.n_components)
 
     @classmethod
@@ -368,6 +368,14 @@ def _inverse_factors(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
 
 
+def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return matrices that equal their transpose to the last bit.
+
+    What is stored and read back is then the same mixture: ``_symmetric`` changes nothing in it.
+    """
+    return np.asarray(0.5 * (array + np.swapaxes(array, -1, -2)))
+
+
 def _symmetric(array: NDArray[np.float64]) -> NDArray[np.float64]:
     require_finite(array, what="covariances")
     transposed = np.swapaxes(array, -1, -2)
@@ -375,7 +383,7 @@ def _symmetric(array: NDArray[np.float64]) -> NDArray[np.float64]:
     allowed = SYMMETRY_TOLERANCE * size[..., :, np.newaxis] * size[..., np.newaxis, :]
     if not (np.abs(array - transposed) <= allowed).all():
         raise InvalidParameterError("covariances", "must be symmetric")
-    return np.asarray(0.5 * (array + transposed))
+    return _mirrored(array)
 
 
 def _require_positive(variances: NDArray[np.float64], remedy: str) -> None:
