@@ -47,7 +47,11 @@ ROOMS = (
         sees="service.adapters service.domain service.errors gmm_engine",
         uses=None,
     ),
-    room("service.settings", sees="service.errors", uses=None),
+    room(
+        "service.settings",
+        sees="service.domain.limits service.domain.identifiers service.errors",
+        uses=None,
+    ),
     room("service.telemetry", sees="service.errors", uses=None),
     # What starts the service sees everything, once.
     room("service", sees="service gmm_engine", uses=None),
