@@ -75,11 +75,14 @@ class CovarianceFamily(ABC):
     def precisions(self) -> NDArray[np.float64]:
         """The inverses, in the family's own shape."""
 
+    @property
     @abstractmethod
-    def squared_distances(
-        self, X: NDArray[np.float64], means: NDArray[np.float64]
-    ) -> NDArray[np.float64]:  # (n_samples, K)
-        """Return (x − μ_k)ᵀ Σ_k⁻¹ (x − μ_k)."""
+    def whitening(self) -> NDArray[np.float64]:
+        """What the compiled passes whiten rows with.
+
+        Factors U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when all components share one; or 1/σ,
+        (K, D), where the family is diagonal. The passes sum up scatters of the same shape.
+        """
 
     @abstractmethod
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
@@ -131,13 +134,9 @@ class FullCovariances(CovarianceFamily):
     def precisions(self) -> NDArray[np.float64]:
         return np.asarray(self.precisions_cholesky @ self.precisions_cholesky.transpose(0, 2, 1))
 
-    def squared_distances(
-        self, X: NDArray[np.float64], means: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        distances = np.empty((len(X), self.n_components))
-        for k, factor in enumerate(self.precisions_cholesky):
-            distances[:, k] = _row_norms((X - means[k]) @ factor)
-        return distances
+    @property
+    def whitening(self) -> NDArray[np.float64]:
+        return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise @ self._factors[component].T)
@@ -192,17 +191,9 @@ class TiedCovariances(CovarianceFamily):
     def precisions(self) -> NDArray[np.float64]:
         return np.asarray(self.precisions_cholesky @ self.precisions_cholesky.T)
 
-    def squared_distances(
-        self, X: NDArray[np.float64], means: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        # Whitened once about a point amid the means: distances are plain from there on.
-        origin = means.mean(axis=0)
-        white_X = (X - origin) @ self.precisions_cholesky
-        white_means = (means - origin) @ self.precisions_cholesky
-        distances = np.empty((len(X), self.n_components))
-        for k, mean in enumerate(white_means):
-            distances[:, k] = _row_norms(white_X - mean)
-        return distances
+    @property
+    def whitening(self) -> NDArray[np.float64]:
+        return self.precisions_cholesky[np.newaxis]
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
         return np.asarray(noise @ self._factor.T)
@@ -251,13 +242,9 @@ class DiagonalCovariances(CovarianceFamily):
     def precisions(self) -> NDArray[np.float64]:
         return np.asarray(1.0 / self._variances)
 
-    def squared_distances(
-        self, X: NDArray[np.float64], means: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        distances = np.empty((len(X), self.n_components))
-        for k, factor in enumerate(self.precisions_cholesky):
-            distances[:, k] = _row_norms((X - means[k]) * factor)
-        return distances
+    @property
+    def whitening(self) -> NDArray[np.float64]:
+        return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
@@ -313,13 +300,9 @@ class SphericalCovariances(CovarianceFamily):
     def precisions(self) -> NDArray[np.float64]:
         return np.asarray(1.0 / self._variances)
 
-    def squared_distances(
-        self, X: NDArray[np.float64], means: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        distances = np.empty((len(X), self.n_components))
-        for k, factor in enumerate(self.precisions_cholesky):
-            distances[:, k] = _row_norms((X - means[k]) * factor)
-        return distances
+    @property
+    def whitening(self) -> NDArray[np.float64]:
+        return np.repeat(self.precisions_cholesky[:, np.newaxis], self.n_features, axis=1)
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
@@ -341,12 +324,6 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
 def _at_least_tiny(nk: NDArray[np.float64]) -> NDArray[np.float64]:
     """Keep the division by a component without rows defined; its scatter is zero as well."""
     return np.maximum(nk, np.finfo(float).tiny)
-
-
-def _row_norms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the squared length of every row; infinite where it leaves the range."""
-    with np.errstate(over="ignore"):
-        return np.asarray(np.einsum("ij,ij->i", rows, rows))
 
 
 def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:

@@ -140,7 +140,7 @@ def em_steps(
         mixture, held = Mixture.from_statistics(start, family, held_by)
     iteration = 0
     while True:
-        statistics = kernels.expectation(mixture, samples)
+        statistics = expectation(mixture, samples)
         lost = statistics.nk < NEGLIGIBLE_ROWS
         yield EMStep(
             restart=restart,
@@ -152,6 +152,21 @@ def em_steps(
         )
         mixture, held = Mixture.from_statistics(statistics, family, held_by)
         iteration += 1
+
+
+def expectation(mixture: Mixture, samples: Samples) -> SufficientStatistics:
+    """Weigh the rows by ``mixture`` and sum up what the M-step needs: the E-step (Bishop 9.23)."""
+    moments = kernels.expectation(mixture.prepared, samples.X, samples.weight)
+    form = mixture.family.form
+    return SufficientStatistics(
+        form=form,
+        centers=mixture.means,
+        nk=moments.nk,
+        first=moments.first,
+        scatter=form.from_pass(moments.scatter),
+        log_likelihood=moments.log_likelihood,
+        log_max_resp=moments.log_max_resp,
+    )
 
 
 def fit(

@@ -4,6 +4,7 @@ It is frozen and knows nothing of how it came to be; fitting is in ``em``.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Self
 
 import numpy as np
@@ -14,7 +15,7 @@ from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.errors import InvalidParameterError, OutOfRangeError
 from gmm_engine.regularization import Regularization
-from gmm_engine.samples import BLOCK_ROWS, Samples
+from gmm_engine.samples import Samples
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     as_real_array,
@@ -44,12 +45,12 @@ class Mixture:
         Σ, factored, in the form that its family has.
     """
 
-    __slots__ = ("family", "log_weights", "means", "weights")
+    __slots__ = ("family", "means", "prepared", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
     family: CovarianceFamily
-    log_weights: NDArray[np.float64]
+    prepared: kernels.Prepared
 
     def __init__(
         self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
@@ -60,10 +61,16 @@ class Mixture:
             )
         with np.errstate(divide="ignore"):
             log_weights = np.log(weights)
-        for name, value in (("weights", weights), ("means", means), ("log_weights", log_weights)):
-            value.flags.writeable = False
+        prepared = kernels.Prepared.of(log_weights, means, family.whitening, family.log_det)
+        for array in (weights, means):
+            array.flags.writeable = False
+        for name, value in (
+            ("weights", weights),
+            ("means", means),
+            ("family", family),
+            ("prepared", prepared),
+        ):
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "family", family)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -176,11 +183,12 @@ class Mixture:
 
     def weighted_log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x, component), shape (n_samples, K)."""
-        return kernels.weighted_log_prob(self, as_samples(X, n_features=self.n_features))
+        return kernels.score(self.prepared, self._rows(X), joint=True).joint
 
     def log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x | component), shape (n_samples, K)."""
-        return kernels.log_prob(self, as_samples(X, n_features=self.n_features))
+        evenly = replace(self.prepared, constants=self.prepared.constants_of_densities)
+        return kernels.score(evenly, self._rows(X), joint=True).joint
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x) of each row in nats, shape (n_samples,).
@@ -190,15 +198,15 @@ class Mixture:
         InvalidDataError
             One of its kinds; ``OutOfRangeError`` for a row at a distance beyond doubles.
         """
-        return self._log_resp_and_scores(X)[1]
+        return kernels.score(self.prepared, self._rows(X), log_prob=True).log_prob
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one."""
-        return np.exp(self._log_resp_and_scores(X)[0])
+        return kernels.score(self.prepared, self._rows(X), resp=True).resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the index of the most probable component of each row, shape (n_samples,)."""
-        return np.asarray(self._log_resp_and_scores(X)[0].argmax(axis=1), dtype=np.int64)
+        return kernels.score(self.prepared, self._rows(X), labels=True).labels
 
     def score(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean of log p(x) in nats."""
@@ -207,13 +215,12 @@ class Mixture:
     def criteria(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Criteria:
         """Return the log-likelihood of the data and the information criteria."""
         samples = Samples.checked(X, sample_weight, n_features=self.n_features)
-        weight = samples.weights_or_ones
-        log_resp, scores = self._log_resp_and_scores(samples.X)
+        sums = kernels.expectation(self.prepared, samples.X, samples.weight)
         return Criteria(
-            n_samples=float(weight.sum()),
+            n_samples=samples.total_weight,
             n_parameters=self.n_parameters,
-            log_likelihood=float(weight @ scores),
-            log_max_resp=float(weight @ log_resp.max(axis=1)),
+            log_likelihood=sums.log_likelihood,
+            log_max_resp=sums.log_max_resp,
         )
 
     def bic(self, X: ArrayLike) -> float:
@@ -260,15 +267,8 @@ class Mixture:
             X[rows] = self.means[component] + self.family.color(X[rows], component)
         return X, labels.astype(np.int64)
 
-    def _log_resp_and_scores(self, X: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        rows = as_samples(X, n_features=self.n_features)
-        log_resp = np.empty((len(rows), self.n_components))
-        scores = np.empty(len(rows))
-        for begin in range(0, len(rows), BLOCK_ROWS):
-            block = slice(begin, begin + BLOCK_ROWS)
-            weighted = kernels.weighted_log_prob(self, rows[block])
-            log_resp[block], scores[block] = kernels.log_normalise(weighted, begin)
-        return log_resp, scores
+    def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
+        return as_samples(X, n_features=self.n_features)
 
 
 def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:

@@ -39,6 +39,11 @@ class Scatter(ABC):
 
     @staticmethod
     @abstractmethod
+    def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return this form of what a compiled pass summed up for it."""
+
+    @staticmethod
+    @abstractmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return this form of share_k times one dense (D, D) scatter for every component."""
 
@@ -63,6 +68,10 @@ class DenseScatter(Scatter):
     def outer(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
         product = left[:, :, np.newaxis] * right[:, np.newaxis, :]
         return np.asarray(0.5 * (product + product.transpose(0, 2, 1)))
+
+    @staticmethod
+    def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scatter
 
     @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -91,6 +100,10 @@ class PooledScatter(Scatter):
         return np.asarray(0.5 * (product + product.T))
 
     @staticmethod
+    def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(scatter[0])
+
+    @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(share.sum() * total)
 
@@ -116,6 +129,10 @@ class DiagonalScatter(Scatter):
         return left * right
 
     @staticmethod
+    def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        return scatter
+
+    @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.multiply.outer(share, np.diagonal(total))
 
@@ -139,6 +156,10 @@ class TraceScatter(Scatter):
     @staticmethod
     def outer(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(np.einsum("kj,kj->k", left, right))
+
+    @staticmethod
+    def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(scatter.sum(axis=1))
 
     @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:

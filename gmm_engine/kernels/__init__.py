@@ -1,0 +1,129 @@
+"""The passes over the rows: the engine's one hot and one compiled place.
+
+``expectation`` sums up what the M-step needs, ``score`` answers for given rows. Both drive
+compiled passes that hold no lock from a few threads over row ranges fixed by the size of the
+work; sums are added in the order of the ranges. So the same input gives the same bits with one
+thread or many, and concurrent callers don't meet.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine.errors import OutOfRangeError
+from gmm_engine.kernels import passes
+from gmm_engine.kernels.prepared import Prepared, way_of_weighing
+from gmm_engine.kernels.ranges import in_order, row_ranges
+from gmm_engine.kernels.warm_up import warm_up
+
+__all__ = ["Moments", "Prepared", "Scores", "expectation", "score", "warm_up"]
+
+_NO_WEIGHT = np.empty(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sums over the rows about the means of the mixture that weighed them."""
+
+    nk: NDArray[np.float64]  # (K,)
+    first: NDArray[np.float64]  # (K, D)
+    scatter: NDArray[np.float64]  # (K or 1, D, D) or (K, D)
+    log_likelihood: float
+    log_max_resp: float
+
+
+def expectation(
+    prepared: Prepared, X: NDArray[np.floating], weight: NDArray[np.float64] | None
+) -> Moments:
+    """Weigh every row and sum up its moments.
+
+    Raises ``OutOfRangeError`` for a row so far from every component that its squared distances
+    leave the range of a double.
+    """
+    run = passes.expectation_pass(*prepared.way)
+
+    def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
+        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * passes.LANES)
+        scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
+        log_likelihood, log_max_resp, unreached = run(
+            X[rows],
+            _NO_WEIGHT if weight is None else weight[rows],
+            prepared.constants,
+            prepared.means,
+            prepared.width,
+            prepared.factors,
+            prepared.factor_stride,
+            moments,
+            scatter,
+            0 if prepared.is_shared else prepared.scatter_size,
+        )
+        _require_reached(unreached, rows)
+        return moments, scatter, log_likelihood, log_max_resp
+
+    parts = in_order(part, row_ranges(len(X), prepared.n_components, prepared.n_features))
+    moments, scatter, log_likelihood, log_max_resp = next(parts)
+    for more_moments, more_scatter, more_likelihood, more_max_resp in parts:
+        moments += more_moments
+        scatter += more_scatter
+        log_likelihood += more_likelihood
+        log_max_resp += more_max_resp
+    nk, first = prepared.unpacked_moments(moments)
+    return Moments(nk, first, prepared.unpacked_scatter(scatter), log_likelihood, log_max_resp)
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Answers by row; what was not asked for is empty."""
+
+    joint: NDArray[np.float64]  # (n, K), log p(x, k)
+    resp: NDArray[np.float64]  # (n, K)
+    log_prob: NDArray[np.float64]  # (n,), log p(x)
+    labels: NDArray[np.int64]  # (n,)
+
+
+def score(
+    prepared: Prepared,
+    X: NDArray[np.floating],
+    *,
+    joint: bool = False,
+    resp: bool = False,
+    log_prob: bool = False,
+    labels: bool = False,
+) -> Scores:
+    """Answer what is asked for every row; raises like ``expectation``, but for ``joint``."""
+    run = passes.scoring_pass(*prepared.way)
+    n, K = len(X), prepared.n_components
+    scores = Scores(
+        joint=np.empty((n if joint else 0, K)),
+        resp=np.empty((n if resp else 0, K)),
+        log_prob=np.empty(n if log_prob else 0),
+        labels=np.empty(n if labels else 0, dtype=np.int64),
+    )
+
+    def part(rows: slice) -> None:
+        unreached = run(
+            X[rows],
+            prepared.constants,
+            prepared.means,
+            prepared.width,
+            prepared.factors,
+            prepared.factor_stride,
+            scores.joint[rows],
+            scores.resp[rows],
+            scores.log_prob[rows],
+            scores.labels[rows],
+        )
+        _require_reached(unreached, rows)
+
+    for _ in in_order(part, row_ranges(n, K, prepared.n_features)):
+        pass
+    return scores
+
+
+def _require_reached(unreached: int, rows: slice) -> None:
+    if unreached >= 0:
+        raise OutOfRangeError(
+            f"row {rows.start + unreached} is so far from every component that its squared "
+            "distance leaves the range of a double"
+        )

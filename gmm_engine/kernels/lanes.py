@@ -1,0 +1,234 @@
+"""Four doubles at a time: vector operations and elementary functions for the compiled passes.
+
+Numba has no vector type, and loops over a few features are too short for LLVM to vectorise well
+by itself. These intrinsics emit LLVM vector instructions, which become whatever the machine has.
+Everything here is inlined into the passes; nothing else uses it.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from llvmlite.ir import IRBuilder, Value
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic, models, register_model
+
+LANES = 4
+"""Doubles in a vector."""
+
+VECTOR = ir.VectorType(ir.DoubleType(), LANES)
+ZERO = ir.Constant(VECTOR, [0.0] * LANES)
+_UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
+_INT32 = ir.IntType(32)
+_FIRST_EVERYWHERE = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
+_ALIGNMENT = 8
+"""Blocks are aligned to doubles only."""
+
+
+class Lanes(types.Type):
+    """Numba's type of a vector of doubles."""
+
+    def __init__(self) -> None:
+        super().__init__(name="Lanes")
+
+
+lanes = Lanes()
+
+
+@register_model(Lanes)
+class _LanesModel(models.PrimitiveModel):
+    def __init__(self, dmm: object, fe_type: Lanes) -> None:
+        super().__init__(dmm, fe_type, VECTOR)
+
+
+def array_data(
+    context: BaseContext, builder: IRBuilder, array_type: types.Array, array: Value
+) -> Value:
+    """Return the pointer to an array's first element."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def load_vector(builder: IRBuilder, pointer: Value, offset: Value) -> Value:
+    address = builder.gep(pointer, [offset], inbounds=True)
+    loaded = builder.load(builder.bitcast(address, VECTOR.as_pointer()))
+    loaded.align = _ALIGNMENT
+    return loaded
+
+
+def store_vector(builder: IRBuilder, pointer: Value, offset: Value, vector: Value) -> None:
+    address = builder.gep(pointer, [offset], inbounds=True)
+    stored = builder.store(vector, builder.bitcast(address, VECTOR.as_pointer()))
+    stored.align = _ALIGNMENT
+
+
+def spread_scalar(builder: IRBuilder, scalar: Value) -> Value:
+    single = builder.insert_element(_UNDEFINED, scalar, ir.Constant(_INT32, 0))
+    return builder.shuffle_vector(single, _UNDEFINED, _FIRST_EVERYWHERE)
+
+
+def multiply_add(builder: IRBuilder, a: Value, b: Value, c: Value) -> Value:
+    """Return a·b + c, rounded once."""
+    signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
+    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.fma.v4f64")
+    return builder.call(function, [a, b, c])
+
+
+@intrinsic
+def load(typing_context, array, offset):  # type: ignore[no-untyped-def]  # Numba reads the names
+    """Return array[offset : offset + 4] of a flat array."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        pointer = array_data(context, builder, signature.args[0], args[0])
+        return load_vector(builder, pointer, args[1])
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
+def store(typing_context, array, offset, vector):  # type: ignore[no-untyped-def]  # as above
+    """Set array[offset : offset + 4] of a flat array."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        pointer = array_data(context, builder, signature.args[0], args[0])
+        store_vector(builder, pointer, args[1], args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, lanes), codegen
+
+
+@intrinsic
+def spread(typing_context, scalar):  # type: ignore[no-untyped-def]  # as above
+    """Return a vector of one number."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return spread_scalar(builder, args[0])
+
+    return lanes(types.float64), codegen
+
+
+@intrinsic
+def fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]  # as above
+    """Return a·b + c, rounded once."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return multiply_add(builder, *args)
+
+    return lanes(lanes, lanes, lanes), codegen
+
+
+@intrinsic
+def subtract(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
+    """Return a − b."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.fsub(*args)
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
+def multiply(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
+    """Return a·b."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.fmul(*args)
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
+def _bits_as_double(typing_context, bits):  # type: ignore[no-untyped-def]  # as above
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.bitcast(args[0], ir.DoubleType())
+
+    return types.float64(types.int64), codegen
+
+
+@intrinsic
+def _double_as_bits(typing_context, number):  # type: ignore[no-untyped-def]  # as above
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+_LOG2_E = 1.0 / math.log(2.0)
+# ln 2 in two parts: the first has 21 trailing zero bits, so that n·LN_2_HIGH is exact.
+_LN_2_HIGH = float.fromhex("0x1.62e42feep-1")
+_LN_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
+_ROUND_TO_INTEGER = 1.5 * 2.0**52
+"""Added to a small number it leaves the nearest integer in the low bits."""
+_EXPONENT_BIAS = 1023
+_MANTISSA_BITS = 52
+_BITS_OF_ROUND = int(np.float64(_ROUND_TO_INTEGER).view(np.int64))
+_BITS_OF_ROOT_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
+_SMALLEST_EXPONENT = -708.0
+"""exp of anything below leaves the normal numbers and is taken as 0."""
+
+(_E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13) = (
+    1.0 / math.factorial(i) for i in range(3, 14)
+)
+(_L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9) = (1.0 / (2 * i + 1) for i in range(1, 10))
+
+# No reassociation in these two: their constants work only in the order written.
+_AS_WRITTEN = {"contract"}
+
+
+@njit(fastmath=_AS_WRITTEN, forceinline=True, error_model="numpy")
+def exp_of_nonpositive(x: float) -> float:
+    """Return exp(x) for x ≤ 0 to 1 ulp, without a branch; 0 for NaN.
+
+    x = n·ln 2 + r with |r| ≤ ln(2)/2, exp(r) by its series to the 13th power.
+    """
+    bounded = x if x > _SMALLEST_EXPONENT else _SMALLEST_EXPONENT
+    shifted = bounded * _LOG2_E + _ROUND_TO_INTEGER
+    n = shifted - _ROUND_TO_INTEGER
+    r = (bounded - n * _LN_2_HIGH) - n * _LN_2_LOW
+    r2 = r * r
+    r4 = r2 * r2
+    low = (0.5 + _E3 * r) + r2 * (_E4 + _E5 * r)
+    middle = (_E6 + _E7 * r) + r2 * (_E8 + _E9 * r)
+    high = (_E10 + _E11 * r) + r2 * (_E12 + _E13 * r)
+    beyond_one = r + r2 * (low + r4 * (middle + r4 * high))
+    power_of_two = _bits_as_double(
+        (_double_as_bits(shifted) << _MANTISSA_BITS) + (_EXPONENT_BIAS << _MANTISSA_BITS)
+    )
+    value = power_of_two + power_of_two * beyond_one
+    return value if x > _SMALLEST_EXPONENT else 0.0
+
+
+@njit(fastmath=_AS_WRITTEN, forceinline=True, error_model="numpy")
+def log_of_at_least_one(x: float) -> float:
+    """Return log(x) for 1 ≤ x < 2**52 to 2 ulp, without a branch.
+
+    x = m·2ⁿ with √½ ≤ m < √2, log(m) = 2 artanh((m − 1)/(m + 1)) by its series.
+    """
+    bits = _double_as_bits(x)
+    n_bits = (bits - _BITS_OF_ROOT_HALF) >> _MANTISSA_BITS
+    m = _bits_as_double(bits - (n_bits << _MANTISSA_BITS))
+    n = _bits_as_double(n_bits + _BITS_OF_ROUND) - _ROUND_TO_INTEGER
+    s = (m - 1.0) / (m + 1.0)
+    z = s * s
+    z2 = z * z
+    low = (_L1 + _L2 * z) + z2 * (_L3 + _L4 * z)
+    high = (_L5 + _L6 * z) + z2 * (_L7 + _L8 * z + _L9 * z2)
+    return n * _LN_2_HIGH + (2.0 * s + (2.0 * s * z * (low + z2 * z2 * high) + n * _LN_2_LOW))

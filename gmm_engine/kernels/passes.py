@@ -1,0 +1,402 @@
+"""The two compiled passes over rows: the E-step with its sums, and scoring.
+
+A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
+the lanes, computes log p(x, component) of all components, their log-sum-exp and the
+responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
+There are three ways to weigh a block, and each pass is compiled for one of them:
+
+* dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
+* dense covariances over more features, one tiled pass for all;
+* diagonal covariances, one pass for all.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numba import njit, types
+
+from gmm_engine.kernels import tiled, unrolled
+from gmm_engine.kernels.lanes import LANES, exp_of_nonpositive, log_of_at_least_one
+from gmm_engine.kernels.tiled import ROWS_AT_ONCE
+
+BLOCK_ROWS = 96
+"""Rows in a block; a multiple of what every way of weighing takes at once."""
+MAX_UNROLLED_FEATURES = 8
+
+_SOURCES = Path(__file__).parent
+_STAMP = int(
+    hashlib.sha256(
+        b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
+    ).hexdigest()[:15],
+    16,
+)
+"""Part of every compiled pass, so that Numba's cache on disk, which watches only the file of the
+pass itself, is not mistaken for current when another file here has changed."""
+
+# Sums may be regrouped and products fused; NaN and infinity keep their meaning.
+_FAST = {"contract", "reassoc", "nsz", "arcp"}
+_OPTIONS = {"cache": True, "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+
+# With their signatures given, passes are compiled when they are made and never by a call. What is
+# read is declared read-only, which takes writable arrays as well.
+_ROWS = tuple(types.Array(dtype, 2, "C", readonly=True) for dtype in (types.float64, types.float32))
+_READ = types.Array(types.float64, 1, "C", readonly=True)
+_FLAT = types.float64[::1]
+_TABLE = types.float64[:, ::1]
+_EXPECTATION_SIGNATURES = [
+    types.Tuple((types.float64, types.float64, types.intp))(
+        rows, _READ, _READ, _READ, types.intp, _READ, types.intp, _FLAT, _FLAT, types.intp
+    )
+    for rows in _ROWS
+]
+_SCORING_SIGNATURES = [
+    types.intp(
+        rows, _READ, _READ, types.intp, _READ, types.intp, _TABLE, _TABLE, _FLAT, types.int64[::1]
+    )
+    for rows in _ROWS
+]
+
+_weigh_unrolled = unrolled.weigh
+_add_unrolled_moments = unrolled.add_moments
+_squared_lengths = tiled.squared_lengths
+_weigh_deviations = tiled.weigh_deviations
+_add_scatter = tiled.add_scatter
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _turn(X, begin, n_rows, n_padded, columns, rows, width):
+    """Copy a block of rows by feature and by row; repeat its first row behind its last.
+
+    The copies are doubles whatever X is, so that float32 data needs no copy of its own.
+    """
+    n_features = X.shape[1]
+    for row in range(n_rows):
+        for i in range(n_features):
+            value = float(X[begin + row, i])
+            columns[i * BLOCK_ROWS + row] = value
+            rows[row * width + i] = value
+    for row in range(n_rows, n_padded):
+        for i in range(n_features):
+            columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
+            rows[row * width + i] = rows[i]
+
+
+@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+def _subtract_mean(columns, means, means_offset, width, n_padded, deviations):
+    for i in range(width):
+        mean = means[means_offset + i]
+        for row in range(n_padded):
+            deviations[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS + row] - mean
+
+
+@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
+    """Set out to Σ ((x − μ)·s)² by row."""
+    for row in range(n_padded):
+        out[row] = 0.0
+    for i in range(width):
+        mean = means[offset + i]
+        scale = scales[offset + i]
+        for row in range(n_padded):
+            y = (columns[i * BLOCK_ROWS + row] - mean) * scale
+            out[row] += y * y
+
+
+@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+def _add_first(weighted, resp, component, width, n_padded, moments):
+    base = component * (1 + width)
+    for row in range(n_padded):
+        moments[base * LANES] += resp[component * BLOCK_ROWS + row]
+        for i in range(width):
+            moments[(base + 1 + i) * LANES] += weighted[row * width + i]
+
+
+@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+def _add_diagonal_moments(columns, means, resp, component, width, n_padded, moments, scatter):
+    total = 0.0
+    for row in range(n_padded):
+        total += resp[component * BLOCK_ROWS + row]
+    moments[component * (1 + width) * LANES] += total
+    for i in range(width):
+        mean = means[component * width + i]
+        first = 0.0
+        second = 0.0
+        for row in range(n_padded):
+            deviation = columns[i * BLOCK_ROWS + row] - mean
+            weighted = resp[component * BLOCK_ROWS + row] * deviation
+            first += weighted
+            second += weighted * deviation
+        moments[(component * (1 + width) + 1 + i) * LANES] += first
+        scatter[component * width + i] += second
+
+
+@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+def _log_sum_exp(joint, n_components, n_padded, largest, sums):
+    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row."""
+    for row in range(n_padded):
+        largest[row] = -np.inf
+    for k in range(n_components):
+        for row in range(n_padded):
+            value = joint[k * BLOCK_ROWS + row]
+            largest[row] = value if value > largest[row] else largest[row]
+    for row in range(n_padded):
+        sums[row] = 0.0
+    for k in range(n_components):
+        for row in range(n_padded):
+            value = exp_of_nonpositive(joint[k * BLOCK_ROWS + row] - largest[row])
+            joint[k * BLOCK_ROWS + row] = value
+            sums[row] += value
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _first_unreached(largest, n_rows):
+    """Return the first row that is beyond every component, or −1."""
+    for row in range(n_rows):
+        if not largest[row] > -np.inf:
+            return row
+    return -1
+
+
+@njit(inline="always")
+def _weigh(
+    is_unrolled,
+    is_tiled,
+    D,
+    columns,
+    means,
+    width,
+    factors,
+    factor_stride,
+    constants,
+    n_padded,
+    deviations,
+    lengths,
+    joint,
+):
+    """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning."""
+    for k in range(len(constants)):
+        if is_unrolled:
+            _weigh_unrolled(
+                columns,
+                means,
+                k * width,
+                factors,
+                k * factor_stride,
+                constants[k],
+                joint,
+                k * BLOCK_ROWS,
+                n_padded // LANES,
+                D,
+                BLOCK_ROWS,
+            )
+        else:
+            if is_tiled:
+                _subtract_mean(columns, means, k * width, width, n_padded, deviations)
+                _squared_lengths(
+                    deviations, factors, k * factor_stride, width, n_padded, BLOCK_ROWS, lengths
+                )
+            else:
+                _scaled_lengths(columns, means, factors, k * width, width, n_padded, lengths)
+            for row in range(n_padded):
+                joint[k * BLOCK_ROWS + row] = constants[k] - 0.5 * lengths[row]
+
+
+@njit(inline="always")
+def _add_moments(
+    is_unrolled,
+    is_tiled,
+    D,
+    columns,
+    rows,
+    means,
+    width,
+    resp,
+    n_padded,
+    deviations,
+    weighted,
+    moments,
+    scatter,
+    scatter_stride,
+    n_components,
+):
+    """Add a block's moments, in the one way that the flags leave after pruning."""
+    for k in range(n_components):
+        if is_unrolled:
+            _add_unrolled_moments(
+                columns,
+                resp,
+                k * BLOCK_ROWS,
+                means,
+                k * width,
+                moments,
+                k * (1 + width) * LANES,
+                scatter,
+                k * scatter_stride,
+                n_padded // LANES,
+                D,
+                BLOCK_ROWS,
+            )
+        else:
+            if is_tiled:
+                _weigh_deviations(
+                    rows,
+                    means,
+                    k * width,
+                    resp,
+                    k * BLOCK_ROWS,
+                    width,
+                    n_padded,
+                    deviations,
+                    weighted,
+                )
+                _add_first(weighted, resp, k, width, n_padded, moments)
+                _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
+            else:
+                _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
+
+
+# Each pass is written once and compiled for a way of weighing; what is not that way is pruned.
+
+
+@cache
+def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
+    """Return the compiled E-step.
+
+    It adds to ``moments`` (K, 1 + width, 4) and ``scatter``, both flat, and returns Σ log p(x),
+    Σ log max γ and the first row out of reach of every component, or −1.
+    """
+    stamp = _STAMP
+
+    @njit(_EXPECTATION_SIGNATURES, **_OPTIONS)
+    def expectation(
+        X, weight, constants, means, width, factors, factor_stride, moments, scatter, scatter_stride
+    ):
+        n_components = len(constants)
+        columns = np.zeros(width * BLOCK_ROWS)
+        rows = np.zeros(width * BLOCK_ROWS)
+        deviations = np.empty(width * BLOCK_ROWS)
+        weighted = np.empty(width * BLOCK_ROWS)
+        joint = np.empty(n_components * BLOCK_ROWS)
+        largest = np.empty(BLOCK_ROWS)
+        sums = np.empty(BLOCK_ROWS)
+        log_likelihood = 0.0
+        log_max_resp = 0.0 * stamp
+        for begin in range(0, len(X), BLOCK_ROWS):
+            n_rows = min(BLOCK_ROWS, len(X) - begin)
+            n_padded = BLOCK_ROWS
+            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            _weigh(
+                is_unrolled,
+                is_tiled,
+                D,
+                columns,
+                means,
+                width,
+                factors,
+                factor_stride,
+                constants,
+                n_padded,
+                deviations,
+                sums,
+                joint,
+            )
+            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            unreached = _first_unreached(largest, n_rows)
+            if unreached >= 0:
+                return 0.0, 0.0, begin + unreached
+            for row in range(n_rows):
+                counted = weight[begin + row] if len(weight) else 1.0
+                log_sum = log_of_at_least_one(sums[row])
+                log_likelihood += counted * (largest[row] + log_sum)
+                log_max_resp -= counted * log_sum
+                sums[row] = counted / sums[row]
+            for row in range(n_rows, n_padded):
+                sums[row] = 0.0
+            for k in range(n_components):
+                for row in range(n_padded):
+                    joint[k * BLOCK_ROWS + row] *= sums[row]
+            _add_moments(
+                is_unrolled,
+                is_tiled,
+                D,
+                columns,
+                rows,
+                means,
+                width,
+                joint,
+                n_padded,
+                deviations,
+                weighted,
+                moments,
+                scatter,
+                scatter_stride,
+                n_components,
+            )
+        return log_likelihood, log_max_resp, -1
+
+    return expectation
+
+
+@cache
+def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
+    """Return the compiled scorer.
+
+    It fills those of ``joint_out`` (n, K) with log p(x, k), ``resp_out`` (n, K), ``scores`` (n,)
+    with log p(x) and ``labels`` (n,) that are not empty, and returns the first row out of reach
+    of every component, or −1.
+    """
+    stamp = _STAMP
+
+    @njit(_SCORING_SIGNATURES, **_OPTIONS)
+    def scoring(
+        X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
+    ):
+        n_components = len(constants)
+        columns = np.zeros(width * BLOCK_ROWS)
+        rows = np.zeros(width * BLOCK_ROWS)
+        deviations = np.empty(width * BLOCK_ROWS)
+        joint = np.empty(n_components * BLOCK_ROWS)
+        largest = np.empty(BLOCK_ROWS)
+        sums = np.empty(BLOCK_ROWS)
+        for begin in range(0, len(X), BLOCK_ROWS):
+            n_rows = min(BLOCK_ROWS, len(X) - begin)
+            n_padded = -(-n_rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
+            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            _weigh(
+                is_unrolled,
+                is_tiled,
+                D,
+                columns,
+                means,
+                width,
+                factors,
+                factor_stride,
+                constants,
+                n_padded,
+                deviations,
+                sums,
+                joint,
+            )
+            for row in range(n_rows if len(joint_out) else 0):
+                for k in range(n_components):
+                    joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
+            for row in range(n_rows if len(labels) else 0):
+                best = 0
+                for k in range(1, n_components):
+                    if joint[k * BLOCK_ROWS + row] > joint[best * BLOCK_ROWS + row]:
+                        best = k
+                labels[begin + row] = best
+            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            unreached = _first_unreached(largest, n_rows)
+            if unreached >= 0 and len(joint_out) == 0:
+                return begin + unreached
+            for row in range(n_rows if len(scores) else 0):
+                scores[begin + row] = largest[row] + log_of_at_least_one(sums[row])
+            for row in range(n_rows if len(resp_out) else 0):
+                for k in range(n_components):
+                    resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] / sums[row]
+        return -1 + 0 * stamp
+
+    return scoring

@@ -1,0 +1,176 @@
+"""Dense covariances over many features: matrix products in tiles that stay in registers.
+
+Twelve vectors of sums at a time, in both directions: whitening takes 12 rows by 4 features,
+the scatter 4 by 12 features. Features are padded with zeros to a multiple of 4.
+"""
+
+from numba import njit
+
+from gmm_engine.kernels.lanes import LANES, fma, load, multiply, spread, store, subtract
+
+ROWS_AT_ONCE = 3 * LANES
+"""Rows that ``squared_lengths`` takes together; blocks are a multiple of it."""
+
+
+@njit(nogil=True, error_model="numpy")
+def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, block_rows, out):  # type: ignore[no-untyped-def]  # Numba infers
+    """Set out to |Uᵀd|² for rows whose deviations d are stored by feature.
+
+    ``factors`` holds U in panels of four columns: panel, row, column in the panel.
+    """
+    for row in range(0, n_rows, ROWS_AT_ONCE):
+        zero = spread(0.0)
+        sum_a = zero
+        sum_b = zero
+        sum_c = zero
+        for panel in range(n_features // LANES):
+            a0 = a1 = a2 = a3 = zero
+            b0 = b1 = b2 = b3 = zero
+            c0 = c1 = c2 = c3 = zero
+            base = factors_offset + panel * n_features * LANES
+            for i in range(LANES * (panel + 1)):  # U is upper triangular
+                at = i * block_rows + row
+                a = load(deviations, at)
+                b = load(deviations, at + LANES)
+                c = load(deviations, at + 2 * LANES)
+                u = spread(factors[base + LANES * i])
+                a0 = fma(u, a, a0)
+                b0 = fma(u, b, b0)
+                c0 = fma(u, c, c0)
+                u = spread(factors[base + LANES * i + 1])
+                a1 = fma(u, a, a1)
+                b1 = fma(u, b, b1)
+                c1 = fma(u, c, c1)
+                u = spread(factors[base + LANES * i + 2])
+                a2 = fma(u, a, a2)
+                b2 = fma(u, b, b2)
+                c2 = fma(u, c, c2)
+                u = spread(factors[base + LANES * i + 3])
+                a3 = fma(u, a, a3)
+                b3 = fma(u, b, b3)
+                c3 = fma(u, c, c3)
+            sum_a = fma(a0, a0, fma(a1, a1, fma(a2, a2, fma(a3, a3, sum_a))))
+            sum_b = fma(b0, b0, fma(b1, b1, fma(b2, b2, fma(b3, b3, sum_b))))
+            sum_c = fma(c0, c0, fma(c1, c1, fma(c2, c2, fma(c3, c3, sum_c))))
+        store(out, row, sum_a)
+        store(out, row + LANES, sum_b)
+        store(out, row + 2 * LANES, sum_c)
+
+
+@njit(nogil=True, error_model="numpy")
+def weigh_deviations(
+    rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted
+):  # type: ignore[no-untyped-def]  # Numba infers
+    """Set plain to x − μ and weighted to γ·(x − μ), all stored by row."""
+    for row in range(n_rows):
+        gamma = spread(resp[resp_offset + row])
+        for i in range(0, n_features, LANES):
+            at = row * n_features + i
+            deviation = subtract(load(rows, at), load(means, means_offset + i))
+            store(plain, at, deviation)
+            store(weighted, at, multiply(gamma, deviation))
+
+
+@njit(nogil=True, error_model="numpy")
+def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):  # type: ignore[no-untyped-def]  # Numba infers
+    """Add weightedᵀ·plain to the lower triangle of a scatter, in tiles along its diagonal."""
+    for i in range(0, n_features, LANES):
+        j = 0
+        end = i + LANES
+        while j + 3 * LANES <= end:
+            _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
+            j += 3 * LANES
+        while j < end:
+            _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
+            j += LANES
+
+
+@njit(nogil=True, error_model="numpy")
+def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):  # type: ignore[no-untyped-def]  # Numba infers
+    row_0 = scatter_offset + i * n_features + j
+    row_1 = row_0 + n_features
+    row_2 = row_1 + n_features
+    row_3 = row_2 + n_features
+    a0, a1, a2 = (
+        load(scatter, row_0),
+        load(scatter, row_0 + LANES),
+        load(scatter, row_0 + 2 * LANES),
+    )
+    b0, b1, b2 = (
+        load(scatter, row_1),
+        load(scatter, row_1 + LANES),
+        load(scatter, row_1 + 2 * LANES),
+    )
+    c0, c1, c2 = (
+        load(scatter, row_2),
+        load(scatter, row_2 + LANES),
+        load(scatter, row_2 + 2 * LANES),
+    )
+    d0, d1, d2 = (
+        load(scatter, row_3),
+        load(scatter, row_3 + LANES),
+        load(scatter, row_3 + 2 * LANES),
+    )
+    for row in range(n_rows):
+        at = row * n_features
+        x = load(plain, at + j)
+        y = load(plain, at + j + LANES)
+        z = load(plain, at + j + 2 * LANES)
+        w = spread(weighted[at + i])
+        a0 = fma(w, x, a0)
+        a1 = fma(w, y, a1)
+        a2 = fma(w, z, a2)
+        w = spread(weighted[at + i + 1])
+        b0 = fma(w, x, b0)
+        b1 = fma(w, y, b1)
+        b2 = fma(w, z, b2)
+        w = spread(weighted[at + i + 2])
+        c0 = fma(w, x, c0)
+        c1 = fma(w, y, c1)
+        c2 = fma(w, z, c2)
+        w = spread(weighted[at + i + 3])
+        d0 = fma(w, x, d0)
+        d1 = fma(w, y, d1)
+        d2 = fma(w, z, d2)
+    store(scatter, row_0, a0)
+    store(scatter, row_0 + LANES, a1)
+    store(scatter, row_0 + 2 * LANES, a2)
+    store(scatter, row_1, b0)
+    store(scatter, row_1 + LANES, b1)
+    store(scatter, row_1 + 2 * LANES, b2)
+    store(scatter, row_2, c0)
+    store(scatter, row_2 + LANES, c1)
+    store(scatter, row_2 + 2 * LANES, c2)
+    store(scatter, row_3, d0)
+    store(scatter, row_3 + LANES, d1)
+    store(scatter, row_3 + 2 * LANES, d2)
+
+
+@njit(nogil=True, error_model="numpy")
+def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):  # type: ignore[no-untyped-def]  # Numba infers
+    row_0 = scatter_offset + i * n_features + j
+    row_1 = row_0 + n_features
+    row_2 = row_1 + n_features
+    row_3 = row_2 + n_features
+    a, b = load(scatter, row_0), load(scatter, row_1)
+    c, d = load(scatter, row_2), load(scatter, row_3)
+    zero = spread(0.0)
+    a_odd = b_odd = c_odd = d_odd = zero  # two chains a sum, to hide the latency of one
+    for row in range(0, n_rows, 2):
+        at = row * n_features
+        x = load(plain, at + j)
+        a = fma(spread(weighted[at + i]), x, a)
+        b = fma(spread(weighted[at + i + 1]), x, b)
+        c = fma(spread(weighted[at + i + 2]), x, c)
+        d = fma(spread(weighted[at + i + 3]), x, d)
+        at += n_features
+        x = load(plain, at + j)
+        a_odd = fma(spread(weighted[at + i]), x, a_odd)
+        b_odd = fma(spread(weighted[at + i + 1]), x, b_odd)
+        c_odd = fma(spread(weighted[at + i + 2]), x, c_odd)
+        d_odd = fma(spread(weighted[at + i + 3]), x, d_odd)
+    one = spread(1.0)
+    store(scatter, row_0, fma(one, a, a_odd))
+    store(scatter, row_1, fma(one, b, b_odd))
+    store(scatter, row_2, fma(one, c, c_odd))
+    store(scatter, row_3, fma(one, d, d_odd))
