@@ -1,7 +1,6 @@
 """What signatures ask for: ids from the path, queries, checked bodies."""
 
 from collections.abc import Awaitable, Callable, Iterator
-from functools import lru_cache
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
@@ -24,7 +23,15 @@ B = TypeVar("B", bound=Body)
 MAX_CONTROL_BODY_BYTES = 1024**2
 MAX_CONTROL_FIELDS = 64
 
-Door = Annotated[Services, Depends(services_of)]
+QUERY_NAMES: dict[str, frozenset[str]] = {}
+"""By operation; filled as operations are first used."""
+
+
+async def door_of(request: Request) -> Services:
+    return services_of(request)
+
+
+Door = Annotated[Services, Depends(door_of)]
 
 ModelId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The model's id.")]
 JobId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The job's id.")]
@@ -88,7 +95,7 @@ def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
     return checked_body
 
 
-def refuse_unknown_query(request: Request) -> None:
+async def refuse_unknown_query(request: Request) -> None:
     """Refuse a query parameter that the route does not have: it would be ignored in silence."""
     route: APIRoute = request.scope["route"]
     known = query_names(route)
@@ -101,9 +108,10 @@ def refuse_unknown_query(request: Request) -> None:
         )
 
 
-@lru_cache(maxsize=256)
 def query_names(route: APIRoute) -> frozenset[str]:
-    return frozenset(_query_names(route.dependant))
+    if route.unique_id not in QUERY_NAMES:
+        QUERY_NAMES[route.unique_id] = frozenset(_query_names(route.dependant))
+    return QUERY_NAMES[route.unique_id]
 
 
 def _query_names(dependant: Dependant) -> Iterator[str]:

@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.problems import UNEXPECTED, problem_response
+from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.errors import MalformedRequest
 
 logger = logging.getLogger(__name__)
@@ -100,7 +100,7 @@ class LastResort:
         except ClientDisconnect:
             return  # nobody is left to answer
         except Exception:
-            logger.exception("unexpected_error")
+            logger.exception("unexpected_error", extra={"request_id": request_id_of(scope)})
             if is_started:
                 raise  # the server breaks the connection off, so that it can't pass as complete
             await problem_response(UNEXPECTED, scope)(scope, receive, send)

@@ -57,7 +57,7 @@ def content_type(request: Request, supported: Iterable[str]) -> str:
     return media_type
 
 
-def answers_json(request: Request) -> None:
+async def answers_json(request: Request) -> None:
     """Refuse a client that takes no JSON; a dependency."""
     accepted_type(request, [JSON])
 

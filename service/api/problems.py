@@ -4,7 +4,6 @@ Nothing a client sent comes back in an answer: a default handler that echoes a N
 and one that echoes a large body answers with a larger one.
 """
 
-import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from http import HTTPStatus
@@ -35,8 +34,6 @@ from service.errors import (
     Unavailable,
     UnsupportedMediaType,
 )
-
-logger = logging.getLogger(__name__)
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -96,10 +93,7 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
     headers = {}
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
-    status = status_of(error)
-    if status is HTTPStatus.INTERNAL_SERVER_ERROR:
-        logger.error("internal_failure", extra={"code": error.code})
-    return _response(problem_of(error, request_id_of(scope)), status, headers)
+    return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
 
 
 def status_of(error: ServiceError) -> HTTPStatus:

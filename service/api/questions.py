@@ -91,7 +91,7 @@ class AskedQuestion:
         return headers
 
 
-def question_of(request: Request) -> AskedQuestion:
+async def question_of(request: Request) -> AskedQuestion:
     question: AskedQuestion = request.state.question
     return question
 
@@ -154,7 +154,7 @@ async def target_version(request: Request, model_id: ModelId, number: VersionNum
     request.state.target = Target(model_id, number)
 
 
-def target_of(request: Request) -> Target:
+async def target_of(request: Request) -> Target:
     target: Target = request.state.target
     return target
 

@@ -157,8 +157,11 @@ class Hyperparameters(BaseModel):
     random_state: RandomState
 
 
-class Model(Hyperparameters):
+class Named(BaseModel):
     id: str
+
+
+class Model(Hyperparameters, Named):
     description: str
     labels: dict[str, str]
     status: Literal["created", "fitting", "fitted"]
@@ -212,13 +215,18 @@ class Criteria(BaseModel):
     icl: float | None
 
 
-class FitResult(Criteria):
+class FitEnd(BaseModel):
     model: str
     version: int
     job: str
     converged: bool
     stop_reason: str
     n_iter: int
+
+
+class FitResult(Criteria, FitEnd):
+    """What a fit found out; of its parameters the weights."""
+
     n_features: int
     log_likelihood_history: list[float]
     weights: list[float]
