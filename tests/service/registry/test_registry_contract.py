@@ -19,8 +19,9 @@ from service.adapters.registry_files import FileRegistry
 from service.adapters.registry_memory import MemoryRegistry
 from service.domain.ports import ModelRegistry
 from service.domain.records import ModelRecord, VersionRecord
-from service.errors import Conflict, NotFound, PreconditionFailed, ServiceError
+from service.errors import Conflict, NotFound, PreconditionFailed
 from tests.support.records import FAMILIES, a_draft, a_mixture, a_model, is_same_mixture
+from tests.support.registries import code_of
 
 SOON_SECONDS = 20
 
@@ -55,15 +56,6 @@ def model(registry: ModelRegistry) -> ModelRecord:
 def commit(registry: ModelRegistry, model: ModelRecord, *, seed: int = 0) -> VersionRecord:
     mixture = a_mixture(seed=seed)
     return registry.commit_version(a_draft(model, mixture, job_id=f"job-{seed}"), mixture)
-
-
-def code_of(call: Callable[[], object]) -> str:
-    """Return the code of a refusal, ``done`` when there was none."""
-    try:
-        call()
-    except ServiceError as error:
-        return error.code
-    return "done"
 
 
 def at_once(calls: Sequence[Callable[[], object]]) -> list[str]:
