@@ -125,10 +125,10 @@ class FullCovariances(CovarianceFamily):
         return cls(_symmetric(array))
 
     def to_array(self) -> NDArray[np.float64]:
-        return self._covariances
+        return _read_only(self._covariances)
 
     def to_dense(self) -> NDArray[np.float64]:
-        return self._covariances
+        return _read_only(self._covariances)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
@@ -182,7 +182,7 @@ class TiedCovariances(CovarianceFamily):
         return cls(_symmetric(array), n_components)
 
     def to_array(self) -> NDArray[np.float64]:
-        return self._covariance
+        return _read_only(self._covariance)
 
     def to_dense(self) -> NDArray[np.float64]:
         return np.repeat(self._covariance[np.newaxis], self.n_components, axis=0)
@@ -233,7 +233,7 @@ class DiagonalCovariances(CovarianceFamily):
         return cls(array)
 
     def to_array(self) -> NDArray[np.float64]:
-        return self._variances
+        return _read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, :, np.newaxis] * np.eye(self.n_features)
@@ -291,7 +291,7 @@ class SphericalCovariances(CovarianceFamily):
         return cls(array, n_features)
 
     def to_array(self) -> NDArray[np.float64]:
-        return self._variances
+        return _read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
@@ -345,12 +345,18 @@ def _inverse_factors(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
 
 
+def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return matrices that equal their transpose to the last bit.
 
     What is stored and read back is then the same mixture: ``_symmetric`` changes nothing in it.
     """
-    return np.asarray(0.5 * (array + np.swapaxes(array, -1, -2)))
+    return np.asarray(0.5 * array + 0.5 * np.swapaxes(array, -1, -2))
 
 
 def _symmetric(array: NDArray[np.float64]) -> NDArray[np.float64]:

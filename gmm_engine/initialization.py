@@ -135,9 +135,9 @@ def from_assignments(
     values = as_real_array(assignments, what="start")
     require_finite(values, what="start")
     if values.shape == (samples.n_rows,):
-        labels = values.astype(np.intp)
-        if (labels != values).any() or labels.min() < 0 or labels.max() >= n_components:
+        if not np.isin(values, np.arange(n_components)).all():
             raise InvalidParameterError("start", f"must hold labels from 0 to {n_components - 1}")
+        labels = values.astype(np.intp)
         return SufficientStatistics.of_labels(samples, labels, n_components, form)
     if values.shape == (samples.n_rows, n_components):
         sums = values.sum(axis=1)
@@ -220,11 +220,13 @@ def _lloyd(
     """Return the labels of k-means; a cluster that loses all its rows stays where it is."""
     centers = _spread_rows(X, weight, n_clusters, rng)
     origin = centers[0].copy()
-    deviations = (X - origin) * weight[:, np.newaxis]
-    spread = float(np.mean(np.var(X, axis=0)))
+    share = weight / weight.sum()
+    deviations = X - origin
+    spread = float((share @ np.square(deviations - share @ deviations)).mean())
+    deviations *= share[:, np.newaxis]
     for _ in range(MAX_LLOYD_STEPS):
         labels = _nearest(X, centers)
-        nk = np.bincount(labels, weights=weight, minlength=n_clusters)
+        nk = np.bincount(labels, weights=share, minlength=n_clusters)
         sums = np.zeros_like(centers)
         np.add.at(sums, labels, deviations)
         filled = nk > 0

@@ -171,8 +171,8 @@ class DataScale:
         labels = np.zeros(samples.n_rows, dtype=np.intp)
         whole = SufficientStatistics.of_labels(samples, labels, 1, DenseScatter)
         covariance = whole.central_scatter[0] / whole.n_samples
-        magnitude = np.maximum(samples.X.max(axis=0), -samples.X.min(axis=0))
-        extent = samples.X.max(axis=0) - samples.X.min(axis=0)
+        largest, smallest = samples.largest, samples.smallest
+        magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
         too_narrow = np.flatnonzero(~constant & (extent < SMALLEST_SPREAD))
         if not np.isfinite(covariance).all() or too_narrow.size:

@@ -51,6 +51,20 @@ class Samples:
         return float(self.n_rows if self.weight is None else self.weight.sum())
 
     @property
+    def largest(self) -> NDArray[np.float64]:  # (n_features,)
+        """The largest value of each feature among the rows that count."""
+        if self.weight is None:
+            return np.asarray(self.X.max(axis=0))
+        return np.asarray(self.X.max(axis=0, initial=-np.inf, where=self.weight[:, np.newaxis] > 0))
+
+    @property
+    def smallest(self) -> NDArray[np.float64]:  # (n_features,)
+        """The smallest value of each feature among the rows that count."""
+        if self.weight is None:
+            return np.asarray(self.X.min(axis=0))
+        return np.asarray(self.X.min(axis=0, initial=np.inf, where=self.weight[:, np.newaxis] > 0))
+
+    @property
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
         return np.ones(self.n_rows) if self.weight is None else self.weight
 

@@ -69,8 +69,12 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
     require_finite(weight, what="sample_weight")
     if weight.min() < 0:
         raise InvalidParameterError("sample_weight", "must not be negative")
-    if not weight.sum() > 0:
+    with np.errstate(over="ignore"):
+        total = weight.sum()
+    if not total > 0:
         raise InvalidParameterError("sample_weight", "must not be zero everywhere")
+    if not np.isfinite(total):
+        raise OutOfRangeError("sample_weight sums up beyond the range of a double; rescale it")
     return weight
 
 
@@ -82,7 +86,10 @@ def as_real_array(values: ArrayLike, *, what: str) -> NDArray[np.float64]:
         raise InvalidDataError(f"{what} has rows of different lengths") from error
     if array.dtype.kind not in REAL_KINDS:
         raise InvalidDataError(f"{what} must hold real numbers, not {array.dtype}")
-    return np.ascontiguousarray(array, dtype=np.float64)
+    if np.ma.is_masked(values):
+        raise InvalidDataError(f"{what} holds masked values; remove or impute them")
+    with np.errstate(over="ignore"):  # a wider type's numbers become infinite, and are refused so
+        return np.asarray(array, dtype=np.float64, order="C")
 
 
 def require_finite(array: NDArray[np.float64], *, what: str) -> None:
@@ -108,6 +115,6 @@ def require_number_at_least(name: str, value: object, minimum: float) -> None:
         raise InvalidParameterError(name, f"must be a finite number of at least {minimum:g}")
 
 
-def require_known(name: str, value: str, table: Mapping[str, object]) -> None:
-    if value not in table:
+def require_known(name: str, value: object, table: Mapping[str, object]) -> None:
+    if not isinstance(value, str) or value not in table:
         raise InvalidParameterError(name, f"must be one of {', '.join(sorted(table))}")

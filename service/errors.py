@@ -15,7 +15,8 @@ ServiceError
 ├── NotAcceptable
 ├── TooManyRequests        a bound of a queue or a rate is reached
 ├── Unavailable            draining, overloaded, read-only, a corrupt version
-└── StorageFull
+├── StorageFull
+└── InternalFailure        a fit broke by a fault of ours
 """
 
 from collections.abc import Sequence
@@ -23,6 +24,9 @@ from dataclasses import dataclass
 
 MAX_NAMED_ISSUES = 20
 """How many places one refusal names; the rest is cut so that an answer stays small."""
+
+
+DRAINING_RETRY_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,14 @@ class Unavailable(ServiceError):
     title = "Unavailable"
 
     @classmethod
+    def draining(cls) -> "Unavailable":
+        return cls(
+            "draining",
+            "The service is shutting down; try again shortly.",
+            retry_after_seconds=DRAINING_RETRY_SECONDS,
+        )
+
+    @classmethod
     def model_corrupt(cls, model_id: str, number: int) -> "Unavailable":
         return cls(
             "model_corrupt",
@@ -139,3 +151,7 @@ class Unavailable(ServiceError):
 
 class StorageFull(ServiceError):
     title = "Storage full"
+
+
+class InternalFailure(ServiceError):
+    title = "Internal error"

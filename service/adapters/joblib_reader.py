@@ -53,7 +53,10 @@ ALLOWED_GLOBALS: Mapping[tuple[str, str], Token] = {
     ("numpy", "dtype"): Token.DTYPE_CLASS,
 }
 
-IGNORED = frozenset({"PROTO", "FRAME"})
+HEADER = b"\x80\x04"
+"""A pickle of protocol 4."""
+
+IGNORED = frozenset({"FRAME"})
 LITERALS = frozenset({"BININT", "BININT1", "BININT2", "SHORT_BINUNICODE"})
 CONSTANTS: Mapping[str, Value] = {
     "NONE": None,
@@ -98,6 +101,8 @@ class _Reader:
         }
 
     def read(self) -> dict[str, Value]:
+        if self._stream.read(len(HEADER)) != HEADER:
+            raise UnreadableFileError("the file is no pickle of protocol 4")
         # genops reads one opcode at a time, so array bytes can be taken from the stream between.
         for count, (opcode, argument, _) in enumerate(pickletools.genops(self._stream)):
             if count >= MAX_OPCODES:

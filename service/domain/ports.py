@@ -103,6 +103,15 @@ class JobStore(Protocol):
     def wait(self, job_id: str, timeout_seconds: float) -> JobRecord:
         """Return the job as soon as it is done, or as it stands when the time is up."""
 
+    def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` once the job is done, at once if it is; return what takes that back.
+
+        ``call`` may come from any thread, must be quick and must not call the store.
+        """
+
+    def remove(self, job_id: str) -> None:
+        """Forget a job that was refused before it began; unknown ones are ignored."""
+
 
 class FitListener(Protocol):
     """What a runner calls while it runs a fit. Each call may come from any thread."""
@@ -138,4 +147,3 @@ class JobRunner(Protocol):
 
     def close(self, timeout_seconds: float) -> None:
         """Take no more fits, cancel those left when the time is up, and return."""
-

@@ -93,3 +93,7 @@ def is_same_mixture(one: Mixture, other: Mixture) -> bool:
         left[name].shape == right[name].shape and left[name].tobytes() == right[name].tobytes()
         for name in left
     )
+
+
+SMALL_MIXTURE = a_mixture(n_components=1, n_features=1)
+"""For tests that look at every bit."""

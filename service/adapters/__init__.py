@@ -1,0 +1,1 @@
+"""What stands behind the domain's ports: registries, job stores, runners, caches."""

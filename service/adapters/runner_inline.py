@@ -1,0 +1,29 @@
+"""Fits at once, in the caller's thread: for tests and scripts."""
+
+from service.adapters.fit_reporting import run_and_report
+from service.domain.fit_task import FitTask
+from service.domain.ports import FitListener
+from service.errors import Unavailable
+
+
+class InlineRunner:
+    def __init__(self) -> None:
+        self._running: dict[str, bool] = {}
+        """By job, whether it was asked to stop."""
+        self._closed = False
+
+    def submit(self, task: FitTask, listener: FitListener) -> None:
+        if self._closed:
+            raise Unavailable.draining()
+        self._running[task.job_id] = False
+        try:
+            run_and_report(task, listener, is_cancelled=lambda: self._running[task.job_id])
+        finally:
+            del self._running[task.job_id]
+
+    def cancel(self, job_id: str) -> None:
+        if job_id in self._running:
+            self._running[job_id] = True
+
+    def close(self, timeout_seconds: float) -> None:  # noqa: ARG002  # nothing outlasts a submit
+        self._closed = True

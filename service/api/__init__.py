@@ -1,0 +1,1 @@
+"""The HTTP face: routes, schemas, payload formats, problems. Knows the domain; no storage."""

@@ -1,0 +1,125 @@
+"""What signatures ask for: ids from the path, queries, checked bodies."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Path, Query, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from pydantic import ValidationError
+
+from service.api.negotiation import JSON, answers_json, content_type
+from service.api.payloads.body import read_body
+from service.api.payloads.json_document import parse_json
+from service.api.problems import refusal_of_fields
+from service.api.schemas import Body
+from service.api.services import Services, services_of
+from service.domain.identifiers import ID_PATTERN
+from service.domain.inference import METRICS
+from service.errors import InvalidInput, Issue
+
+B = TypeVar("B", bound=Body)
+
+MAX_CONTROL_BODY_BYTES = 1024**2
+MAX_CONTROL_FIELDS = 64
+
+QUERY_NAMES: dict[str, frozenset[str]] = {}
+"""By operation; filled as operations are first used."""
+
+
+async def door_of(request: Request) -> Services:
+    return services_of(request)
+
+
+Door = Annotated[Services, Depends(door_of)]
+
+ModelId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The model's id.")]
+JobId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The job's id.")]
+VersionNumber = Annotated[
+    int, Path(alias="n", ge=1, le=2**31 - 1, description="The version's number.")
+]
+Metric = Annotated[
+    str,
+    Path(
+        pattern=f"^({'|'.join(METRICS)})$",
+        description="The criterion.",
+        json_schema_extra={"enum": list(METRICS)},
+    ),
+]
+VersionQuery = Annotated[
+    int | None,
+    Query(alias="version", ge=1, le=2**31 - 1, description="The version; the latest without it."),
+]
+WaitQuery = Annotated[
+    float | None,
+    Query(
+        alias="wait",
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds to wait for the fit to end; more than the service allows is cut.",
+    ),
+]
+PageSize = Annotated[int, Query(ge=1, le=1000, description="Items of a page at the most.")]
+PageToken = Annotated[
+    str | None, Query(max_length=1024, description="`next_page_token` of the page before.")
+]
+IfMatch = Annotated[
+    str | None, Header(description="Change only the copy that has this ETag; else 412.")
+]
+IfNoneMatch = Annotated[
+    str | None, Header(description="Answer 304 if this ETag is still the current one.")
+]
+Prefer = Annotated[
+    str | None, Header(description="`respond-async`, or `wait=` seconds (RFC 7240).")
+]
+
+
+def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
+    """Make the dependency that reads a control-plane body, strictly."""
+
+    async def checked_body(request: Request) -> B:
+        content_type(request, [JSON])
+        max_bytes = min(MAX_CONTROL_BODY_BYTES, services_of(request).options.max_body_bytes)
+        document = parse_json(await read_body(request, max_bytes=max_bytes))
+        if not isinstance(document, dict) or len(document) > MAX_CONTROL_FIELDS:
+            detail = f"the body must be an object of at most {MAX_CONTROL_FIELDS} fields"
+            raise InvalidInput(
+                "invalid_parameter", detail, issues=[Issue("#", "wrong_type", detail)]
+            )
+        try:
+            return body_type.model_validate(document)
+        except ValidationError as error:
+            errors = error.errors(include_url=False, include_context=False, include_input=False)
+            raise refusal_of_fields(errors, document) from error
+
+    return checked_body
+
+
+async def refuse_unknown_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not have: it would be ignored in silence."""
+    route: APIRoute = request.scope["route"]
+    known = query_names(route)
+    unknown = [name for name in request.query_params if name not in known]
+    if unknown:
+        takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
+        detail = f"there is no such query parameter here; this path {takes}"
+        raise InvalidInput(
+            "invalid_parameter", detail, issues=[Issue("#/query", "unknown_parameter", detail)]
+        )
+
+
+def query_names(route: APIRoute) -> frozenset[str]:
+    if route.unique_id not in QUERY_NAMES:
+        QUERY_NAMES[route.unique_id] = frozenset(_query_names(route.dependant))
+    return QUERY_NAMES[route.unique_id]
+
+
+def _query_names(dependant: Dependant) -> Iterator[str]:
+    for parameter in dependant.query_params:
+        yield parameter.alias
+    for dependency in dependant.dependencies:
+        yield from _query_names(dependency)
+
+
+IN_EVERY_ROUTE = [Depends(refuse_unknown_query)]
+IN_EVERY_JSON_ROUTE = [*IN_EVERY_ROUTE, Depends(answers_json)]

@@ -1,0 +1,127 @@
+"""What a route's decorator says of it beyond its path: for ``openapi.json``, hence for clients."""
+
+from collections.abc import Mapping
+from enum import Enum
+from http import HTTPStatus
+from typing import TypedDict
+
+from pydantic import BaseModel
+
+from service.api.negotiation import JSON
+from service.api.payloads import CODECS
+from service.api.problems import PROBLEM_MEDIA_TYPE, STATUS_OF
+from service.api.schemas import Body, Problem
+from service.errors import (
+    BodyTooLarge,
+    InvalidInput,
+    MalformedRequest,
+    NotAcceptable,
+    ServiceError,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+JsonObject = Mapping[str, object]
+
+OF_ANY_ROUTE = (InvalidInput, NotAcceptable, Unavailable)
+OF_A_BODY = (MalformedRequest, BodyTooLarge, UnsupportedMediaType)
+
+
+class Operation(TypedDict):
+    """The keyword arguments of a route's decorator."""
+
+    operation_id: str
+    tags: list[str | Enum]
+    summary: str
+    description: str
+    status_code: int
+    responses: dict[int | str, dict[str, object]]
+    openapi_extra: dict[str, object]
+
+
+def operation(
+    operation_id: str,
+    *,
+    tag: str,
+    summary: str,
+    description: str = "",
+    answers: Mapping[HTTPStatus, tuple[type[BaseModel] | None, JsonObject]],
+    body: JsonObject | None = None,
+    refusals: tuple[type[ServiceError], ...] = (),
+) -> Operation:
+    """Describe an operation; the first of ``answers`` is the usual one.
+
+    ``body`` is the content of the request body by media type.
+    """
+    kinds = {*refusals, *OF_ANY_ROUTE, *(OF_A_BODY if body is not None else ())}
+    problems = {STATUS_OF[kind]: kind for kind in kinds}
+    return Operation(
+        operation_id=operation_id,
+        tags=[tag],
+        summary=summary,
+        description=description,
+        status_code=next(iter(answers)).value,
+        responses={
+            **{status.value: _success(status, *answer) for status, answer in answers.items()},
+            **{status.value: _problem(problems[status]) for status in sorted(problems)},
+        },
+        openapi_extra=(
+            {} if body is None else {"requestBody": {"required": True, "content": dict(body)}}
+        ),
+    )
+
+
+def json_body(body: type[Body]) -> JsonObject:
+    """Describe a control-plane body; ``service.openapi`` adds the class to the components."""
+    examples = body.model_json_schema()["examples"]
+    return {
+        JSON: {
+            "schema": {"$ref": f"#/components/schemas/{body.__name__}"},
+            "example": examples[0],
+        }
+    }
+
+
+def data_body(schema_name: str, example: JsonObject) -> JsonObject:
+    """Describe a data body in every format there is."""
+    return {
+        media_type: {"schema": {"$ref": f"#/components/schemas/{schema_name}"}, "example": example}
+        for media_type in CODECS
+    }
+
+
+def _success(
+    status: HTTPStatus, model: type[BaseModel] | None, example: JsonObject
+) -> dict[str, object]:
+    described: dict[str, object] = {"description": status.phrase}
+    if model is not None:
+        described["model"] = model
+        described["content"] = {JSON: {"example": example}}
+    return described
+
+
+def _problem(kind: type[ServiceError]) -> dict[str, object]:
+    status = STATUS_OF[kind]
+    return {
+        "description": kind.title,
+        "content": {
+            PROBLEM_MEDIA_TYPE: {
+                "schema": {"$ref": f"#/components/schemas/{Problem.__name__}"},
+                "example": _problem_example(kind.title, status),
+            }
+        },
+    }
+
+
+def _problem_example(title: str, status: HTTPStatus) -> JsonObject:
+    code = title.lower().replace(" ", "_")
+    return {
+        "type": f"urn:gmm-service:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "detail": "What happened, and what to try.",
+        "instance": "urn:gmm-service:request:0f5b2c",
+        "code": code,
+        "request_id": "0f5b2c",
+        "errors": [],
+    }

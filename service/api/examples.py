@@ -1,0 +1,144 @@
+"""Requests and answers as ``openapi.json`` shows them; a test holds them to the schemas."""
+
+from collections.abc import Mapping
+
+Example = Mapping[str, object]
+
+MOMENT = "2026-11-23T18:00:00.000000Z"
+
+ROWS: Example = {"X": [[5.1, 3.5], [6.7, 3.1]]}
+ROWS_OF_MODEL: Example = {"model": "iris", **ROWS}
+TRAINING_ROWS: Example = {
+    "X": [[5.1, 3.5], [4.9, 3.0], [6.7, 3.1], [6.3, 2.5]],
+    "feature_names": ["sepal_length", "sepal_width"],
+}
+
+HYPERPARAMETERS: Example = {
+    "n_components": 2,
+    "covariance_type": "full",
+    "tol": 1e-6,
+    "max_iter": 500,
+    "n_init": 10,
+    "init_params": "auto",
+    "reg_covar": "auto",
+    "random_state": 0,
+}
+MODEL: Example = {
+    **HYPERPARAMETERS,
+    "id": "iris",
+    "description": "",
+    "labels": {"team": "botany"},
+    "status": "fitted",
+    "latest_version": 1,
+    "aliases": {},
+    "feature_names": ["sepal_length", "sepal_width"],
+    "n_features": 2,
+    "created_at": MOMENT,
+    "updated_at": MOMENT,
+}
+CRITERIA: Example = {
+    "n_samples": 150,
+    "n_parameters": 11,
+    "log_likelihood": -217.4,
+    "mean_log_likelihood": -1.4493,
+    "bic": 489.9,
+    "aic": 456.8,
+    "aicc": 458.7,
+    "icl": 492.3,
+}
+FIT_RESULT: Example = {
+    "model": "iris",
+    "version": 1,
+    "job": "job-8f14e45fceea167a5a36",
+    "converged": True,
+    "stop_reason": "converged",
+    "n_iter": 2,
+    **CRITERIA,
+    "n_features": 2,
+    "log_likelihood_history": [-220.1, -217.4],
+    "weights": [0.33, 0.67],
+    "warnings": [],
+    "duration_seconds": 0.012,
+}
+QUEUED_JOB: Example = {
+    "id": "job-8f14e45fceea167a5a36",
+    "kind": "fit",
+    "model": "iris",
+    "status": "queued",
+    "done": False,
+    "progress": None,
+    "created_at": MOMENT,
+    "started_at": None,
+    "finished_at": None,
+    "result": None,
+    "error": None,
+}
+JOB: Example = {
+    **QUEUED_JOB,
+    "status": "running",
+    "progress": {
+        "restart": 0,
+        "n_init": 10,
+        "iteration": 12,
+        "max_iter": 500,
+        "log_likelihood": -217.9,
+        "delta": 0.03,
+        "eta_seconds": 1.5,
+    },
+    "started_at": MOMENT,
+}
+VERSION_SUMMARY: Example = {
+    "model": "iris",
+    "version": 1,
+    "job": "job-8f14e45fceea167a5a36",
+    "created_at": MOMENT,
+    "n_components": 2,
+    "covariance_type": "full",
+    "n_features": 2,
+    "n_samples": 150,
+    "converged": True,
+    "mean_log_likelihood": -1.4493,
+    "bic": 489.9,
+}
+DIGEST = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
+VERSION: Example = {
+    "model": "iris",
+    "version": 1,
+    "created_at": MOMENT,
+    "hyperparameters": HYPERPARAMETERS,
+    "feature_names": ["sepal_length", "sepal_width"],
+    "fit": FIT_RESULT,
+    "data_sha256": DIGEST,
+    "artifact": {"sha256": DIGEST, "size_bytes": 1024},
+    "libraries": {"numpy": "2.4.6"},
+}
+PREDICT: Example = {"model": "iris", "version": 1, "labels": [0, 1]}
+PREDICT_PROBA: Example = {
+    "model": "iris",
+    "version": 1,
+    "probabilities": [[0.99, 0.01], [0.02, 0.98]],
+}
+SCORE_SAMPLES: Example = {"model": "iris", "version": 1, "log_likelihood": [-1.2, -1.9]}
+SCORE: Example = {"model": "iris", "version": 1, **CRITERIA}
+METRIC: Example = {
+    "model": "iris",
+    "version": 1,
+    "metric": "bic",
+    "value": 489.9,
+    "n_samples": 150,
+}
+PARAMETERS: Example = {
+    "model": "iris",
+    "version": 1,
+    "covariance_type": "diag",
+    "weights": [0.33, 0.67],
+    "means": [[5.0, 3.4], [6.3, 2.9]],
+    "covariances": [[0.12, 0.14], [0.43, 0.11]],
+    "precisions": [[8.33, 7.14], [2.33, 9.09]],
+}
+SAMPLE: Example = {
+    "model": "iris",
+    "version": 1,
+    "X": [[6.1, 2.8], [5.0, 3.3]],
+    "labels": [1, 0],
+}

@@ -1,0 +1,101 @@
+"""The route of fits: data in, a version or a job out."""
+
+import math
+import re
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Request, Response
+
+from service.api.dependencies import IN_EVERY_JSON_ROUTE, Door, ModelId, Prefer, WaitQuery
+from service.api.documentation import data_body, operation
+from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
+from service.api.payloads.values import TRAINING_FIELDS, DataPayload
+from service.api.questions import read_payload
+from service.api.responses import json_response
+from service.api.schemas import FitResult, Job, job_result
+from service.domain.fitting import refusal_of
+from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
+
+router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
+
+RETRY_SECONDS = 1
+WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
+ASYNC_PREFERENCE = re.compile(r"(?:^|[,;\s])respond-async(?=$|[,;\s])", re.IGNORECASE)
+
+
+async def training_payload(request: Request) -> DataPayload:
+    return await read_payload(request, extra_fields=TRAINING_FIELDS)
+
+
+@router.post(
+    "/models/{id}/fit",
+    **operation(
+        "fit_model",
+        tag="fits",
+        summary="Fit a model",
+        description=(
+            "Waits for the fit for a while: 200 with the result when it ends in time, else 202 "
+            "with the job. `?wait=` or `Prefer` say how long."
+        ),
+        answers={
+            HTTPStatus.OK: (FitResult, FIT_RESULT),
+            HTTPStatus.ACCEPTED: (Job, QUEUED_JOB),
+        },
+        body=data_body("TrainingData", TRAINING_ROWS),
+        refusals=(NotFound, Conflict, TooManyRequests, StorageFull),
+    ),
+)
+async def fit_model(
+    door: Door,
+    model_id: ModelId,
+    payload: Annotated[DataPayload, Depends(training_payload)],
+    wait: WaitQuery = None,
+    prefer: Prefer = None,
+) -> Response:
+    door.lifecycle.require_serving()
+    job = await door.threads.compute(
+        door.fitting.start, model_id, payload.table, sample_weight=payload.sample_weight
+    )
+    wished = wait if wait is not None else preferred_wait(prefer)
+    seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
+    job = await door.job_within(job.id, seconds)
+    applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
+    if not job.is_done:
+        return json_response(
+            Job.of(job),
+            status=HTTPStatus.ACCEPTED,
+            headers={
+                "Location": f"/jobs/{job.id}",
+                "Retry-After": str(RETRY_SECONDS),
+                **applied,
+            },
+        )
+    result = job_result(job)
+    if result is None:
+        raise refusal_of(job)
+    return json_response(
+        result,
+        headers={
+            "Content-Location": f"/models/{result.model}/versions/{result.version}",
+            **applied,
+        },
+    )
+
+
+def preferred_wait(prefer: str | None) -> float | None:
+    """Return the seconds that a Prefer header asks for; what it can't say is ignored (RFC 7240)."""
+    if prefer is None:
+        return None
+    if ASYNC_PREFERENCE.search(prefer):
+        return 0.0
+    wait = WAIT_PREFERENCE.search(prefer)
+    return None if wait is None else float(wait.group(1))
+
+
+def applied_preference(prefer: str, seconds: float) -> dict[str, str]:
+    if ASYNC_PREFERENCE.search(prefer):
+        return {"Preference-Applied": "respond-async"}
+    if WAIT_PREFERENCE.search(prefer):
+        return {"Preference-Applied": f"wait={math.floor(seconds)}"}
+    return {}

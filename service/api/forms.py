@@ -1,0 +1,123 @@
+"""The forms of a path: by model, by version, and bare; one handler under several routes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Literal, TypeVar
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel
+
+from service.api.documentation import data_body, operation
+from service.api.examples import ROWS, ROWS_OF_MODEL
+from service.api.questions import (
+    ask_bare,
+    ask_latest,
+    ask_version,
+    target_latest,
+    target_version,
+)
+from service.errors import Conflict, ModelUnnamed, NotFound
+
+Handler = TypeVar("Handler", bound=Callable[..., object])
+JsonObject = Mapping[str, object]
+
+TAG = "inference"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    prefix: str
+    suffix: str
+    """What tells its operation ids from the first form's."""
+    remark: str
+    ask: Callable[..., object]
+    """Dependency that reads the rows and leaves the question in the request's state."""
+    target: Callable[..., object] | None
+    """The same for what carries no rows; the bare form has no such paths."""
+    body_schema: str
+    example: JsonObject
+
+
+FORMS = (
+    Form("/models/{id}", "", "", ask_latest, target_latest, "Rows", ROWS),
+    Form(
+        "/models/{id}/versions/{n}",
+        "_with_version",
+        " with one version",
+        ask_version,
+        target_version,
+        "Rows",
+        ROWS,
+    ),
+    Form("", "_bare", ", the model named elsewhere", ask_bare, None, "RowsOfModel", ROWS_OF_MODEL),
+)
+
+
+def on_every_form(
+    router: APIRouter,
+    path: str,
+    operation_id: str,
+    *,
+    summary: str,
+    description: str = "",
+    answer: type[BaseModel],
+    example: JsonObject,
+) -> Callable[[Handler], Handler]:
+    """Register a handler of a question about rows under its three paths."""
+
+    def register(handler: Handler) -> Handler:
+        for form in FORMS:
+            router.post(
+                form.prefix + path,
+                dependencies=[Depends(form.ask)],
+                **operation(
+                    operation_id + form.suffix,
+                    tag=TAG,
+                    summary=summary + form.remark,
+                    description=description,
+                    answers={HTTPStatus.OK: (answer, example)},
+                    body=data_body(form.body_schema, form.example),
+                    refusals=(NotFound, Conflict, ModelUnnamed),
+                ),
+            )(handler)
+        return handler
+
+    return register
+
+
+def on_model_and_version(
+    router: APIRouter,
+    method: Literal["GET", "POST"],
+    path: str,
+    operation_id: str,
+    *,
+    summary: str,
+    description: str = "",
+    answer: type[BaseModel],
+    example: JsonObject,
+    body: JsonObject | None = None,
+) -> Callable[[Handler], Handler]:
+    """Register a handler that needs no rows under its two paths."""
+
+    def register(handler: Handler) -> Handler:
+        for form in FORMS:
+            if form.target is None:
+                continue
+            router.api_route(
+                form.prefix + path,
+                methods=[method],
+                dependencies=[Depends(form.target)],
+                **operation(
+                    operation_id + form.suffix,
+                    tag=TAG,
+                    summary=summary + form.remark,
+                    description=description,
+                    answers={HTTPStatus.OK: (answer, example)},
+                    body=body,
+                    refusals=(NotFound, Conflict),
+                ),
+            )(handler)
+        return handler
+
+    return register

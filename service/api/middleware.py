@@ -1,0 +1,139 @@
+"""What holds for every request: plain ASGI classes, outermost first in ``service.main``."""
+
+import logging
+import re
+import secrets
+import time
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.api.problems import UNEXPECTED, problem_response, request_id_of
+from service.errors import MalformedRequest
+
+logger = logging.getLogger(__name__)
+
+WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}\Z")
+
+HOST_UNCLEAR = MalformedRequest("malformed_request", "A request needs exactly one Host header.")
+
+
+class RequestIdentity:
+    """Gives every request an id, the client's own if it is well-formed, and sends it back."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        given = Headers(scope=scope).get("x-request-id", "")
+        request_id = given if WELL_FORMED_REQUEST_ID.match(given) else secrets.token_hex(16)
+        scope.setdefault("state", {})["request_id"] = request_id
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+                headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class AccessLog:
+    """One event for each request; the route's template, never the client's text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        begun = time.perf_counter()
+        status = 0
+
+        async def noting_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_status)
+        finally:
+            logger.info(
+                "request",
+                extra={
+                    "method": scope["method"],
+                    "route": getattr(scope.get("route"), "path", None),
+                    "status": status,
+                    "duration_ms": round(1000 * (time.perf_counter() - begun), 3),
+                    "request_id": scope["state"]["request_id"],
+                },
+            )
+
+
+class LastResort:
+    """Answers what nothing else caught: logged whole, told in one sentence."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        is_started = False
+
+        async def noting_start(message: Message) -> None:
+            nonlocal is_started
+            is_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting_start)
+        except ClientDisconnect:
+            return  # nobody is left to answer
+        except Exception:
+            logger.exception("unexpected_error", extra={"request_id": request_id_of(scope)})
+            if is_started:
+                raise  # the server breaks the connection off, so that it can't pass as complete
+            await problem_response(UNEXPECTED, scope)(scope, receive, send)
+
+
+class HeadAsGet:
+    """Answers HEAD as GET without the body (RFC 9110, 9.3.2)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET"}, receive, without_body)
+
+
+class OneHost:
+    """Refuses a request that names no host or several (RFC 9112, 3.2); the parser lets them by."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self.app
+        needs_host = scope["type"] == "http" and scope["http_version"] != "1.0"
+        if needs_host and len(Headers(scope=scope).getlist("host")) != 1:
+            app = problem_response(HOST_UNCLEAR, scope)
+        await app(scope, receive, send)

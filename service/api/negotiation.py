@@ -1,0 +1,86 @@
+"""Which media type a request brings and which its client takes (RFC 9110, 8.3 and 12.5)."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from email.message import Message
+
+from fastapi import Request
+
+from service.errors import NotAcceptable, UnsupportedMediaType
+
+JSON = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """One entry of an Accept header, such as ``text/*;q=0.5``."""
+
+    type: str
+    subtype: str
+    quality: float
+
+    def matches(self, media_type: str) -> bool:
+        main, _, sub = media_type.partition("/")
+        return self.type in ("*", main) and self.subtype in ("*", sub)
+
+    @property
+    def specificity(self) -> int:
+        return (self.type != "*") + (self.subtype != "*")
+
+
+def accepted_type(request: Request, offers: Iterable[str]) -> str:
+    """Return the offer that the client likes best, the first among equals."""
+    header = ",".join(request.headers.getlist("accept"))
+    offered = list(offers)
+    if not header.strip():
+        return offered[0]
+    ranges = list(_ranges(header))
+    best = max(offered, key=lambda offer: _quality(offer, ranges))
+    if not _quality(best, ranges):
+        raise NotAcceptable("not_acceptable", f"This is answered as {' or '.join(offered)}.")
+    return best
+
+
+def content_type(request: Request, supported: Iterable[str]) -> str:
+    """Return the media type of the body, one of ``supported``; UTF-8 and not compressed."""
+    message = Message()
+    message["content-type"] = request.headers.get("content-type", "")
+    media_type = message.get_content_type() if "content-type" in request.headers else ""
+    charset = message.get_content_charset("utf-8")
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    names = list(supported)
+    if media_type not in names or charset not in ("utf-8", "us-ascii") or encoding != "identity":
+        raise UnsupportedMediaType(
+            "unsupported_media_type",
+            f"A body here is {' or '.join(names)}, in UTF-8 and not compressed.",
+        )
+    return media_type
+
+
+async def answers_json(request: Request) -> None:
+    """Refuse a client that takes no JSON; a dependency."""
+    accepted_type(request, [JSON])
+
+
+def _ranges(header: str) -> Iterator[_Range]:
+    for entry in header.split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        main, slash, sub = media_type.lower().partition("/")
+        if main and slash and sub:
+            yield _Range(main, sub, _q(parameters))
+
+
+def _q(parameters: list[str]) -> float:
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            try:
+                return min(max(float(value), 0.0), 1.0)
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _quality(offer: str, ranges: list[_Range]) -> float:
+    matching = [entry for entry in ranges if entry.matches(offer)]
+    return max(matching, key=lambda entry: entry.specificity).quality if matching else 0.0

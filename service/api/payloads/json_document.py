@@ -1,0 +1,123 @@
+"""JSON bytes to a document, stricter than the parser: no duplicate keys, bounded depth.
+
+The parser (orjson) refuses what is not UTF-8, lone surrogates, NaN and trailing bytes, but keeps
+the last of two equal keys and nests to 1,024. Both are judged on the *skeleton*, the bytes that
+structure the text, which for rows of numbers is a small part of it; only a text whose strings
+hold such bytes, or that has nested objects, is walked token by token.
+"""
+
+import json
+import math
+import re
+from collections.abc import Iterator
+
+import orjson
+
+from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue, MalformedRequest
+
+JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+
+MAX_DEPTH = 16
+MAX_TRACED_BYTES = 1024**2
+"""In a body up to this size the numbers beyond a double are pointed at."""
+
+STRUCTURE = b'[]{}":\\'
+NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
+TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:)?|[\[\]{}]', re.DOTALL)
+
+
+def parse_json(body: bytes) -> JsonValue:
+    """Return the document; raise ``MalformedRequest``, or ``InvalidInput`` for 1e400."""
+    try:
+        document: JsonValue = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _refusal(body, error) from error
+    _require_sound(body, document)
+    return document
+
+
+def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | InvalidInput:
+    if "infinity" in error.msg:
+        return InvalidInput(
+            "non_finite_number",
+            "a number is beyond the range of a double",
+            issues=list(_beyond_doubles(body)),
+        )
+    if body.startswith(b"\xef\xbb\xbf"):
+        return MalformedRequest("malformed_json", "the body must not begin with a byte order mark")
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return MalformedRequest("not_utf8", "the body is not UTF-8")
+    return MalformedRequest(
+        "malformed_json",
+        f"the body is not JSON (RFC 8259): line {error.lineno}, column {error.colno}",
+    )
+
+
+def _beyond_doubles(body: bytes) -> Iterator[Issue]:
+    if len(body) > MAX_TRACED_BYTES:
+        return
+    try:
+        document: JsonValue = json.loads(body, parse_int=float)
+    except (ValueError, RecursionError):
+        return
+    for count, pointer in enumerate(_infinite_places(document, "#", 0)):
+        if count == MAX_NAMED_ISSUES:
+            return
+        yield Issue(pointer, "non_finite_number", "beyond the range of a double")
+
+
+def _infinite_places(value: JsonValue, pointer: str, depth: int) -> Iterator[str]:
+    if isinstance(value, float) and math.isinf(value):
+        yield pointer
+    if depth < MAX_DEPTH and isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _infinite_places(item, f"{pointer}/{index}", depth + 1)
+    if depth < MAX_DEPTH and isinstance(value, dict):
+        for name, item in value.items():
+            place = f"{pointer}/{name}" if name.isidentifier() and len(name) < 64 else pointer
+            yield from _infinite_places(item, place, depth + 1)
+
+
+def _require_sound(body: bytes, document: JsonValue) -> None:
+    skeleton = body.translate(None, NOT_STRUCTURE)
+    n_keys = len(document) if isinstance(document, dict) else 0
+    # Every key has its colon: no more colons than distinct keys of the one object means that
+    # no key was there twice.
+    if skeleton.count(b"{") <= 1 and skeleton.count(b":") == n_keys and _is_shallow(skeleton):
+        return
+    _walk(body)
+
+
+def _is_shallow(skeleton: bytes) -> bool:
+    """Peel the innermost brackets off, one level a turn, until nothing is left."""
+    left = skeleton.replace(b":", b"").replace(b'""', b"")
+    for _ in range(MAX_DEPTH):
+        left = left.replace(b"[]", b"").replace(b"{}", b"")
+        if not left:
+            return True
+    return not left
+
+
+def _walk(body: bytes) -> None:
+    keys_of_open: list[set[str]] = []
+    for token in TOKEN.finditer(body):
+        match token.group()[:1]:
+            case b"{" | b"[":
+                keys_of_open.append(set())
+                if len(keys_of_open) > MAX_DEPTH:
+                    raise MalformedRequest(
+                        "nesting_too_deep", f"the body nests deeper than {MAX_DEPTH} levels"
+                    )
+            case b"}" | b"]":
+                keys_of_open.pop()
+            case _ if token.group(2) is not None:
+                _note_key(token.group(1), keys_of_open[-1])
+
+
+def _note_key(raw: bytes, seen: set[str]) -> None:
+    key: str = orjson.loads(b'"' + raw + b'"') if b"\\" in raw else raw.decode()
+    if key in seen:
+        raise MalformedRequest("duplicate_key", "an object has the same key twice")
+    seen.add(key)

@@ -1,0 +1,215 @@
+"""Data as JSON: ``X``, ``instances``, or ``columns`` with ``data`` (pandas ``orient="split"``).
+
+Rows are checked in passes over whole columns of types, never as one object a number.
+"""
+
+from collections.abc import Callable
+from itertools import chain, islice
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.values import DataAnswer, DataPayload, JsonSchema
+from service.domain.data import Table
+from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
+
+ROW_FIELDS = ("X", "instances", "data")
+NUMBERS = frozenset({int, float})
+"""Exact types: a bool is an int to ``isinstance``."""
+
+MAX_FIELDS = 64
+"""A body with more fields than this is refused without naming them."""
+
+
+class JsonCodec:
+    media_type = "application/json"
+
+    def decode(self, body: bytes, *, extra_fields: frozenset[str]) -> DataPayload:
+        document = parse_json(body)
+        if not isinstance(document, dict):
+            raise _invalid("#", "wrong_type", "the body must be a JSON object")
+        field = _row_field(document)
+        _require_known_fields(document, field, extra_fields)
+        X = _matrix(document[field], f"#/{field}")
+        return DataPayload(
+            table=Table(X, _feature_names(document)),
+            sample_weight=_sample_weight(document),
+            model=_model(document),
+        )
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        values = {
+            # orjson writes no others; a contiguous array is not copied
+            name: np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
+            for name, value in answer.values.items()
+        }
+        fields = {"model": answer.model, "version": answer.version, **values}
+        return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY)
+
+    def request_schema(self, *, extra_fields: frozenset[str]) -> JsonSchema:
+        names = [*ROWS_SCHEMA, *(name for name in EXTRA_SCHEMA if name in extra_fields)]
+        schemas = {**ROWS_SCHEMA, **EXTRA_SCHEMA}
+        return {
+            "type": "object",
+            "description": "Rows as `X`, as `instances`, or as `columns` with `data`: exactly one.",
+            "properties": {name: schemas[name] for name in names},
+            "additionalProperties": False,
+        }
+
+
+NUMBER_ROWS: JsonSchema = {
+    "type": "array",
+    "minItems": 1,
+    "items": {"type": "array", "minItems": 1, "items": {"type": "number"}},
+}
+STRINGS: JsonSchema = {"type": "array", "items": {"type": "string"}}
+ROWS_SCHEMA: dict[str, JsonSchema] = {
+    "X": {**NUMBER_ROWS, "description": "Rows of finite numbers, all of one length."},
+    "instances": {**NUMBER_ROWS, "description": "The same under another name."},
+    "columns": {**STRINGS, "description": "The names of the columns of `data`."},
+    "data": {**NUMBER_ROWS, "description": "Rows, with `columns`."},
+    "index": {
+        "type": "array",
+        "items": {},
+        "description": "Row labels that pandas sends along with `data`; not looked at.",
+    },
+}
+EXTRA_SCHEMA: dict[str, JsonSchema] = {
+    "sample_weight": {
+        "type": "array",
+        "items": {"type": "number", "minimum": 0},
+        "description": "One weight for each row.",
+    },
+    "feature_names": {**STRINGS, "description": "Names of the columns of `X`."},
+    "model": {"type": "string", "description": "The model's id."},
+}
+
+
+def _row_field(document: dict[str, JsonValue]) -> str:
+    present = [name for name in ROW_FIELDS if name in document]
+    if not present:
+        raise _invalid(
+            "#",
+            "missing_field",
+            'the rows are missing: send "X", "instances", or "columns" and "data"',
+        )
+    if len(present) > 1:
+        raise _invalid("#", "invalid_value", f"send the rows once, not as {' and '.join(present)}")
+    return present[0]
+
+
+def _require_known_fields(
+    document: dict[str, JsonValue], field: str, extra_fields: frozenset[str]
+) -> None:
+    known = {field} | extra_fields
+    if field == "data":
+        known = (known | {"columns", "index"}) - {"feature_names"}
+    unknown = document.keys() - known
+    if unknown:
+        tellable = sorted(
+            name for name in unknown if name.isidentifier() and len(name) < MAX_FIELDS
+        )
+        detail = f"there is no such field here; besides {field} there may be: " + (
+            ", ".join(sorted(known - {field})) or "nothing"
+        )
+        pointers = [f"#/{name}" for name in tellable if name.isascii()] or ["#"]
+        raise InvalidInput(
+            "invalid_parameter",
+            detail,
+            issues=[
+                Issue(pointer, "unknown_field", detail) for pointer in pointers[:MAX_NAMED_ISSUES]
+            ],
+        )
+
+
+def _matrix(rows: JsonValue, pointer: str) -> NDArray[np.float64]:  # (n_samples, n_features)
+    if not isinstance(rows, list):
+        raise _invalid(pointer, "wrong_type", "must be a list of rows")
+    if set(map(type, rows)) - {list}:
+        raise _wrong_rows(rows, pointer)
+    lists: list[list[JsonValue]] = rows  # type: ignore[assignment]  # the line above made sure
+    if not lists or not lists[0]:
+        raise InvalidInput("empty_data", "there must be at least one row and one column")
+    n_columns = len(lists[0])
+    if set(map(len, lists)) != {n_columns}:
+        raise _ragged(lists, n_columns, pointer)
+    flat = list(chain.from_iterable(lists))
+    _require_numbers(flat, lambda i: f"{pointer}/{i // n_columns}/{i % n_columns}")
+    return np.array(flat, dtype=np.float64).reshape(len(lists), n_columns)
+
+
+def _require_numbers(values: list[JsonValue], pointer_of: Callable[[int], str]) -> None:
+    if set(map(type, values)) <= NUMBERS:
+        return
+    wrong = (index for index, value in enumerate(values) if type(value) not in NUMBERS)
+    issues = [_not_a_number(values[i], pointer_of(i)) for i in islice(wrong, MAX_NAMED_ISSUES)]
+    raise InvalidInput(issues[0].code, f"{issues[0].pointer}: {issues[0].detail}", issues=issues)
+
+
+def _not_a_number(value: JsonValue, pointer: str) -> Issue:
+    if value is None:
+        return Issue(pointer, "non_finite_number", "null is not a number; impute missing values")
+    return Issue(pointer, "invalid_data", "must be a number")
+
+
+def _wrong_rows(rows: list[JsonValue], pointer: str) -> InvalidInput:
+    wrong = (index for index, row in enumerate(rows) if type(row) is not list)
+    return InvalidInput(
+        "invalid_data",
+        "the rows must be lists of numbers; a single row is [[…]], a single column [[…], […]]",
+        issues=[
+            Issue(f"{pointer}/{index}", "invalid_data", "must be a list of numbers")
+            for index in islice(wrong, MAX_NAMED_ISSUES)
+        ],
+    )
+
+
+def _ragged(rows: list[list[JsonValue]], n_columns: int, pointer: str) -> InvalidInput:
+    wrong = (index for index, row in enumerate(rows) if len(row) != n_columns)
+    return InvalidInput(
+        "ragged_rows",
+        f"every row must have as many values as the first, {n_columns}",
+        issues=[
+            Issue(f"{pointer}/{index}", "ragged_rows", f"has {len(rows[index])} values")
+            for index in islice(wrong, MAX_NAMED_ISSUES)
+        ],
+    )
+
+
+def _feature_names(document: dict[str, JsonValue]) -> tuple[str, ...] | None:
+    field = "columns" if "data" in document else "feature_names"
+    if field not in document:
+        return None
+    names = document[field]
+    if not isinstance(names, list):
+        raise _invalid(f"#/{field}", "wrong_type", "must be a list of names")
+    for index, name in enumerate(names):
+        # pandas numbers the columns of a frame that has no names
+        if not isinstance(name, str) and type(name) is not int:
+            raise _invalid(f"#/{field}/{index}", "wrong_type", "must be a name")
+    return tuple(map(str, names))
+
+
+def _sample_weight(document: dict[str, JsonValue]) -> NDArray[np.float64] | None:
+    if "sample_weight" not in document:
+        return None
+    weight = document["sample_weight"]
+    if not isinstance(weight, list):
+        raise _invalid("#/sample_weight", "wrong_type", "must be a list of numbers")
+    _require_numbers(weight, lambda index: f"#/sample_weight/{index}")
+    return np.array(weight, dtype=np.float64)
+
+
+def _model(document: dict[str, JsonValue]) -> str | None:
+    if "model" not in document:
+        return None
+    model = document["model"]
+    if not isinstance(model, str):
+        raise _invalid("#/model", "wrong_type", "must be a model's id")
+    return model
+
+
+def _invalid(pointer: str, code: str, detail: str) -> InvalidInput:
+    return InvalidInput("invalid_parameter", detail, issues=[Issue(pointer, code, detail)])

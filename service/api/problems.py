@@ -1,0 +1,244 @@
+"""Refusals as ``application/problem+json`` (RFC 9457); the only place with their status numbers.
+
+Nothing a client sent comes back in an answer: a default handler that echoes a NaN can't encode it
+and one that echoes a large body answers with a larger one.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from http import HTTPStatus
+from typing import cast
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import Scope
+
+from service.errors import (
+    MAX_NAMED_ISSUES,
+    BodyTooLarge,
+    Conflict,
+    InternalFailure,
+    InvalidInput,
+    Issue,
+    MalformedRequest,
+    ModelUnnamed,
+    NotAcceptable,
+    NotFound,
+    PreconditionFailed,
+    ServiceError,
+    StorageFull,
+    TooManyRequests,
+    Unavailable,
+    UnsupportedMediaType,
+)
+
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+
+STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
+    MalformedRequest: HTTPStatus.BAD_REQUEST,
+    ModelUnnamed: HTTPStatus.BAD_REQUEST,
+    NotFound: HTTPStatus.NOT_FOUND,
+    NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
+    Conflict: HTTPStatus.CONFLICT,
+    PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
+    BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
+    TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
+    Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
+    StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    InternalFailure: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+
+UNEXPECTED = InternalFailure(
+    "internal_error", "The service failed unexpectedly; the request id finds it in the log."
+)
+
+MAX_DETAIL_LENGTH = 500
+"""With this and the bound on issues an answer stays under 16 KiB."""
+
+TELLABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
+"""A field's name that may stand in a pointer; any other part of a client's text may not."""
+
+NOT_FOUND_CODES = {"id": "model_not_found", "n": "version_not_found", "metric": "metric_not_found"}
+
+Location = tuple[str | int, ...]
+Problem = dict[str, object]
+
+
+def install_problems(app: FastAPI) -> None:
+    """Answer every refusal, FastAPI's and Starlette's own included, in the one shape."""
+
+    @app.exception_handler(ServiceError)
+    async def refused(request: Request, error: ServiceError) -> Response:
+        return problem_response(error, request.scope)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
+        return problem_response(_refusal_of_parameters(error), request.scope)
+
+    @app.exception_handler(HTTPException)
+    async def unrouted(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            return _method_not_allowed(request)
+        return problem_response(
+            NotFound("not_found", "There is nothing under this path; see /docs."), request.scope
+        )
+
+
+def problem_response(error: ServiceError, scope: Scope) -> Response:
+    headers = {}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
+
+
+def status_of(error: ServiceError) -> HTTPStatus:
+    return STATUS_OF.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def problem_of(error: ServiceError, request_id: str | None = None) -> Problem:
+    """Return the problem's fields; without a request, as part of a job, it has no instance."""
+    return _problem(
+        error.code,
+        title=error.title,
+        status=status_of(error),
+        detail=error.detail,
+        issues=error.issues,
+        request_id=request_id,
+    )
+
+
+def request_id_of(scope: Scope) -> str | None:
+    request_id = scope.get("state", {}).get("request_id")
+    return request_id if isinstance(request_id, str) else None
+
+
+def issues_of(errors: Sequence[Mapping[str, object]], root: object) -> list[Issue]:
+    """Return Pydantic's errors about ``root`` as issues, without the values they are about."""
+    return [_issue_of(error, root) for error in errors[:MAX_NAMED_ISSUES]]
+
+
+def _problem(
+    code: str,
+    *,
+    title: str,
+    status: HTTPStatus,
+    detail: str,
+    issues: Sequence[Issue],
+    request_id: str | None,
+) -> Problem:
+    problem: Problem = {
+        "type": f"urn:gmm-service:problem:{code}",
+        "title": title,
+        "status": status.value,
+        "detail": detail[:MAX_DETAIL_LENGTH],
+        "instance": None if request_id is None else f"urn:gmm-service:request:{request_id}",
+        "code": code,
+        "request_id": request_id,
+        "errors": [
+            {
+                "pointer": issue.pointer,
+                "code": issue.code,
+                "detail": issue.detail[:MAX_DETAIL_LENGTH],
+            }
+            for issue in issues[:MAX_NAMED_ISSUES]
+        ],
+    }
+    return problem
+
+
+def _response(problem: Problem, status: HTTPStatus, headers: Mapping[str, str]) -> Response:
+    return Response(
+        orjson.dumps(problem),
+        status_code=status,
+        media_type=PROBLEM_MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **headers},
+    )
+
+
+def _method_not_allowed(request: Request) -> Response:
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    allowed = ", ".join(sorted(_allowed_methods(request)))
+    problem = _problem(
+        "method_not_allowed",
+        title="Method not allowed",
+        status=status,
+        detail=f"This path takes {allowed}.",
+        issues=(),
+        request_id=request_id_of(request.scope),
+    )
+    return _response(problem, status, {"Allow": allowed})
+
+
+def _allowed_methods(request: Request) -> Iterator[str]:
+    """Yield the methods of every route of this path; Starlette names those of the first only."""
+    seen: set[str] = set()
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+        scope = dict(request.scope) | {"method": method}
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes):
+            seen.add(method)
+    yield from seen
+    if "GET" in seen:
+        yield "HEAD"
+
+
+def _refusal_of_parameters(error: RequestValidationError) -> ServiceError:
+    errors = error.errors()
+    for wrong in errors:
+        if wrong["loc"][0] == "path":
+            code = NOT_FOUND_CODES.get(str(wrong["loc"][-1]), "not_found")
+            return NotFound(code, f"There is no such {code.removesuffix('_not_found')}.")
+    issues = [
+        Issue(f"#/{'/'.join(map(str, wrong['loc'][:2]))}", *_code_and_detail(wrong))
+        for wrong in errors[:MAX_NAMED_ISSUES]
+    ]
+    return InvalidInput("invalid_parameter", _sentence(issues), issues=issues)
+
+
+def refusal_of_fields(errors: Sequence[Mapping[str, object]], root: object) -> InvalidInput:
+    issues = issues_of(errors, root)
+    return InvalidInput("invalid_parameter", _sentence(issues), issues=issues)
+
+
+def _sentence(issues: Sequence[Issue]) -> str:
+    return f"{issues[0].pointer}: {issues[0].detail}" if issues else "a parameter is wrong"
+
+
+def _issue_of(error: Mapping[str, object], root: object) -> Issue:
+    location = cast("Location", error["loc"])
+    return Issue(_pointer(location, root, str(error["type"])), *_code_and_detail(error))
+
+
+def _pointer(location: Location, root: object, kind: str) -> str:
+    """Point as deep as the location exists in the document and may be told."""
+    pointer, value = "#", root
+    for step in location:
+        match value:
+            case dict() if step in value and TELLABLE_NAME.match(str(step)):
+                value = value[step]
+            case list() if isinstance(step, int) and step < len(value):
+                value = value[step]
+            case _ if kind != "missing" or step != location[-1]:
+                break
+        pointer += f"/{step}"
+    return pointer
+
+
+def _code_and_detail(error: Mapping[str, object]) -> tuple[str, str]:
+    kind, message = str(error["type"]), str(error["msg"])
+    match kind:
+        case "extra_forbidden":
+            return "unknown_field", "there is no such field"
+        case "missing":
+            return "missing_field", "this field is required"
+        case "finite_number":
+            return "non_finite_number", "must be a finite number"
+    if kind.startswith(("greater_than", "less_than")):
+        return "out_of_range", message
+    if kind.endswith(("_type", "_parsing", "_from_float")):
+        return "wrong_type", message
+    return "invalid_value", message.removeprefix("Value error, ")

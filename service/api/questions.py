@@ -1,0 +1,174 @@
+"""What is asked of which model, and the way of a question from bytes to bytes.
+
+``/models/{id}/predict``, ``/models/{id}/versions/{n}/predict`` and ``/predict`` are one handler
+under three routes (``forms``). Each route's own dependency, an ``ask_…`` here, finds out what is
+asked and leaves it in the request's state, where the handler's ``Question`` takes it from.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated
+
+from fastapi import Depends, Header, Query, Request, Response
+
+from service.api.dependencies import ModelId, VersionNumber, VersionQuery
+from service.api.negotiation import accepted_type, content_type
+from service.api.payloads import CODECS
+from service.api.payloads.body import read_body
+from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Value
+from service.api.services import Services, services_of
+from service.domain.data import Table
+from service.domain.inference import FittedModel
+from service.domain.records import VersionRecord
+
+LARGE_BODY_BYTES = 64 * 1024
+"""Decoding more than this takes longer than a hop to another thread."""
+LARGE_TABLE_NUMBERS = 20_000
+"""Rows of more numbers than this take a turn among the few computing threads."""
+
+Verb = Callable[[FittedModel, Table], Mapping[str, Value]]
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Durations by the names of ``Server-Timing``."""
+
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    _last: float = field(default_factory=time.perf_counter)
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[name] = 1000 * (now - self._last)
+        self._last = now
+
+    def header(self) -> str:
+        return ", ".join(f"{name};dur={ms:.3f}" for name, ms in self.milliseconds.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    model_id: str
+    version: int | None
+    """None is the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskedQuestion:
+    services: Services
+    target: Target
+    payload: DataPayload
+    stopwatch: Stopwatch
+    media_type: str
+    """Of the answer."""
+    bare_path: str | None
+    """The path of a bare form; its answer names the canonical one."""
+
+    async def answer(self, verb: Verb) -> Response:
+        """Open the version, let ``verb`` answer, encode: in one hop to another thread."""
+        threads = self.services.threads
+        is_large = self.payload.table.X.size > LARGE_TABLE_NUMBERS
+        run = threads.compute if is_large else threads.look_up
+        version, content = await run(self._answered, verb)
+        return Response(content, media_type=self.media_type, headers=self._headers(version))
+
+    def _answered(self, verb: Verb) -> tuple[VersionRecord, bytes]:
+        self.stopwatch.lap("queue")
+        fitted = self.services.inference.open(self.target.model_id, self.target.version)
+        values = verb(fitted, self.payload.table)
+        self.stopwatch.lap("compute")
+        content = encoded(fitted.version, values, self.media_type)
+        self.stopwatch.lap("encode")
+        return fitted.version, content
+
+    def _headers(self, version: VersionRecord) -> dict[str, str]:
+        headers = inference_headers(version, self.stopwatch)
+        if self.bare_path is not None:
+            headers["Content-Location"] = (
+                f"/models/{version.model_id}/versions/{version.number}{self.bare_path}"
+            )
+        return headers
+
+
+async def question_of(request: Request) -> AskedQuestion:
+    question: AskedQuestion = request.state.question
+    return question
+
+
+Question = Annotated[AskedQuestion, Depends(question_of)]
+
+
+async def ask_latest(request: Request, model_id: ModelId, version: VersionQuery = None) -> None:
+    await _ask(request, Target(model_id, version))
+
+
+async def ask_version(request: Request, model_id: ModelId, number: VersionNumber) -> None:
+    await _ask(request, Target(model_id, number))
+
+
+async def ask_bare(
+    request: Request,
+    model: Annotated[str | None, Query(max_length=256, description="The model's id.")] = None,
+    version: VersionQuery = None,
+    gmm_model: Annotated[str | None, Header(description="The model's id.")] = None,
+) -> None:
+    stopwatch = Stopwatch()
+    media_type = accepted_type(request, CODECS)
+    payload = await read_payload(request, extra_fields=BARE_FIELDS)
+    named = {name for name in (model, payload.model, gmm_model) if name}
+    stopwatch.lap("parse")
+    services = services_of(request)
+    found = await services.threads.look_up(services.inference.find_model, named)
+    request.state.question = AskedQuestion(
+        services, Target(found, version), payload, stopwatch, media_type, request.url.path
+    )
+
+
+async def _ask(request: Request, target: Target) -> None:
+    stopwatch = Stopwatch()
+    media_type = accepted_type(request, CODECS)
+    payload = await read_payload(request, extra_fields=frozenset())
+    stopwatch.lap("parse")
+    request.state.question = AskedQuestion(
+        services_of(request), target, payload, stopwatch, media_type, None
+    )
+
+
+async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
+    """Read and decode a data body, a large one in another thread."""
+    services = services_of(request)
+    codec = CODECS[content_type(request, CODECS)]
+    body = await read_body(request, max_bytes=services.options.max_body_bytes)
+    decode = partial(codec.decode, body, extra_fields=extra_fields)
+    if len(body) < LARGE_BODY_BYTES:
+        return decode()
+    return await services.threads.compute(decode)
+
+
+async def target_latest(request: Request, model_id: ModelId, version: VersionQuery = None) -> None:
+    request.state.target = Target(model_id, version)
+
+
+async def target_version(request: Request, model_id: ModelId, number: VersionNumber) -> None:
+    request.state.target = Target(model_id, number)
+
+
+async def target_of(request: Request) -> Target:
+    target: Target = request.state.target
+    return target
+
+
+AimedAt = Annotated[Target, Depends(target_of)]
+
+
+def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> bytes:
+    return CODECS[media_type].encode(DataAnswer(version.model_id, version.number, values))
+
+
+def inference_headers(version: VersionRecord, stopwatch: Stopwatch) -> dict[str, str]:
+    return {
+        "GMM-Model-Version": str(version.number),
+        "Server-Timing": stopwatch.header(),
+        "Cache-Control": "no-store",
+    }

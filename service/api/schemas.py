@@ -1,0 +1,469 @@
+"""The bodies of the control plane, and what data answers look like; the only Pydantic bodies.
+
+Rows of numbers never pass through here: they are decoded and encoded in ``payloads``, and the
+classes of data answers only document them.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Literal, Self, cast
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic.config import JsonDict
+
+from service.api.problems import problem_of
+from service.domain.catalogue import COVARIANCE_TYPES, INIT_PARAMS, ModelChange, ModelView
+from service.domain.fitting import refusal_of
+from service.domain.identifiers import ID_PATTERN, new_model_id
+from service.domain.records import FitSummary, JobProgress, JobRecord, VersionRecord
+
+MAX_LABELS = 64
+LARGEST_SEED = 2**63 - 1
+
+
+def one_of(values: Sequence[str]) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if value not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return value
+
+    return check
+
+
+def few_entries(value: object) -> object:
+    if isinstance(value, dict) and len(value) > MAX_LABELS:
+        raise ValueError(f"there may be at most {MAX_LABELS} labels")
+    return value
+
+
+CovarianceType = Annotated[
+    str,
+    AfterValidator(one_of(COVARIANCE_TYPES)),
+    WithJsonSchema({"type": "string", "enum": list(COVARIANCE_TYPES)}),
+]
+InitParams = Annotated[
+    str,
+    AfterValidator(one_of(INIT_PARAMS)),
+    WithJsonSchema({"type": "string", "enum": list(INIT_PARAMS)}),
+]
+RegCovar = Annotated[
+    Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "enum": ["auto"]}, {"type": "number", "minimum": 0}]}
+    ),
+]
+RandomState = Annotated[
+    Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None,
+    WithJsonSchema({"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_SEED}),
+]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^:]+$")]
+LabelValue = Annotated[str, StringConstraints(max_length=256)]
+Labels = Annotated[dict[LabelKey, LabelValue], BeforeValidator(few_entries)]
+
+
+class Body(BaseModel):
+    """A request's body: exact types, no unknown fields."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def without_defaults(schema: JsonDict) -> None:
+    """Take the defaults out of an update's schema: what it leaves out stays as it is."""
+    for field in cast("dict[str, JsonDict]", schema["properties"]).values():
+        field.pop("default", None)
+    schema["examples"] = [{"n_components": 4, "description": "one more species"}]
+
+
+class ModelFields(Body):
+    n_components: int = Field(1, ge=1, description="Number of Gaussian components, K.")
+    covariance_type: CovarianceType = Field("full", description="Form of the covariances.")
+    tol: float = Field(
+        1e-6, ge=0, description="Estimated distance from convergence to stop at, nats a row."
+    )
+    max_iter: int = Field(500, ge=1, description="EM steps of each restart at the most.")
+    n_init: int = Field(1, ge=1, description="Restarts; the best is kept.")
+    init_params: InitParams = Field("auto", description="How starts are found.")
+    reg_covar: RegCovar = Field(
+        "auto", description='Added to variances; "auto" follows the scale of the data.'
+    )
+    random_state: RandomState = Field(None, description="Seed of the fit; null draws a new one.")
+    description: str = Field("", max_length=4096)
+    labels: Labels = Field({}, description="Labels to find the model by.")
+
+    def change(self) -> ModelChange:
+        given = self.model_fields_set
+        return ModelChange(
+            options={name: getattr(self, name) for name in HYPERPARAMETERS if name in given},
+            description=self.description if "description" in given else None,
+            labels=self.labels if "labels" in given else None,
+        )
+
+
+HYPERPARAMETERS = tuple(
+    name for name in ModelFields.model_fields if name not in ("description", "labels")
+)
+
+
+class CreateModel(ModelFields):
+    id: str = Field(
+        default_factory=new_model_id,
+        pattern=ID_PATTERN,
+        description="Made by the server when it is left out.",
+    )
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "iris",
+                    "n_components": 3,
+                    "covariance_type": "full",
+                    "n_init": 10,
+                    "random_state": 0,
+                    "labels": {"team": "botany"},
+                }
+            ]
+        }
+    )
+
+
+class UpdateModel(ModelFields):
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+
+class SampleRequest(Body):
+    n_samples: int = Field(1, ge=1, description="Rows to draw.")
+    random_state: RandomState = Field(None, description="Seed; the same seed draws the same rows.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"n_samples": 2, "random_state": 0}]})
+
+
+class Hyperparameters(BaseModel):
+    n_components: int
+    covariance_type: CovarianceType
+    tol: float
+    max_iter: int
+    n_init: int
+    init_params: InitParams
+    reg_covar: RegCovar
+    random_state: RandomState
+
+
+class Named(BaseModel):
+    id: str
+
+
+class Model(Hyperparameters, Named):
+    description: str
+    labels: dict[str, str]
+    status: Literal["created", "fitting", "fitted"]
+    latest_version: int | None
+    aliases: dict[str, int]
+    feature_names: list[str] | None
+    n_features: int | None
+    created_at: datetime
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, view: ModelView) -> Self:
+        record, latest = view.record, view.latest
+        return cls(
+            **hyperparameters(record.options),
+            id=record.id,
+            description=record.description,
+            labels=dict(record.labels),
+            status=view.status.value,
+            latest_version=None if latest is None else latest.number,
+            aliases={},
+            feature_names=None if latest is None else names_of(latest),
+            n_features=None if latest is None else latest.summary.n_features,
+            created_at=record.created_at,
+            updated_at=record.updated_at,
+        )
+
+
+class ModelList(BaseModel):
+    models: list[Model]
+    next_page_token: str | None
+
+
+class FitWarning(BaseModel):
+    code: str
+    detail: str
+
+
+class Criteria(BaseModel):
+    """Every criterion of a mixture on rows. For bic, aic, aicc and icl lower is better."""
+
+    n_samples: int | float = Field(
+        description="The number of rows; of a weighted fit the sum of the weights."
+    )
+    n_parameters: int
+    log_likelihood: float | None
+    mean_log_likelihood: float | None
+    bic: float | None
+    aic: float | None
+    aicc: float | None = Field(description="Null where it is not defined, for n ≤ p + 1.")
+    icl: float | None
+
+
+class FitEnd(BaseModel):
+    model: str
+    version: int
+    job: str
+    converged: bool
+    stop_reason: str
+    n_iter: int
+
+
+class FitResult(Criteria, FitEnd):
+    """What a fit found out; of its parameters the weights."""
+
+    n_features: int
+    log_likelihood_history: list[float]
+    weights: list[float]
+    warnings: list[FitWarning]
+    duration_seconds: float
+
+    @classmethod
+    def of(cls, summary: FitSummary, *, model: str, version: int, job: str) -> Self:
+        return cls(
+            model=model,
+            version=version,
+            job=job,
+            converged=summary.converged,
+            stop_reason=summary.stop_reason,
+            n_iter=summary.n_iter,
+            n_samples=whole(summary.n_samples),
+            n_features=summary.n_features,
+            n_parameters=summary.n_parameters,
+            log_likelihood=summary.log_likelihood,
+            mean_log_likelihood=summary.mean_log_likelihood,
+            bic=summary.bic,
+            aic=summary.aic,
+            aicc=summary.aicc,
+            icl=summary.icl,
+            log_likelihood_history=list(summary.log_likelihood_history),
+            weights=list(summary.weights),
+            warnings=[FitWarning(code=w.code, detail=w.detail) for w in summary.warnings],
+            duration_seconds=summary.duration_seconds,
+        )
+
+
+class Artifact(BaseModel):
+    sha256: str
+    size_bytes: int
+
+
+class VersionSummary(BaseModel):
+    model: str
+    version: int
+    job: str
+    created_at: datetime
+    n_components: int
+    covariance_type: CovarianceType
+    n_features: int
+    n_samples: int | float
+    converged: bool
+    mean_log_likelihood: float | None
+    bic: float | None
+
+    @classmethod
+    def of(cls, version: VersionRecord) -> Self:
+        summary = version.summary
+        return cls(
+            model=version.model_id,
+            version=version.number,
+            job=version.job_id,
+            created_at=version.created_at,
+            n_components=version.options.n_components,
+            covariance_type=version.covariance_type,
+            n_features=summary.n_features,
+            n_samples=whole(summary.n_samples),
+            converged=summary.converged,
+            mean_log_likelihood=summary.mean_log_likelihood,
+            bic=summary.bic,
+        )
+
+
+class VersionList(BaseModel):
+    versions: list[VersionSummary]
+    next_page_token: str | None
+
+
+class Version(BaseModel):
+    model: str
+    version: int
+    created_at: datetime
+    hyperparameters: Hyperparameters
+    feature_names: list[str] | None
+    fit: FitResult
+    data_sha256: str = Field(description="Digest of the training rows and weights.")
+    artifact: Artifact
+    libraries: dict[str, str] = Field(description="Versions of the libraries that fitted it.")
+
+    @classmethod
+    def of(cls, version: VersionRecord) -> Self:
+        return cls(
+            model=version.model_id,
+            version=version.number,
+            created_at=version.created_at,
+            hyperparameters=Hyperparameters.model_validate(hyperparameters(version.options)),
+            feature_names=names_of(version),
+            fit=fit_result_of(version),
+            data_sha256=version.data_digest,
+            artifact=Artifact(sha256=version.artifact_digest, size_bytes=version.artifact_bytes),
+            libraries=dict(version.libraries),
+        )
+
+
+class ProblemIssue(BaseModel):
+    pointer: str = Field(description="JSON pointer into the request, as a URI fragment.")
+    code: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """A refusal, as RFC 9457 has it."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None
+    code: str = Field(description="Stable; decide by it.")
+    request_id: str | None
+    errors: list[ProblemIssue] = Field(description="The first twenty wrong places.")
+
+
+class Progress(BaseModel):
+    restart: int
+    n_init: int
+    iteration: int
+    max_iter: int
+    log_likelihood: float | None
+    delta: float | None
+    eta_seconds: float | None
+
+    @classmethod
+    def of(cls, progress: JobProgress) -> Self:
+        return cls.model_validate(progress, from_attributes=True)
+
+
+class Job(BaseModel):
+    id: str
+    kind: Literal["fit"]
+    model: str
+    status: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
+    done: bool
+    progress: Progress | None
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    result: FitResult | None
+    error: Problem | None
+
+    @classmethod
+    def of(cls, job: JobRecord) -> Self:
+        return cls(
+            id=job.id,
+            kind=job.kind,
+            model=job.model_id,
+            status=job.status.value,
+            done=job.is_done,
+            progress=None if job.progress is None else Progress.of(job.progress),
+            created_at=job.created_at,
+            started_at=job.started_at,
+            finished_at=job.finished_at,
+            result=job_result(job),
+            error=Problem.model_validate(problem_of(refusal_of(job))) if job.failure else None,
+        )
+
+
+class JobList(BaseModel):
+    jobs: list[Job]
+    next_page_token: str | None
+
+
+class Health(BaseModel):
+    status: Literal["live", "ready"]
+
+
+class ServiceVersion(BaseModel):
+    name: str
+    version: str
+
+
+class DataAnswerFields(BaseModel):
+    model: str
+    version: int
+
+
+class PredictAnswer(DataAnswerFields):
+    labels: list[int] = Field(description="Index of the most probable component of each row.")
+
+
+class PredictProbaAnswer(DataAnswerFields):
+    probabilities: list[list[float]] = Field(description="One row of responsibilities a row.")
+
+
+class ScoreSamplesAnswer(DataAnswerFields):
+    log_likelihood: list[float | None] = Field(description="log p(x) of each row, in nats.")
+
+
+class ScoreAnswer(Criteria, DataAnswerFields):
+    pass
+
+
+class MetricAnswer(DataAnswerFields):
+    metric: str
+    value: float | None
+    n_samples: int | float
+
+
+class SampleAnswer(DataAnswerFields):
+    X: list[list[float]]
+    labels: list[int] = Field(description="Index of the component that each row was drawn from.")
+
+
+class Parameters(DataAnswerFields):
+    covariance_type: CovarianceType
+    weights: list[float] = Field(description="(K,)")
+    means: list[list[float]] = Field(description="(K, D)")
+    covariances: list[object] = Field(
+        description="full (K, D, D), tied (D, D), diag (K, D), spherical (K,)"
+    )
+    precisions: list[object] = Field(description="Their inverses, in the same shape.")
+
+
+def hyperparameters(options: object) -> Mapping[str, object]:
+    return {name: getattr(options, name) for name in HYPERPARAMETERS}
+
+
+def names_of(version: VersionRecord) -> list[str] | None:
+    return None if version.feature_names is None else list(version.feature_names)
+
+
+def whole(number: float) -> int | float:
+    """Write 150.0 rows as 150; a sum of weights may have a fraction."""
+    return int(number) if number.is_integer() else number
+
+
+def fit_result_of(version: VersionRecord) -> FitResult:
+    return FitResult.of(
+        version.summary, model=version.model_id, version=version.number, job=version.job_id
+    )
+
+
+def job_result(job: JobRecord) -> FitResult | None:
+    if job.summary is None or job.version is None:
+        return None
+    return FitResult.of(job.summary, model=job.model_id, version=job.version, job=job.id)

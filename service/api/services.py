@@ -1,0 +1,131 @@
+"""What the routes stand on, as one value in ``app.state``; built in ``service.wiring``."""
+
+import math
+import os
+import time
+from asyncio import AbstractEventLoop, Event, get_running_loop
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+import anyio
+from anyio import CapacityLimiter
+from fastapi import Request
+
+from service.domain.catalogue import Catalogue
+from service.domain.fitting import Fitting
+from service.domain.inference import Inference
+from service.domain.records import JobRecord
+from service.errors import Unavailable
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+REGISTRY_THREADS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class ApiOptions:
+    fit_wait_seconds: float
+    max_wait_seconds: float
+    drain_seconds: float
+    max_body_bytes: int
+
+
+class Threads:
+    """Where blocking work goes: looking things up, and computing, each with its own bound."""
+
+    def __init__(self) -> None:
+        self._registry = CapacityLimiter(REGISTRY_THREADS)
+        self._compute = CapacityLimiter(os.cpu_count() or 1)
+
+    async def look_up(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await anyio.to_thread.run_sync(
+            partial(call, *args, **kwargs), limiter=self._registry
+        )
+
+    async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        return await anyio.to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._compute)
+
+
+class Lifecycle:
+    """Starting, serving, draining: who holds a request open lets go when the drain begins."""
+
+    def __init__(self) -> None:
+        self._loop: AbstractEventLoop | None = None
+        self._draining = Event()
+        self._drain_begun: float | None = None
+
+    @property
+    def is_draining(self) -> bool:
+        return self._drain_begun is not None
+
+    def begin_serving(self) -> None:
+        self._loop = get_running_loop()
+
+    def begin_draining(self) -> None:
+        """Safe to call from a signal handler or another thread."""
+        if self._drain_begun is None:
+            self._drain_begun = time.monotonic()
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._draining.set)
+
+    def require_serving(self) -> None:
+        if self._loop is None:
+            raise Unavailable("starting", "The service is starting.", retry_after_seconds=1)
+        if self.is_draining:
+            raise Unavailable.draining()
+
+    def seconds_draining(self) -> float:
+        return 0.0 if self._drain_begun is None else time.monotonic() - self._drain_begun
+
+    async def drained(self) -> None:
+        """Return when the drain begins."""
+        await self._draining.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    catalogue: Catalogue
+    fitting: Fitting
+    inference: Inference
+    options: ApiOptions
+    close: Callable[[float], None]
+    """Ends what runs within so many seconds; called once, when no request is left."""
+    threads: Threads = field(default_factory=Threads)
+    lifecycle: Lifecycle = field(default_factory=Lifecycle)
+
+    async def job_within(self, job_id: str, timeout_seconds: float) -> JobRecord:
+        """Return the job once it is done, or as it is when the time is up or the drain begins."""
+        loop, over = get_running_loop(), Event()
+        forget = self.fitting.when_done(job_id, lambda: _set_from_thread(loop, over))
+        try:
+            with anyio.move_on_after(max(0.0, timeout_seconds)):
+                async with anyio.create_task_group() as waiting:
+                    waiting.start_soon(self._set_when_draining, over)
+                    await over.wait()
+                    waiting.cancel_scope.cancel()
+        finally:
+            forget()
+        return self.fitting.get_job(job_id)
+
+    def drain_seconds_left(self) -> float:
+        return max(0.0, self.options.drain_seconds - self.lifecycle.seconds_draining())
+
+    def wait_seconds(self, wished: float | None, default: float) -> float:
+        seconds = default if wished is None else wished
+        return min(seconds, self.options.max_wait_seconds) if math.isfinite(seconds) else default
+
+    async def _set_when_draining(self, over: Event) -> None:
+        await self.lifecycle.drained()
+        over.set()
+
+
+def _set_from_thread(loop: AbstractEventLoop, over: Event) -> None:
+    loop.call_soon_threadsafe(over.set)
+
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services

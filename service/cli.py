@@ -1,0 +1,148 @@
+"""The command ``gmm-service``: serve in the foreground, or write the OpenAPI document."""
+
+import json
+import logging
+import math
+import signal
+import socket
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, TypedDict
+
+import typer
+import uvicorn
+from fastapi import FastAPI
+from pydantic import ValidationError
+
+from service import __version__
+from service.api.services import Services
+from service.main import create_app, new_app
+from service.openapi import canonical_json, openapi_document
+from service.settings import Settings
+from service.telemetry import configure_logging
+from service.wiring import build_services
+
+logger = logging.getLogger(__name__)
+
+app = typer.Typer(
+    name="gmm-service",
+    help="Train, version and serve Gaussian mixture models over REST.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+USAGE_ERROR = 2
+KEEP_ALIVE_SECONDS = 75
+"""Longer than most clients keep an idle connection, so that they close it and not we."""
+
+BACKLOG = 2048
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on [GMM_HOST].")]
+Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one [GMM_PORT].")]
+RegistryDir = Annotated[
+    Path | None, typer.Option(help="Directory of models and versions [GMM_REGISTRY_DIR].")
+]
+Output = Annotated[Path | None, typer.Option(help="File to write; standard output without it.")]
+
+
+class Overrides(TypedDict, total=False):
+    """Settings that options give; the rest comes from the environment."""
+
+    host: str
+    port: int
+    registry_dir: Path
+
+
+class Server(uvicorn.Server):
+    """Begins to drain with the signal, so that requests that wait for a fit let go at once.
+
+    A shutdown that was asked for is a success: the signal is not raised again at the end.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
+        self._services.lifecycle.begin_draining()
+        self.force_exit = self.should_exit and sig == signal.SIGINT
+        self.should_exit = True
+
+
+@app.command()
+def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None) -> None:
+    """Serve in the foreground until SIGINT or SIGTERM; other settings are read from GMM_…."""
+    overrides: Overrides = {}
+    if host is not None:
+        overrides["host"] = host
+    if port is not None:
+        overrides["port"] = port
+    if registry_dir is not None:
+        overrides["registry_dir"] = registry_dir
+    settings = _settings(overrides)
+    configure_logging(settings.log_level)
+    listener = _listener(settings.host, settings.port)
+    services = build_services(settings)
+    server = Server(_server_config(create_app(services), settings), services)
+    _announce(settings, listener)
+    server.run(sockets=[listener])
+
+
+@app.command()
+def openapi(output: Output = None) -> None:
+    """Write the OpenAPI document."""
+    content = canonical_json(openapi_document(new_app()))
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        output.write_bytes(content)
+
+
+@app.command()
+def version() -> None:
+    """Write the version."""
+    typer.echo(__version__)
+
+
+def _settings(overrides: Overrides) -> Settings:
+    try:
+        return Settings(**overrides)
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = "".join(f"GMM_{part}: ".upper() for part in problem["loc"])
+            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        typer.echo(f"can't listen on {host}:{port}: {error.strerror}", err=True)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+def _server_config(application: FastAPI, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+
+
+def _announce(settings: Settings, listener: socket.socket) -> None:
+    """Tell where the service listens: one JSON line on standard output, for people and scripts."""
+    host, port = listener.getsockname()[:2]
+    url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    logger.info("starting", extra={"settings": settings.model_dump(mode="json")})
+    typer.echo(json.dumps({"event": "listening", "url": url}))
+    sys.stdout.flush()

@@ -1,0 +1,1 @@
+"""The rules of the service: models, fits and answers. Knows the engine; no HTTP and no disk."""

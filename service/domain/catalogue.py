@@ -1,0 +1,211 @@
+"""Models and their versions: declared, listed, changed, deleted. Fitting is in ``fitting``."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions
+from service.domain.fitting import Fitting
+from service.domain.identifiers import is_legal_id, new_model_id
+from service.domain.limits import Limits
+from service.domain.paging import Page, Place, page_of
+from service.domain.ports import JobStore, ModelRegistry
+from service.domain.records import ModelRecord, VersionRecord
+from service.domain.refusals import engine_refusals
+from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed
+
+COVARIANCE_TYPES = tuple(COVARIANCE_FAMILIES)
+INIT_PARAMS = tuple(INITIALIZERS)
+
+UPDATE_ATTEMPTS = 8
+"""How often a change without a precondition is tried again when another came between."""
+
+
+class ModelStatus(StrEnum):
+    CREATED = "created"
+    FITTING = "fitting"
+    FITTED = "fitted"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelView:
+    """A model with what follows from its versions and jobs."""
+
+    record: ModelRecord
+    status: ModelStatus
+    latest: VersionRecord | None
+
+
+class ModelOrder(StrEnum):
+    ID = "id"
+    ID_DESC = "id desc"
+    CREATED = "created_at"
+    CREATED_DESC = "created_at desc"
+    UPDATED = "updated_at"
+    UPDATED_DESC = "updated_at desc"
+
+    @property
+    def is_descending(self) -> bool:
+        return self.value.endswith(" desc")
+
+    def place_of(self, record: ModelRecord) -> Place:
+        field = self.value.removesuffix(" desc")
+        if field == "id":
+            return (record.id,)
+        moment = record.created_at if field == "created_at" else record.updated_at
+        return moment.isoformat(timespec="microseconds"), record.id
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """What a client wants changed; None leaves a field as it is."""
+
+    options: Mapping[str, object]
+    """Hyperparameters by the names of ``FitOptions``."""
+    description: str | None = None
+    labels: Mapping[str, str] | None = None
+
+
+class Catalogue:
+    def __init__(
+        self, registry: ModelRegistry, jobs: JobStore, fitting: Fitting, limits: Limits
+    ) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._fitting = fitting
+        self._limits = limits
+
+    def create_model(self, model_id: str | None, change: ModelChange) -> ModelView:
+        record = ModelRecord(
+            id=new_model_id() if model_id is None else _legal(model_id),
+            options=self._options(change.options),
+            description=change.description or "",
+            labels=change.labels or {},
+        )
+        self._registry.create_model(record)
+        return ModelView(record, ModelStatus.CREATED, None)
+
+    def get_model(self, model_id: str) -> ModelView:
+        return self._view(self._registry.get_model(model_id))
+
+    def list_models(
+        self,
+        *,
+        labels: Mapping[str, str],
+        order: ModelOrder,
+        page_size: int,
+        page_token: str | None,
+    ) -> Page[ModelView]:
+        records = [
+            record
+            for record in self._registry.list_models()
+            if all(record.labels.get(key) == value for key, value in labels.items())
+        ]
+        page = page_of(
+            records,
+            place_of=order.place_of,
+            page_size=page_size,
+            token=page_token,
+            descending=order.is_descending,
+        )
+        return Page(self._views_of(page.items), page.next_token)
+
+    def update_model(
+        self,
+        model_id: str,
+        change: ModelChange,
+        *,
+        is_current: Callable[[ModelView], bool] | None = None,
+    ) -> ModelView:
+        """Apply ``change``; with ``is_current`` only to what the client has seen."""
+        for attempts_left in reversed(range(UPDATE_ATTEMPTS)):
+            view = self.get_model(model_id)
+            if is_current is not None and not is_current(view):
+                raise PreconditionFailed(
+                    "precondition_failed",
+                    "the model has changed since the copy that If-Match names; get it again",
+                )
+            changed = view.record.updated(
+                options=self._options(change.options, base=view.record.options),
+                description=change.description,
+                labels=change.labels,
+            )
+            try:
+                self._registry.replace_model(changed)
+            except PreconditionFailed:
+                if not attempts_left:
+                    raise Conflict(
+                        "concurrent_update", "other changes kept coming between; try again"
+                    ) from None
+                continue
+            return self._view(changed)
+        raise AssertionError("the last attempt returns or raises")
+
+    def delete_model(self, model_id: str) -> None:
+        """Remove the model first, so that no fit can still begin or commit, then stop its fits."""
+        self._registry.delete_model(model_id)
+        self._fitting.cancel_all(model_id)
+
+    def get_version(self, model_id: str, number: int) -> VersionRecord:
+        return self._registry.get_version(model_id, number)
+
+    def list_versions(
+        self, model_id: str, *, page_size: int, page_token: str | None
+    ) -> Page[VersionRecord]:
+        return page_of(
+            self._registry.list_versions(model_id),
+            place_of=lambda version: (f"{version.number:09d}",),
+            page_size=page_size,
+            token=page_token,
+        )
+
+    def delete_version(self, model_id: str, number: int) -> None:
+        self._registry.delete_version(model_id, number)
+
+    def read_artifact(self, model_id: str, number: int) -> tuple[VersionRecord, bytes]:
+        version = self._registry.get_version(model_id, number)
+        return version, self._registry.read_artifact(version)
+
+    def check_usable(self) -> None:
+        self._registry.check_usable()
+
+    def _options(
+        self, given: Mapping[str, object], *, base: FitOptions | None = None
+    ) -> FitOptions:
+        with engine_refusals():
+            options = _replaced(base or FitOptions(), given)
+        self._limits.require_options(options)
+        return options
+
+    def _view(self, record: ModelRecord) -> ModelView:
+        is_fitting = any(not job.is_done for job in self._jobs.list(model_id=record.id))
+        latest = self._registry.latest_version(record.id)
+        if is_fitting:
+            return ModelView(record, ModelStatus.FITTING, latest)
+        return ModelView(record, ModelStatus.FITTED if latest else ModelStatus.CREATED, latest)
+
+    def _views_of(self, records: Sequence[ModelRecord]) -> list[ModelView]:
+        views = []
+        for record in records:
+            try:
+                views.append(self._view(record))
+            except NotFound:  # deleted since the list was read
+                continue
+        return views
+
+
+def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:
+    fields = {name: getattr(options, name) for name in FitOptions.__dataclass_fields__}
+    return FitOptions(**(fields | dict(given)))
+
+
+def _legal(model_id: str) -> str:
+    if not is_legal_id(model_id):
+        detail = (
+            "an id has 1 to 63 lower-case letters, digits, dots, underscores and hyphens, begins "
+            "with a letter or digit, and is not 'stats'"
+        )
+        raise InvalidInput(
+            "invalid_parameter", detail, issues=[Issue("#/id", "invalid_parameter", detail)]
+        )
+    return model_id

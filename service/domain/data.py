@@ -1,0 +1,69 @@
+"""``Table``: rows as the domain takes them, whatever format they came in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import InvalidInput, Issue
+
+MAX_NAME_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    X: NDArray[np.float64]  # (n_samples, n_features)
+    feature_names: Sequence[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.feature_names is not None:
+            _require_names(self.feature_names, self.X.shape[1])
+
+    def ordered_as(self, feature_names: Sequence[str] | None) -> NDArray[np.float64]:
+        """Return the rows with their columns in the order of ``feature_names``.
+
+        By position when either side has no names.
+        """
+        if feature_names is None or self.feature_names is None:
+            return self.X
+        if tuple(feature_names) == tuple(self.feature_names):
+            return self.X
+        places = {name: column for column, name in enumerate(self.feature_names)}
+        _require_same(places, feature_names)
+        return np.ascontiguousarray(self.X[:, [places[name] for name in feature_names]])
+
+
+def _require_names(names: Sequence[str], n_features: int) -> None:
+    if len(names) != n_features:
+        raise InvalidInput(
+            "dimension_mismatch",
+            f"{len(names)} names were given for rows of {n_features} values",
+        )
+    if len(set(names)) != len(names):
+        raise InvalidInput("invalid_parameter", "each feature needs a name of its own")
+    if not all(0 < len(name) <= MAX_NAME_LENGTH for name in names):
+        raise InvalidInput(
+            "invalid_parameter", f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
+        )
+
+
+def _require_same(places: dict[str, int], expected: Sequence[str]) -> None:
+    missing = [name for name in expected if name not in places]
+    known = set(expected)
+    unknown = [column for name, column in places.items() if name not in known]
+    if missing or unknown:
+        raise InvalidInput(
+            "feature_names_mismatch",
+            "the columns are not those that the model was fitted with: "
+            f"{len(missing)} missing, {len(unknown)} unknown",
+            issues=[
+                Issue("#/columns", "missing_feature", f"the model's feature {position} is missing")
+                for position, name in enumerate(expected)
+                if name not in places
+            ]
+            + [
+                Issue(f"#/columns/{column}", "unknown_feature", "the model has no such feature")
+                for column in unknown
+            ],
+        )

@@ -1,0 +1,243 @@
+"""A fit from the request to the version: refused early, queued, run, committed, or cancelled.
+
+The arithmetic is ``fit_task``'s; where it runs is the runner's business.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine import FitOptions, FitResult
+from gmm_engine.validation import as_sample_weight, as_samples
+from service.domain.data import Table
+from service.domain.fit_task import FitTask
+from service.domain.identifiers import new_job_id
+from service.domain.limits import Limits
+from service.domain.paging import Page, page_of
+from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.records import (
+    FitSummary,
+    FitWarningRecord,
+    JobFailure,
+    JobProgress,
+    JobRecord,
+    JobStatus,
+    ModelRecord,
+    VersionDraft,
+)
+from service.domain.refusals import engine_refusals
+from service.errors import (
+    Conflict,
+    InternalFailure,
+    InvalidInput,
+    NotFound,
+    ServiceError,
+    StorageFull,
+    Unavailable,
+)
+
+logger = logging.getLogger(__name__)
+
+INTERNAL_ERROR = "internal_error"
+FAILURE_KINDS: dict[str, type[ServiceError]] = {
+    INTERNAL_ERROR: InternalFailure,
+    "out_of_memory": Unavailable,
+    "registry_read_only": Unavailable,
+    "storage_full": StorageFull,
+    "model_not_found": NotFound,
+}
+"""What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
+
+
+class Fitting:
+    def __init__(
+        self, registry: ModelRegistry, jobs: JobStore, runner: JobRunner, limits: Limits
+    ) -> None:
+        self._registry = registry
+        self._jobs = jobs
+        self._runner = runner
+        self._limits = limits
+
+    def start(
+        self,
+        model_id: str,
+        table: Table,
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+    ) -> JobRecord:
+        """Queue a fit of the model as it is declared now; refuse at once what can't succeed."""
+        model = self._registry.get_model(model_id)
+        self._limits.require_options(model.options)
+        task = self._checked_task(model.options, table, sample_weight)
+        listener = _Listener(
+            job_id=task.job_id,
+            model=model,
+            feature_names=table.feature_names,
+            data_digest=_digest_of(task),
+            registry=self._registry,
+            jobs=self._jobs,
+        )
+        self._jobs.add(JobRecord(id=task.job_id, model_id=model.id))
+        try:
+            self._runner.submit(task, listener)
+        except ServiceError:
+            self._jobs.remove(task.job_id)
+            raise
+        self._cancel_if_deleted(model, task.job_id)
+        return self._jobs.get(task.job_id)
+
+    def cancel(self, job_id: str) -> JobRecord:
+        """Ask a fit to stop; one that has ended stays as it is."""
+        job = self._jobs.get(job_id)
+        if not job.is_done:
+            self._runner.cancel(job_id)
+        return self._jobs.get(job_id)
+
+    def cancel_all(self, model_id: str) -> None:
+        for job in self._jobs.list(model_id=model_id):
+            if not job.is_done:
+                self._runner.cancel(job.id)
+
+    def get_job(self, job_id: str) -> JobRecord:
+        return self._jobs.get(job_id)
+
+    def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        return self._jobs.when_done(job_id, call)
+
+    def list_jobs(
+        self,
+        *,
+        model_id: str | None,
+        status: JobStatus | None,
+        page_size: int,
+        page_token: str | None,
+    ) -> Page[JobRecord]:
+        jobs = self._jobs.list(model_id=model_id)
+        return page_of(
+            [job for job in jobs if status is None or job.status is status],
+            place_of=lambda job: (job.created_at.isoformat(timespec="microseconds"), job.id),
+            page_size=page_size,
+            token=page_token,
+            descending=True,
+        )
+
+    def _checked_task(
+        self, options: FitOptions, table: Table, sample_weight: NDArray[np.float64] | None
+    ) -> FitTask:
+        n_samples, n_features = table.X.shape
+        self._limits.require_work(n_samples, n_features, options.n_components)
+        with engine_refusals():
+            X = as_samples(table.X)
+            weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X))
+        n_counting = n_samples if weight is None else int(np.count_nonzero(weight))
+        if n_counting < options.n_components:
+            raise InvalidInput(
+                "too_few_samples",
+                f"{n_counting} rows can't support {options.n_components} components; "
+                "send more rows or declare fewer components",
+            )
+        return FitTask(job_id=new_job_id(), options=options, X=X, sample_weight=weight)
+
+    def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
+        """Stop a fit whose model was deleted between the look and the queue.
+
+        The deletion may have looked for jobs before this one was there.
+        """
+        try:
+            is_gone = self._registry.get_model(model.id).uid != model.uid
+        except NotFound:
+            is_gone = True
+        if is_gone:
+            self._runner.cancel(job_id)
+
+
+def refusal_of(job: JobRecord) -> ServiceError:
+    """Return why a job has no result, as the refusal that a waiting client gets."""
+    if job.failure is None:
+        return Conflict(f"fit_{job.status}", f"Job '{job.id}' has no result: it is {job.status}.")
+    kind = FAILURE_KINDS.get(job.failure.code, InvalidInput)
+    return kind(job.failure.code, job.failure.detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """A ``FitListener``: moves the job's record as the runner tells, and commits the version."""
+
+    job_id: str
+    model: ModelRecord
+    """As it was declared when the fit was asked for."""
+    feature_names: Sequence[str] | None
+    data_digest: str
+    registry: ModelRegistry
+    jobs: JobStore
+
+    def started(self) -> None:
+        self.jobs.update(self.job_id, JobRecord.started)
+
+    def progressed(self, progress: JobProgress) -> None:
+        self.jobs.update(self.job_id, lambda job: replace(job, progress=progress))
+
+    def finished(self, result: FitResult, duration_seconds: float) -> None:
+        summary = _summary_of(result, duration_seconds)
+        try:
+            version = self.registry.commit_version(self._draft(summary), result.mixture)
+        except ServiceError as error:
+            self.failed(error.code, error.detail)
+        except Exception:
+            # A registry broke its promise; whoever waits for the job must still hear of its end.
+            logger.exception("commit_failed", extra={"job": self.job_id})
+            self.failed(INTERNAL_ERROR, "the version could not be stored")
+        else:
+            self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
+
+    def failed(self, code: str, detail: str) -> None:
+        self.jobs.update(self.job_id, lambda job: job.failed(JobFailure(code, detail)))
+
+    def cancelled(self) -> None:
+        self.jobs.update(self.job_id, JobRecord.cancelled)
+
+    def _draft(self, summary: FitSummary) -> VersionDraft:
+        return VersionDraft(
+            model_id=self.model.id,
+            model_uid=self.model.uid,
+            job_id=self.job_id,
+            options=self.model.options,
+            summary=summary,
+            covariance_type=self.model.options.covariance_type,
+            feature_names=self.feature_names,
+            data_digest=self.data_digest,
+        )
+
+
+def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:
+    criteria = result.criteria
+    return FitSummary(
+        converged=result.converged,
+        stop_reason=result.stop_reason.value,
+        n_iter=result.n_iter,
+        n_samples=criteria.n_samples,
+        n_features=result.mixture.n_features,
+        n_parameters=criteria.n_parameters,
+        log_likelihood=criteria.log_likelihood,
+        mean_log_likelihood=criteria.mean_log_likelihood,
+        bic=criteria.bic,
+        aic=criteria.aic,
+        aicc=criteria.aicc,
+        icl=criteria.icl,
+        log_likelihood_history=tuple(result.log_likelihoods.tolist()),
+        weights=tuple(result.mixture.weights.tolist()),
+        warnings=tuple(FitWarningRecord(item.code, item.detail) for item in result.warnings),
+        duration_seconds=duration_seconds,
+    )
+
+
+def _digest_of(task: FitTask) -> str:
+    digest = hashlib.sha256(repr(task.X.shape).encode())
+    digest.update(task.X.data)
+    if task.sample_weight is not None:
+        digest.update(task.sample_weight.data)
+    return digest.hexdigest()

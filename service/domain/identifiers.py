@@ -1,0 +1,22 @@
+"""Ids of models and jobs: which are legal, and new ones."""
+
+import re
+import secrets
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+RESERVED_IDS = frozenset({"stats"})
+"""A fixed path of another protocol stands where this id would."""
+
+_LEGAL = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
+
+
+def is_legal_id(text: str) -> bool:
+    return _LEGAL.match(text) is not None and text not in RESERVED_IDS
+
+
+def new_model_id() -> str:
+    return f"model-{secrets.token_hex(6)}"
+
+
+def new_job_id() -> str:
+    return f"job-{secrets.token_hex(10)}"

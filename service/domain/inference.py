@@ -1,0 +1,167 @@
+"""What a fitted version answers: labels, responsibilities, densities, criteria, draws, parameters.
+
+Numbers in, numbers out; names of answers and formats are the API's.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine import Mixture
+from service.domain.data import Table
+from service.domain.identifiers import is_legal_id
+from service.domain.limits import BYTES_PER_NUMBER, Limits
+from service.domain.ports import ModelRegistry
+from service.domain.records import VersionRecord
+from service.domain.refusals import engine_refusals
+from service.errors import Conflict, InvalidInput, Issue, ModelUnnamed, NotFound
+
+
+class Measured(Protocol):
+    """What holds every criterion: the summary of a fit, or the engine's criteria of other rows."""
+
+    @property
+    def n_samples(self) -> float: ...
+    @property
+    def n_parameters(self) -> int: ...
+    @property
+    def log_likelihood(self) -> float: ...
+    @property
+    def mean_log_likelihood(self) -> float: ...
+    @property
+    def bic(self) -> float: ...
+    @property
+    def aic(self) -> float: ...
+    @property
+    def aicc(self) -> float: ...
+    @property
+    def icl(self) -> float: ...
+
+
+METRICS: Mapping[str, Callable[[Measured], float]] = {
+    "bic": lambda measured: measured.bic,
+    "aic": lambda measured: measured.aic,
+    "aicc": lambda measured: measured.aicc,
+    "icl": lambda measured: measured.icl,
+    "log_likelihood": lambda measured: measured.log_likelihood,
+    "mean_log_likelihood": lambda measured: measured.mean_log_likelihood,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FittedModel:
+    """One version, loaded and ready to answer."""
+
+    version: VersionRecord
+    mixture: Mixture
+    limits: Limits
+
+    def predict(self, table: Table) -> NDArray[np.int64]:  # (n_samples,)
+        X = self._checked(table)
+        with engine_refusals():
+            return self.mixture.predict(X)
+
+    def predict_proba(self, table: Table) -> NDArray[np.float64]:  # (n_samples, n_components)
+        X = self._checked(table)
+        with engine_refusals():
+            return self.mixture.predict_proba(X)
+
+    def score_samples(self, table: Table) -> NDArray[np.float64]:  # (n_samples,)
+        X = self._checked(table)
+        with engine_refusals():
+            return self.mixture.score_samples(X)
+
+    def score(self, table: Table) -> Measured:
+        X = self._checked(table)
+        with engine_refusals():
+            return self.mixture.criteria(X)
+
+    def sample(
+        self, n_samples: int, random_state: int | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        n_numbers = n_samples * (self.mixture.n_features + 1)
+        if (
+            n_samples > self.limits.max_rows
+            or BYTES_PER_NUMBER * n_numbers > self.limits.max_memory_bytes
+        ):
+            detail = f"at most {self.limits.max_rows} rows, and fewer of many features, are drawn"
+            raise InvalidInput(
+                "work_budget_exceeded",
+                detail,
+                issues=[Issue("#/n_samples", "work_budget_exceeded", detail)],
+            )
+        with engine_refusals(rng="random_state"):
+            return self.mixture.sample(n_samples, random_state)
+
+    def _checked(self, table: Table) -> NDArray[np.float64]:
+        X = table.ordered_as(self.version.feature_names)
+        n_rows, n_columns = X.shape
+        if n_columns != self.mixture.n_features:
+            raise InvalidInput(
+                "dimension_mismatch",
+                f"the rows have {n_columns} values, but the model was fitted with "
+                f"{self.mixture.n_features} features",
+            )
+        self.limits.require_work(n_rows, n_columns, self.mixture.n_components)
+        return X
+
+
+class Inference:
+    def __init__(
+        self,
+        registry: ModelRegistry,
+        load_mixture: Callable[[VersionRecord], Mixture],
+        *,
+        limits: Limits,
+        default_model: str | None = None,
+    ) -> None:
+        self._registry = registry
+        self._load_mixture = load_mixture
+        self._limits = limits
+        self._default_model = default_model
+
+    def version(self, model_id: str, number: int | None) -> VersionRecord:
+        """Return the numbered version, the latest one without a number."""
+        if not is_legal_id(model_id):
+            raise NotFound("model_not_found", "There is no model of that name.")
+        if number is not None:
+            return self._registry.get_version(model_id, number)
+        latest = self._registry.latest_version(model_id)
+        if latest is None:
+            raise Conflict.model_not_fitted(model_id)
+        return latest
+
+    def open(self, model_id: str, number: int | None) -> FittedModel:
+        version = self.version(model_id, number)
+        return FittedModel(version, self._load_mixture(version), self._limits)
+
+    def find_model(self, named: set[str]) -> str:
+        """Return the model meant by a request that may name it in several places or nowhere."""
+        if len(named) > 1:
+            raise ModelUnnamed("model_ambiguous", "the request names two different models")
+        if named:
+            return named.pop()
+        if self._default_model is not None:
+            return self._default_model
+        return self._only_fitted_model()
+
+    def _only_fitted_model(self) -> str:
+        fitted: list[str] = []
+        for record in self._registry.list_models():
+            try:
+                is_fitted = self._registry.latest_version(record.id) is not None
+            except NotFound:  # deleted since the list was read
+                continue
+            if is_fitted:
+                fitted.append(record.id)
+            if len(fitted) > 1:
+                break
+        if len(fitted) != 1:
+            raise ModelUnnamed(
+                "model_required",
+                'name the model: as ?model=, as "model" in the body, or in the header GMM-Model',
+            )
+        return fitted[0]

@@ -1,0 +1,57 @@
+"""How much one request may ask for. The values come from the settings; what is over is refused."""
+
+from dataclasses import dataclass
+
+from gmm_engine import FitOptions
+from service.errors import InvalidInput, Issue
+
+BYTES_PER_NUMBER = 8
+RESPONSIBILITY_TABLES = 3
+"""Tables of (rows, components) doubles alive at once: log-probabilities, their exponentials, the
+answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    max_rows: int = 10_000_000
+    max_features: int = 1024
+    max_components: int = 1024
+    max_n_init: int = 100
+    max_iterations: int = 100_000
+    max_memory_bytes: int = 2 * 1024**3
+    """An estimate of the arrays that one fit or one answer needs at once."""
+
+    def require_options(self, options: FitOptions) -> None:
+        for name, value, bound in (
+            ("n_components", options.n_components, self.max_components),
+            ("n_init", options.n_init, self.max_n_init),
+            ("max_iter", options.max_iter, self.max_iterations),
+        ):
+            if value > bound:
+                detail = f"{name} is limited to {bound} by this service"
+                raise InvalidInput(
+                    "invalid_parameter",
+                    detail,
+                    issues=[Issue(f"#/{name}", "invalid_parameter", detail)],
+                )
+
+    def require_work(self, n_rows: int, n_features: int, n_components: int) -> None:
+        """Refuse what would not fit into memory, before anything is allocated for it."""
+        if n_rows > self.max_rows:
+            raise _over_budget(f"at most {self.max_rows} rows are taken at once")
+        if n_features > self.max_features:
+            raise _over_budget(f"at most {self.max_features} features are taken")
+        if estimated_bytes(n_rows, n_features, n_components) > self.max_memory_bytes:
+            raise _over_budget(
+                f"this would need more than the {self.max_memory_bytes} bytes of memory that one "
+                "request may use; send fewer rows or use fewer components"
+            )
+
+
+def estimated_bytes(n_rows: int, n_features: int, n_components: int) -> int:
+    numbers = n_rows * (n_features + RESPONSIBILITY_TABLES * n_components)
+    return BYTES_PER_NUMBER * (numbers + n_components * n_features**2)
+
+
+def _over_budget(detail: str) -> InvalidInput:
+    return InvalidInput("work_budget_exceeded", detail)

@@ -1,0 +1,71 @@
+"""``create_app``: the application from its services, with every route and every guard."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from service import __version__
+from service.api import fits, health, inference, jobs, known, models, reference, versions
+from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
+from service.api.problems import install_problems
+from service.api.services import Services
+from service.openapi import canonical_json, openapi_document
+
+ROUTERS = (
+    models.router,
+    models.without_content,
+    fits.router,
+    inference.router,
+    known.router,
+    known.in_data_formats,
+    versions.router,
+    versions.without_json,
+    jobs.router,
+    health.router,
+    reference.router,
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    app = new_app()
+    app.state.services = services
+    return app
+
+
+def new_app() -> FastAPI:
+    """Return the application with its routes, not yet with anything to stand on."""
+    app = FastAPI(
+        title="gmm-service",
+        version=__version__,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=serving,
+        middleware=[
+            Middleware(RequestIdentity),
+            Middleware(AccessLog),
+            Middleware(LastResort),
+            Middleware(OneHost),
+            Middleware(HeadAsGet),
+        ],
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    install_problems(app)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.state.document = canonical_json(openapi_document(app))
+    return app
+
+
+@asynccontextmanager
+async def serving(app: FastAPI) -> AsyncIterator[None]:
+    services: Services = app.state.services
+    services.lifecycle.begin_serving()
+    try:
+        yield
+    finally:
+        services.lifecycle.begin_draining()
+        await services.threads.look_up(services.close, services.drain_seconds_left())

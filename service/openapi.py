@@ -1,0 +1,118 @@
+"""The OpenAPI document: generated from the routes, then made whole and plain for generators.
+
+FastAPI knows routes, parameters and answers. Bodies are decoded by our own code, so their schemas
+are added here; ``anyOf [T, null]``, which breaks client generators, is written the 3.1 way.
+"""
+
+from collections.abc import Mapping
+
+import orjson
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+
+from service.api.negotiation import JSON
+from service.api.payloads import CODECS
+from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
+from service.api.schemas import CreateModel, Problem, SampleRequest, UpdateModel
+
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
+
+REFERENCE = "#/components/schemas/{model}"
+BODIES = (CreateModel, UpdateModel, SampleRequest)
+DATA_BODIES = {
+    "Rows": frozenset[str](),
+    "RowsOfModel": BARE_FIELDS,
+    "TrainingData": TRAINING_FIELDS,
+}
+DESCRIPTION = """Train, version and serve Gaussian mixture models.
+
+Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
+densities and criteria. Refusals are `application/problem+json` with a stable `code`.
+"""
+TAGS = {
+    "models": "Declared models: what the next fit will do.",
+    "fits": "Training: rows in, a version or a job out.",
+    "inference": "Questions to a fitted version.",
+    "versions": "What fits have made; immutable.",
+    "jobs": "Fits that take longer than a request waits.",
+    "service": "The service itself.",
+}
+
+
+def openapi_document(app: FastAPI) -> dict[str, Json]:
+    document: dict[str, Json] = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary="Gaussian mixture models as a service",
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    )
+    components = _object(document["components"])
+    _object(components["schemas"]).update(_body_schemas())
+    return _object(_plain(document))
+
+
+def canonical_json(document: Mapping[str, Json]) -> bytes:
+    """Return the bytes that are committed: sorted and indented, so that a change reads well."""
+    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+    return orjson.dumps(document, option=options)
+
+
+def _body_schemas() -> dict[str, Json]:
+    _, definitions = models_json_schema(
+        [(body, "validation") for body in BODIES] + [(Problem, "serialization")],
+        ref_template=REFERENCE,
+    )
+    return {
+        **definitions["$defs"],
+        **{
+            name: dict(CODECS[JSON].request_schema(extra_fields=fields)) | {"title": name}
+            for name, fields in DATA_BODIES.items()
+        },
+    }
+
+
+def _plain(node: Json) -> Json:
+    """Write ``anyOf [T, null]`` as ``type: [T, "null"]``; drop null where a query may be absent."""
+    if isinstance(node, list):
+        return [_plain(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    plain = {name: _plain(value) for name, value in node.items()}
+    schema = plain.get("schema")
+    if "in" in plain and isinstance(schema, dict):
+        plain["schema"] = _without_null(schema)
+    return _with_type_list(plain)
+
+
+def _without_null(schema: dict[str, Json]) -> Json:
+    types = schema.get("type")
+    if isinstance(types, list) and "null" in types and len(types) == 2:
+        return schema | {"type": next(kind for kind in types if kind != "null")}
+    choices = schema.get("anyOf")
+    if not isinstance(choices, list):
+        return schema
+    others = [choice for choice in choices if choice != {"type": "null"}]
+    if len(others) == 1 and isinstance(others[0], dict):
+        return {name: value for name, value in schema.items() if name != "anyOf"} | others[0]
+    return schema
+
+
+def _with_type_list(schema: dict[str, Json]) -> dict[str, Json]:
+    choices = schema.get("anyOf")
+    if not (isinstance(choices, list) and len(choices) == 2 and {"type": "null"} in choices):
+        return schema
+    (choice,) = [choice for choice in choices if choice != {"type": "null"}]
+    if not (isinstance(choice, dict) and isinstance(choice.get("type"), str)):
+        return schema
+    rest = {name: value for name, value in schema.items() if name != "anyOf"}
+    return rest | choice | {"type": [choice["type"], "null"]}
+
+
+def _object(node: Json) -> dict[str, Json]:
+    if not isinstance(node, dict):
+        raise TypeError("the document has something else where an object belongs")
+    return node

@@ -1,0 +1,94 @@
+"""Every setting of the service: one field each, read from ``GMM_…`` in the environment.
+
+Values are bounded here; what they bound is told in the field's description.
+"""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.identifiers import ID_PATTERN
+from service.domain.limits import Limits
+
+MEBIBYTE = 1024**2
+GIBIBYTE = 1024**3
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GMM_", extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    registry_dir: Path = Field(Path("registry"), description="Directory of models and versions.")
+    allow_unauthenticated: bool = Field(
+        False, description="Listen beyond this machine although no one has to authenticate."
+    )
+    default_model: str | None = Field(
+        None, pattern=ID_PATTERN, description="Model of the bare forms when a request names none."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe events that are logged."
+    )
+    fit_wait_seconds: float = Field(
+        10.0, ge=0, le=600, description="How long a fit is waited for without a preference."
+    )
+    max_wait_seconds: float = Field(
+        300.0, ge=0, le=3600, description="The longest wait that a request may ask for."
+    )
+    drain_seconds: float = Field(
+        25.0, ge=0, le=3600, description="What a shutdown leaves requests and fits to end in."
+    )
+    fit_threads: int = Field(2, ge=1, le=64, description="Fits that run at once.")
+    fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
+    max_body_bytes: int = Field(
+        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of a request."
+    )
+    max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
+    max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
+    max_components: int = Field(1024, ge=1, le=65_536, description="Components of a model.")
+    max_n_init: int = Field(100, ge=1, le=10_000, description="Restarts of a fit.")
+    max_iterations: int = Field(
+        100_000, ge=1, le=100_000_000, description="EM steps of each restart."
+    )
+    max_memory_bytes: int = Field(
+        2 * GIBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * GIBIBYTE,
+        description="Estimated memory that the arrays of one fit or answer may take.",
+    )
+    mixture_cache_bytes: int = Field(
+        256 * MEBIBYTE, ge=0, le=1024 * GIBIBYTE, description="Loaded parameters kept in memory."
+    )
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            max_rows=self.max_rows,
+            max_features=self.max_features,
+            max_components=self.max_components,
+            max_n_init=self.max_n_init,
+            max_iterations=self.max_iterations,
+            max_memory_bytes=self.max_memory_bytes,
+        )
+
+    @model_validator(mode="after")
+    def require_explicit_exposure(self) -> Self:
+        if not self.allow_unauthenticated and not is_loopback(self.host):
+            raise ValueError(
+                f"listening on {self.host} lets anyone who reaches it fit and delete models: "
+                "set GMM_ALLOW_UNAUTHENTICATED=true if something in front decides who may, "
+                "or listen on 127.0.0.1"
+            )
+        return self
+
+
+def is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,41 @@
+"""The only builder: which adapters stand behind the ports, and what the settings mean to them."""
+
+from service.adapters.job_store_memory import MemoryJobStore
+from service.adapters.mixture_cache import MixtureCache
+from service.adapters.registry_files import FileRegistry
+from service.adapters.runner_thread import ThreadRunner
+from service.api.services import ApiOptions, Services
+from service.domain.catalogue import Catalogue
+from service.domain.fitting import Fitting
+from service.domain.inference import Inference
+from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.settings import Settings
+
+
+def build_services(settings: Settings) -> Services:
+    registry = FileRegistry(settings.registry_dir)
+    runner = ThreadRunner(threads=settings.fit_threads, queue_size=settings.fit_queue_size)
+    return assemble(settings, registry, MemoryJobStore(), runner)
+
+
+def assemble(
+    settings: Settings, registry: ModelRegistry, jobs: JobStore, runner: JobRunner
+) -> Services:
+    """Put the domain on the given adapters."""
+    limits = settings.limits
+    cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
+    fitting = Fitting(registry, jobs, runner, limits)
+    return Services(
+        catalogue=Catalogue(registry, jobs, fitting, limits),
+        fitting=fitting,
+        inference=Inference(
+            registry, cache.load_mixture, limits=limits, default_model=settings.default_model
+        ),
+        options=ApiOptions(
+            fit_wait_seconds=settings.fit_wait_seconds,
+            max_wait_seconds=settings.max_wait_seconds,
+            drain_seconds=settings.drain_seconds,
+            max_body_bytes=settings.max_body_bytes,
+        ),
+        close=runner.close,
+    )
