@@ -16,6 +16,7 @@ from gmm_engine.em import (
 )
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.initialization import INITIALIZERS
+from gmm_engine.kernels import warm_up
 from gmm_engine.mixture import Mixture
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "StopReason",
     "em_steps",
     "fit",
+    "warm_up",
 ]

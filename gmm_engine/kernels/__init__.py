@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.prepared import Prepared, way_of_weighing
+from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges
 from gmm_engine.kernels.warm_up import warm_up
 
@@ -44,7 +45,7 @@ def expectation(
     run = passes.expectation_pass(*prepared.way)
 
     def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * passes.LANES)
+        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * LANES)
         scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
         log_likelihood, log_max_resp, unreached = run(
             X[rows],

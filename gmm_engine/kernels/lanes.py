@@ -77,7 +77,7 @@ def multiply_add(builder: IRBuilder, a: Value, b: Value, c: Value) -> Value:
 
 
 @intrinsic
-def load(typing_context, array, offset):  # type: ignore[no-untyped-def]  # Numba reads the names
+def load(typing_context, array, offset):
     """Return array[offset : offset + 4] of a flat array."""
 
     def codegen(
@@ -90,7 +90,7 @@ def load(typing_context, array, offset):  # type: ignore[no-untyped-def]  # Numb
 
 
 @intrinsic
-def store(typing_context, array, offset, vector):  # type: ignore[no-untyped-def]  # as above
+def store(typing_context, array, offset, vector):
     """Set array[offset : offset + 4] of a flat array."""
 
     def codegen(
@@ -104,7 +104,7 @@ def store(typing_context, array, offset, vector):  # type: ignore[no-untyped-def
 
 
 @intrinsic
-def spread(typing_context, scalar):  # type: ignore[no-untyped-def]  # as above
+def spread(typing_context, scalar):
     """Return a vector of one number."""
 
     def codegen(
@@ -116,7 +116,7 @@ def spread(typing_context, scalar):  # type: ignore[no-untyped-def]  # as above
 
 
 @intrinsic
-def fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]  # as above
+def fma(typing_context, a, b, c):
     """Return a·b + c, rounded once."""
 
     def codegen(
@@ -128,7 +128,7 @@ def fma(typing_context, a, b, c):  # type: ignore[no-untyped-def]  # as above
 
 
 @intrinsic
-def subtract(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
+def subtract(typing_context, a, b):
     """Return a − b."""
 
     def codegen(
@@ -140,7 +140,7 @@ def subtract(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
 
 
 @intrinsic
-def multiply(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
+def multiply(typing_context, a, b):
     """Return a·b."""
 
     def codegen(
@@ -152,7 +152,7 @@ def multiply(typing_context, a, b):  # type: ignore[no-untyped-def]  # as above
 
 
 @intrinsic
-def _bits_as_double(typing_context, bits):  # type: ignore[no-untyped-def]  # as above
+def _bits_as_double(typing_context, bits):
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
@@ -162,7 +162,7 @@ def _bits_as_double(typing_context, bits):  # type: ignore[no-untyped-def]  # as
 
 
 @intrinsic
-def _double_as_bits(typing_context, number):  # type: ignore[no-untyped-def]  # as above
+def _double_as_bits(typing_context, number):
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:

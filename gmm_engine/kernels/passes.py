@@ -238,23 +238,22 @@ def _add_moments(
                 D,
                 BLOCK_ROWS,
             )
+        elif is_tiled:
+            _weigh_deviations(
+                rows,
+                means,
+                k * width,
+                resp,
+                k * BLOCK_ROWS,
+                width,
+                n_padded,
+                deviations,
+                weighted,
+            )
+            _add_first(weighted, resp, k, width, n_padded, moments)
+            _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
         else:
-            if is_tiled:
-                _weigh_deviations(
-                    rows,
-                    means,
-                    k * width,
-                    resp,
-                    k * BLOCK_ROWS,
-                    width,
-                    n_padded,
-                    deviations,
-                    weighted,
-                )
-                _add_first(weighted, resp, k, width, n_padded, moments)
-                _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
-            else:
-                _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
+            _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
 
 
 # Each pass is written once and compiled for a way of weighing; what is not that way is pruned.

@@ -13,7 +13,7 @@ ROWS_AT_ONCE = 3 * LANES
 
 
 @njit(nogil=True, error_model="numpy")
-def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, block_rows, out):  # type: ignore[no-untyped-def]  # Numba infers
+def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, block_rows, out):
     """Set out to |Uᵀd|² for rows whose deviations d are stored by feature.
 
     ``factors`` holds U in panels of four columns: panel, row, column in the panel.
@@ -60,7 +60,7 @@ def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, blo
 @njit(nogil=True, error_model="numpy")
 def weigh_deviations(
     rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted
-):  # type: ignore[no-untyped-def]  # Numba infers
+):
     """Set plain to x − μ and weighted to γ·(x − μ), all stored by row."""
     for row in range(n_rows):
         gamma = spread(resp[resp_offset + row])
@@ -72,7 +72,7 @@ def weigh_deviations(
 
 
 @njit(nogil=True, error_model="numpy")
-def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):  # type: ignore[no-untyped-def]  # Numba infers
+def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):
     """Add weightedᵀ·plain to the lower triangle of a scatter, in tiles along its diagonal."""
     for i in range(0, n_features, LANES):
         j = 0
@@ -86,7 +86,7 @@ def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):  
 
 
 @njit(nogil=True, error_model="numpy")
-def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):  # type: ignore[no-untyped-def]  # Numba infers
+def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
     row_0 = scatter_offset + i * n_features + j
     row_1 = row_0 + n_features
     row_2 = row_1 + n_features
@@ -147,7 +147,7 @@ def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset,
 
 
 @njit(nogil=True, error_model="numpy")
-def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):  # type: ignore[no-untyped-def]  # Numba infers
+def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
     row_0 = scatter_offset + i * n_features + j
     row_1 = row_0 + n_features
     row_2 = row_1 + n_features

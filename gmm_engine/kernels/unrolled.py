@@ -33,7 +33,7 @@ def triangle_index(row: int, column: int) -> int:
 
 
 @intrinsic(prefer_literal=True)
-def weigh(  # type: ignore[no-untyped-def]  # Numba reads the names
+def weigh(
     typing_context,
     columns,
     means,
@@ -104,7 +104,7 @@ def weigh(  # type: ignore[no-untyped-def]  # Numba reads the names
 
 
 @intrinsic(prefer_literal=True)
-def add_moments(  # type: ignore[no-untyped-def]  # Numba reads the names
+def add_moments(
     typing_context,
     columns,
     resp,
