@@ -124,12 +124,12 @@ def wait_for_url(process: subprocess.Popen[bytes], log: Path) -> str:
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], client: httpx.Client) -> None:
+    """Return when the service takes requests; 503 says that it is still starting."""
     for _ in attempts(process, "was not ready"):
-        try:
-            if client.get("/readyz").status_code == httpx.codes.OK:
-                return
-        except httpx.ConnectError:
-            continue
+        answer = client.get("/readyz")
+        if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+            answer_of(answer)
+            return
 
 
 def attempts(process: subprocess.Popen[bytes], complaint: str) -> Iterator[None]:
