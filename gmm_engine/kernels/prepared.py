@@ -5,6 +5,7 @@ result never depend on what happens to be compiled.
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 import numpy as np
@@ -108,7 +109,7 @@ class Prepared:
         if not self.is_dense:
             return scatter.reshape(self.n_components, self.n_features)
         D = self.n_features
-        rows, columns = np.tril_indices(D)
+        rows, columns = _triangle(D)
         if self.is_unrolled:
             triangles = scatter.reshape(self.n_scatters, -1, LANES).sum(axis=2)
         else:
@@ -132,12 +133,17 @@ def _width(n_features: int, *, is_dense: bool) -> int:
     return n_features
 
 
+@cache
+def _triangle(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    return np.tril_indices(n_features)
+
+
 def _packed(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
     if whitening.ndim == 2:
         return whitening
     n_matrices, D = whitening.shape[:2]
     if width <= passes.MAX_UNROLLED_FEATURES:
-        columns, rows = np.tril_indices(D)
+        columns, rows = _triangle(D)
         return whitening[:, rows, columns]  # the columns of U one after another
     padded = np.zeros((n_matrices, width, width))
     padded[:, :D, :D] = whitening
