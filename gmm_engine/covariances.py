@@ -108,7 +108,7 @@ class FullCovariances(CovarianceFamily):
         self.n_components, self.n_features = map(int, covariances.shape[:2])
         self._covariances = covariances
         self._factors = _cholesky_factors(covariances, remedy)
-        self.precisions_cholesky = _inverse_factors(self._factors)
+        self.precisions_cholesky = _inverse_factors(self._factors, remedy)
         self.log_det = 2.0 * np.log(np.diagonal(self._factors, axis1=1, axis2=2)).sum(axis=1)
 
     @classmethod
@@ -164,7 +164,7 @@ class TiedCovariances(CovarianceFamily):
         self.n_components, self.n_features = n_components, len(covariance)
         self._covariance = covariance
         self._factor = _cholesky_factors(covariance[np.newaxis], remedy)[0]
-        self.precisions_cholesky = _inverse_factors(self._factor[np.newaxis])[0]
+        self.precisions_cholesky = _inverse_factors(self._factor[np.newaxis], remedy)[0]
         self.log_det = np.full(n_components, 2.0 * np.log(np.diagonal(self._factor)).sum())
 
     @classmethod
@@ -339,10 +339,16 @@ def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[
         raise
 
 
-def _inverse_factors(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return U = L⁻ᵀ for every lower factor L."""
+def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
+    """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
     identity = np.eye(factors.shape[-1])
-    return np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
+    inverses = np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
+    with np.errstate(over="ignore"):
+        precisions = np.einsum("kij,kij->ki", inverses, inverses)  # the diagonals of U Uᵀ
+    beyond = np.argwhere(~np.isfinite(precisions))
+    if beyond.size:
+        raise SingularCovarianceError(int(beyond[0][0]), remedy)
+    return inverses
 
 
 def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -24,8 +24,8 @@ FEATURE_FLOOR = 1e-13
 """The same relative to each feature alone; holds where features are collinear."""
 CONSTANT_FEATURE = 1e-14
 """A spread below this fraction of the magnitude is rounding, not variation."""
-SMALLEST_SPREAD = 1e-152
-"""Squares of smaller deviations leave the range of a double."""
+SMALLEST_SPREAD = 1e-142
+"""The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
 
 
 class Regularization(Protocol):
@@ -95,10 +95,11 @@ class VarianceFloor:
     ) -> "VarianceFloor":
         """Build the floor from the data's total covariance.
 
-        A constant feature has no spread to measure by: its largest |x| stands in, or 1.
+        A constant feature has no spread to measure by: its largest |x| stands in, or 1 where
+        that is next to nothing.
         """
         constant = is_constant
-        fallback = np.where(magnitude > 0, magnitude, 1.0)
+        fallback = np.where(magnitude > SMALLEST_SPREAD, magnitude, 1.0)
         scale = np.where(constant, fallback, np.sqrt(np.diagonal(total)))
         correlation = total / scale / scale[:, np.newaxis]
         correlation[constant, :] = 0.0

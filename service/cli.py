@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.api.services import Services
-from service.main import create_app, new_app
-from service.openapi import canonical_json, openapi_document
+from service.main import contract, create_app
 from service.settings import Settings
 from service.telemetry import configure_logging
 from service.wiring import build_services
@@ -92,11 +91,10 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
 @app.command()
 def openapi(output: Output = None) -> None:
     """Write the OpenAPI document."""
-    content = canonical_json(openapi_document(new_app()))
     if output is None:
-        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.write(contract())
     else:
-        output.write_bytes(content)
+        output.write_bytes(contract())
 
 
 @app.command()

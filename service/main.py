@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
@@ -31,7 +32,14 @@ ROUTERS = (
 def create_app(services: Services) -> FastAPI:
     app = new_app()
     app.state.services = services
+    app.state.document = contract()
     return app
+
+
+@cache
+def contract() -> bytes:
+    """Return the OpenAPI document as it is committed and served; it follows from the code alone."""
+    return canonical_json(openapi_document(new_app()))
 
 
 def new_app() -> FastAPI:
@@ -56,7 +64,6 @@ def new_app() -> FastAPI:
     install_problems(app)
     for router in ROUTERS:
         app.include_router(router)
-    app.state.document = canonical_json(openapi_document(app))
     return app
 
 

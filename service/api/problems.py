@@ -12,6 +12,7 @@ from typing import cast
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -63,7 +64,13 @@ MAX_DETAIL_LENGTH = 500
 TELLABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 """A field's name that may stand in a pointer; any other part of a client's text may not."""
 
-NOT_FOUND_CODES = {"id": "model_not_found", "n": "version_not_found", "metric": "metric_not_found"}
+NOT_FOUND_CODES = {
+    "models/{id}": "model_not_found",
+    "versions/{n}": "version_not_found",
+    "score/{metric}": "metric_not_found",
+    "jobs/{id}": "job_not_found",
+}
+"""By a part of the route's path: what is not there when the parameter in it can't be one."""
 
 Location = tuple[str | int, ...]
 Problem = dict[str, object]
@@ -78,7 +85,8 @@ def install_problems(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid_parameters(request: Request, error: RequestValidationError) -> Response:
-        return problem_response(_refusal_of_parameters(error), request.scope)
+        route: APIRoute = request.scope["route"]
+        return problem_response(_refusal_of_parameters(error, route.path), request.scope)
 
     @app.exception_handler(HTTPException)
     async def unrouted(request: Request, error: HTTPException) -> Response:
@@ -186,11 +194,11 @@ def _allowed_methods(request: Request) -> Iterator[str]:
         yield "HEAD"
 
 
-def _refusal_of_parameters(error: RequestValidationError) -> ServiceError:
+def _refusal_of_parameters(error: RequestValidationError, path: str) -> ServiceError:
     errors = error.errors()
-    for wrong in errors:
-        if wrong["loc"][0] == "path":
-            code = NOT_FOUND_CODES.get(str(wrong["loc"][-1]), "not_found")
+    impossible = {f"{{{wrong['loc'][-1]}}}" for wrong in errors if wrong["loc"][0] == "path"}
+    for part, code in NOT_FOUND_CODES.items():
+        if part in path and part.partition("/")[2] in impossible:
             return NotFound(code, f"There is no such {code.removesuffix('_not_found')}.")
     issues = [
         Issue(f"#/{'/'.join(map(str, wrong['loc'][:2]))}", *_code_and_detail(wrong))

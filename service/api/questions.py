@@ -92,7 +92,8 @@ class AskedQuestion:
 
 
 async def question_of(request: Request) -> AskedQuestion:
-    question: AskedQuestion = request.state.question
+    # There is none when a parameter was refused; then FastAPI does not call the handler.
+    question: AskedQuestion = request.scope["state"].get("question")
     return question
 
 
@@ -155,7 +156,7 @@ async def target_version(request: Request, model_id: ModelId, number: VersionNum
 
 
 async def target_of(request: Request) -> Target:
-    target: Target = request.state.target
+    target: Target = request.scope["state"].get("target")  # as above
     return target
 
 

@@ -1,4 +1,4 @@
-"""What a runner's worker does: one fit, told by plain values. Imports only the engine and records."""
+"""What a worker of a runner does: one fit, in plain values. Imports the engine and records only."""
 
 import math
 import time

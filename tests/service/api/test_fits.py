@@ -1,0 +1,189 @@
+"""Fits over HTTP: waited for, queued, cancelled, failed; and their jobs."""
+
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from gmm_engine import FitOptions, fit
+from service.settings import Settings
+from tests.service.client import Client, serving
+from tests.service.held_runner import HeldRunner
+from tests.service.rows import TWO_GROUPS
+
+
+def test_a_fit_done_in_time_answers_with_its_result(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+
+    response = client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+    assert response.status_code == 200
+    assert response.headers["content-location"] == "/models/groups/versions/1"
+    assert response.headers["cache-control"] == "no-store"
+    result = response.json()
+    assert result["model"] == "groups"
+    assert result["version"] == 1
+    assert result["converged"] is True
+    assert result["stop_reason"] == "converged"
+    assert (result["n_samples"], result["n_features"], result["n_parameters"]) == (8, 2, 11)
+    assert len(result["log_likelihood_history"]) == result["n_iter"]
+    assert result["log_likelihood"] == result["log_likelihood_history"][-1]
+    assert result["weights"] == pytest.approx([0.5, 0.5])
+    assert result["warnings"] == []
+
+
+def test_the_service_fits_what_the_engine_fits(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+    result = client.post("/models/groups/fit", {"X": TWO_GROUPS}).json()
+
+    direct = fit(np.array(TWO_GROUPS), FitOptions(n_components=2, random_state=0))
+
+    assert result["log_likelihood"] == direct.criteria.log_likelihood
+    assert result["bic"] == direct.criteria.bic
+    assert client.get("/models/groups/parameters").json()["means"] == direct.mixture.means.tolist()
+
+
+def test_each_fit_makes_the_next_version(fitted: Client) -> None:
+    assert fitted.post("/models/groups/fit", {"X": TWO_GROUPS}).json()["version"] == 2
+
+
+def test_weights_count_as_repeated_rows(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+    doubled = client.post("/models/groups/fit", {"X": TWO_GROUPS + TWO_GROUPS}).json()
+    weighted = client.post(
+        "/models/groups/fit", {"X": TWO_GROUPS, "sample_weight": [2.0] * len(TWO_GROUPS)}
+    ).json()
+
+    assert weighted["n_samples"] == doubled["n_samples"] == 16
+    assert weighted["log_likelihood"] == pytest.approx(doubled["log_likelihood"])
+
+
+@pytest.mark.parametrize(
+    ("query", "headers"),
+    [("?wait=0", {}), ("", {"prefer": "respond-async"}), ("", {"prefer": "wait=0"})],
+)
+def test_a_client_that_will_not_wait_is_given_a_job(
+    held_client: Client, query: str, headers: dict[str, str]
+) -> None:
+    response = held_client.post(f"/models/groups/fit{query}", {"X": TWO_GROUPS}, headers)
+
+    assert response.status_code == 202
+    job = response.json()
+    assert response.headers["location"] == f"/jobs/{job['id']}"
+    assert int(response.headers["retry-after"]) >= 1
+    assert (job["status"], job["done"], job["result"]) == ("queued", False, None)
+    assert response.headers.get("preference-applied") == headers.get("prefer")
+
+
+def test_a_fit_not_done_in_time_answers_with_its_job() -> None:
+    with serving(Settings(fit_wait_seconds=0.05), runner=HeldRunner()) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        assert client.post("/models/groups/fit", {"X": TWO_GROUPS}).status_code == 202
+
+
+def test_a_waiting_client_hears_of_the_end_at_once(held_client: Client, held: HeldRunner) -> None:
+    threading.Timer(0.2, held.release).start()
+    begun = time.monotonic()
+
+    response = held_client.post("/models/groups/fit?wait=30", {"X": TWO_GROUPS})
+
+    assert response.status_code == 200
+    assert time.monotonic() - begun < 10
+
+
+def test_a_job_can_be_waited_for(held_client: Client, held: HeldRunner) -> None:
+    job = held_client.post("/models/groups/fit?wait=0", {"X": TWO_GROUPS}).json()
+    early = held_client.get(f"/jobs/{job['id']}?wait=0.01").json()
+    threading.Timer(0.2, held.release).start()
+    late = held_client.get(f"/jobs/{job['id']}?wait=30").json()
+
+    assert early["done"] is False
+    assert late["done"] is True
+    assert late["status"] == "succeeded"
+    assert late["result"]["version"] == 1
+    assert late["progress"]["iteration"] >= 1
+    assert late["created_at"] <= late["started_at"] <= late["finished_at"]
+
+
+def test_a_queued_fit_can_be_cancelled(held_client: Client) -> None:
+    job = held_client.post("/models/groups/fit?wait=0", {"X": TWO_GROUPS}).json()
+
+    first = held_client.send("POST", f"/jobs/{job['id']}/cancel")
+    second = held_client.send("POST", f"/jobs/{job['id']}/cancel")
+
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert second.json()["status"] == "cancelled"
+    assert held_client.get("/models/groups").json()["status"] == "created"
+
+
+def test_whoever_waits_for_a_cancelled_fit_is_told(held_client: Client) -> None:
+    answers: list[httpx.Response] = []
+    waiting = threading.Thread(
+        target=lambda: answers.append(
+            held_client.post("/models/groups/fit?wait=30", {"X": TWO_GROUPS})
+        )
+    )
+    waiting.start()
+    while not (jobs := held_client.get("/jobs").json()["jobs"]):
+        time.sleep(0.01)
+    held_client.send("POST", f"/jobs/{jobs[0]['id']}/cancel")
+    waiting.join()
+
+    assert (answers[0].status_code, answers[0].json()["code"]) == (409, "fit_cancelled")
+
+
+def test_a_full_queue_refuses_and_keeps_no_job() -> None:
+    with serving(runner=HeldRunner(queue_size=1)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        client.post("/models/groups/fit?wait=0", {"X": TWO_GROUPS})
+
+        response = client.post("/models/groups/fit?wait=0", {"X": TWO_GROUPS})
+
+        assert (response.status_code, response.json()["code"]) == (429, "fit_queue_full")
+        assert int(response.headers["retry-after"]) >= 1
+        assert len(client.get("/jobs").json()["jobs"]) == 1
+
+
+def test_a_fit_that_breaks_while_running_is_a_failed_job(client: Client) -> None:
+    client.post("/models", {"id": "flat", "n_components": 2, "reg_covar": 0, "random_state": 0})
+    same = [[1.0, 2.0]] * 4 + [[3.0, 4.0]] * 4
+
+    response = client.post("/models/flat/fit", {"X": same})
+
+    assert (response.status_code, response.json()["code"]) == (422, "singular_covariance")
+    (job,) = client.get("/jobs?model=flat").json()["jobs"]
+    assert (job["status"], job["result"]) == ("failed", None)
+    assert job["error"]["code"] == "singular_covariance"
+    assert job["error"]["status"] == 422
+    assert client.get("/models/flat").json()["status"] == "created"
+
+
+def test_jobs_are_listed_the_newest_first_and_found_by_model_and_status(client: Client) -> None:
+    for name in ("a", "b"):
+        client.post("/models", {"id": name, "n_components": 2})
+        client.post(f"/models/{name}/fit", {"X": TWO_GROUPS})
+
+    def models(query: str) -> list[str]:
+        return [job["model"] for job in client.get(f"/jobs{query}").json()["jobs"]]
+
+    assert models("") == ["b", "a"]
+    assert models("?model=a") == ["a"]
+    assert models("?status=failed") == []
+    assert models("?status=succeeded&page_size=1") == ["b"]
+
+
+def test_a_drain_lets_waiting_clients_go_and_takes_no_more_fits(held_client: Client) -> None:
+    threading.Timer(0.2, held_client.services.lifecycle.begin_draining).start()
+    begun = time.monotonic()
+
+    waited = held_client.post("/models/groups/fit?wait=60", {"X": TWO_GROUPS})
+    refused = held_client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+    assert waited.status_code == 202
+    assert time.monotonic() - begun < 30
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert "retry-after" in refused.headers
+    assert held_client.get("/readyz").status_code == 503
+    assert held_client.get("/livez").status_code == 200

@@ -1,0 +1,43 @@
+"""A runner that keeps fits until it is told to go on: for what can be seen while a fit runs."""
+
+from collections.abc import Callable
+
+from service.adapters.fit_reporting import run_and_report
+from service.domain.fit_task import FitTask
+from service.domain.ports import FitListener
+from service.errors import TooManyRequests, Unavailable
+
+
+class HeldRunner:
+    """Implements ``JobRunner`` with a queue that a test lets out."""
+
+    def __init__(self, queue_size: int = 10) -> None:
+        self._queue_size = queue_size
+        self._held: dict[str, tuple[FitTask, FitListener]] = {}
+        self._closed = False
+        self.before_end: Callable[[], None] = lambda: None
+        """Called when a released fit is done, before anyone hears of it."""
+
+    def submit(self, task: FitTask, listener: FitListener) -> None:
+        if self._closed:
+            raise Unavailable.draining()
+        if len(self._held) >= self._queue_size:
+            raise TooManyRequests("fit_queue_full", "the queue is full", retry_after_seconds=5)
+        self._held[task.job_id] = task, listener
+
+    def cancel(self, job_id: str) -> None:
+        if job_id in self._held:
+            _, listener = self._held.pop(job_id)
+            listener.cancelled()
+
+    def close(self, timeout_seconds: float) -> None:
+        self._closed = True
+        for job_id in list(self._held):
+            self.cancel(job_id)
+
+    def release(self) -> None:
+        """Run everything that is held, here and now."""
+        while self._held:
+            task, listener = self._held.pop(next(iter(self._held)))
+            self.before_end()
+            run_and_report(task, listener, is_cancelled=lambda: False)
