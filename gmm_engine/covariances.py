@@ -11,7 +11,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import solve_triangular
+from scipy.linalg.lapack import dtrtri
 
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
 from gmm_engine.regularization import Regularization
@@ -341,8 +341,9 @@ def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[
 
 def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
     """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
-    identity = np.eye(factors.shape[-1])
-    inverses = np.stack([solve_triangular(L, identity, lower=True).T for L in factors])
+    inverses = np.empty_like(factors)
+    for k, factor in enumerate(factors):
+        inverses[k], _ = dtrtri(factor.T, lower=0)
     with np.errstate(over="ignore"):
         precisions = np.einsum("kij,kij->ki", inverses, inverses)  # the diagonals of U Uᵀ
     beyond = np.argwhere(~np.isfinite(precisions))
