@@ -215,7 +215,7 @@ class Mixture:
     def criteria(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Criteria:
         """Return the log-likelihood of the data and the information criteria."""
         samples = Samples.checked(X, sample_weight, n_features=self.n_features)
-        sums = kernels.expectation(self.prepared, samples.X, samples.weight)
+        sums = kernels.expectation(self.prepared, samples.chunks())
         return Criteria(
             n_samples=samples.total_weight,
             n_parameters=self.n_parameters,

@@ -1,0 +1,44 @@
+"""When EM may stop: an estimate of how far the log-likelihood still is from its limit."""
+
+from collections import deque
+
+import numpy as np
+
+REMEMBERED_RATES = 20
+
+
+class LimitEstimate:
+    """The log-likelihood's distance to its limit, by Aitken's extrapolation.
+
+    EM converges linearly: gains shrink by a rate a, and what is left after a gain δ is about
+    δ·a/(1 − a) (McLachlan and Peel 2000, section 2.11). The slowest of the recent rates is used:
+    neither a lucky step nor the quick settling after an accelerated one ends a run that is slow.
+    """
+
+    def __init__(self) -> None:
+        self._last = np.nan
+        self._gain = np.nan
+        self._rates: deque[float] = deque(maxlen=REMEMBERED_RATES)
+
+    def observe(self, log_likelihood: float) -> None:
+        """Take note of the next step's log-likelihood."""
+        gain = log_likelihood - self._last
+        if self._gain > 0.0:
+            self._rates.append(gain / self._gain)
+        self._last, self._gain = log_likelihood, gain
+
+    @property
+    def rate(self) -> float:
+        """How the gains shrank at the last step; NaN before there are two."""
+        return self._rates[-1] if self._rates else np.nan
+
+    def is_within(self, tolerance: float) -> bool:
+        """Tell whether the estimated rest is below ``tolerance``; never for a tolerance of 0."""
+        if tolerance == 0.0 or not self._rates:
+            return False
+        if abs(self._gain) <= 4.0 * np.finfo(float).eps * abs(self._last):
+            return True
+        if self._gain < 0.0 or self.rate >= 1.0:
+            return False
+        slowest = max(rate for rate in self._rates if rate < 1.0)
+        return self._gain * slowest / (1.0 - slowest) <= tolerance
