@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from service import __version__
 from service.api.services import Services
+from service.errors import ServiceError
 from service.main import contract, create_app
 from service.settings import Settings
 from service.telemetry import configure_logging
@@ -80,9 +81,9 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
     settings = _settings(overrides)
-    configure_logging(settings.log_level)
     listener = _listener(settings.host, settings.port)
-    services = build_services(settings)
+    services = _services(settings)
+    configure_logging(settings.log_level)
     server = Server(_server_config(create_app(services), settings), services)
     _announce(settings, listener)
     server.run(sockets=[listener])
@@ -119,6 +120,14 @@ def _listener(host: str, port: int) -> socket.socket:
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         typer.echo(f"can't listen on {host}:{port}: {error.strerror}", err=True)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+def _services(settings: Settings) -> Services:
+    try:
+        return build_services(settings)
+    except ServiceError as error:
+        typer.echo(f"can't use the registry {settings.registry_dir}: {error.detail}", err=True)
         raise typer.Exit(USAGE_ERROR) from error
 
 
