@@ -4,7 +4,11 @@ from collections import deque
 
 import numpy as np
 
+LEAST_OBSERVED = 3
+"""The start and two steps: one small gain may be the slow beginning of a long way."""
 REMEMBERED_RATES = 20
+ROUNDING = 8.0 * np.finfo(float).eps
+"""A relative gain below this is the rounding of the sum."""
 
 
 class LimitEstimate:
@@ -18,27 +22,24 @@ class LimitEstimate:
     def __init__(self) -> None:
         self._last = np.nan
         self._gain = np.nan
+        self._n_observed = 0
         self._rates: deque[float] = deque(maxlen=REMEMBERED_RATES)
 
     def observe(self, log_likelihood: float) -> None:
         """Take note of the next step's log-likelihood."""
+        self._n_observed += 1
         gain = log_likelihood - self._last
         if self._gain > 0.0:
             self._rates.append(gain / self._gain)
         self._last, self._gain = log_likelihood, gain
 
-    @property
-    def rate(self) -> float:
-        """How the gains shrank at the last step; NaN before there are two."""
-        return self._rates[-1] if self._rates else np.nan
-
     def is_within(self, tolerance: float) -> bool:
         """Tell whether the estimated rest is below ``tolerance``; never for a tolerance of 0."""
-        if tolerance == 0.0 or not self._rates:
+        if tolerance == 0.0 or self._n_observed < LEAST_OBSERVED:
             return False
-        if abs(self._gain) <= 4.0 * np.finfo(float).eps * abs(self._last):
+        if abs(self._gain) <= ROUNDING * abs(self._last):
             return True
-        if self._gain < 0.0 or self.rate >= 1.0:
+        if self._gain < 0.0 or not self._rates or self._rates[-1] >= 1.0:
             return False
         slowest = max(rate for rate in self._rates if rate < 1.0)
         return self._gain * slowest / (1.0 - slowest) <= tolerance

@@ -125,10 +125,10 @@ class FullCovariances(CovarianceFamily):
         return cls(_symmetric(array))
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._covariances)
+        return read_only(self._covariances)
 
     def to_dense(self) -> NDArray[np.float64]:
-        return _read_only(self._covariances)
+        return read_only(self._covariances)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
@@ -182,7 +182,7 @@ class TiedCovariances(CovarianceFamily):
         return cls(_symmetric(array), n_components)
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._covariance)
+        return read_only(self._covariance)
 
     def to_dense(self) -> NDArray[np.float64]:
         return np.repeat(self._covariance[np.newaxis], self.n_components, axis=0)
@@ -233,7 +233,7 @@ class DiagonalCovariances(CovarianceFamily):
         return cls(array)
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._variances)
+        return read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, :, np.newaxis] * np.eye(self.n_features)
@@ -291,7 +291,7 @@ class SphericalCovariances(CovarianceFamily):
         return cls(array, n_features)
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._variances)
+        return read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
@@ -352,7 +352,7 @@ def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.fl
     return inverses
 
 
-def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
+def read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
     view = array.view()
     view.flags.writeable = False
     return view

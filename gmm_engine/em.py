@@ -19,7 +19,7 @@ from gmm_engine.samples import SampleSource
 from gmm_engine.statistics import SufficientStatistics
 
 NEGLIGIBLE_ROWS = 1e-8
-"""A component that holds less than this many rows' weight has collapsed."""
+"""A component that holds less than this many rows of average weight has collapsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +59,10 @@ def em_steps(
         mixture, held = Mixture.from_statistics(start, family, held_by)
     accelerator = Accelerator()
     statistics = expectation(mixture, samples)
+    negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
     iteration = 0
     while True:
-        lost = statistics.nk < NEGLIGIBLE_ROWS
+        lost = statistics.nk < negligible
         yield EMStep(
             restart=restart,
             iteration=iteration,

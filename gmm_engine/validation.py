@@ -51,7 +51,9 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
         )
-    magnitude = max(array.max(), -array.min())  # NaN and infinity show in it, without an array
+    magnitude = float(
+        max(array.max(), -array.min())
+    )  # NaN and infinity show in it, without an array
     if not np.isfinite(magnitude):
         require_finite(array, what="X")
     if magnitude > LARGEST_MAGNITUDE:
