@@ -6,7 +6,7 @@ import numpy as np
 
 LEAST_OBSERVED = 3
 """The start and two steps: one small gain may be the slow beginning of a long way."""
-REMEMBERED_RATES = 20
+REMEMBERED_RATES = 50
 ROUNDING = 8.0 * np.finfo(float).eps
 """A relative gain below this is the rounding of the sum."""
 
@@ -17,6 +17,7 @@ class LimitEstimate:
     EM converges linearly: gains shrink by a rate a, and what is left after a gain δ is about
     δ·a/(1 − a) (McLachlan and Peel 2000, section 2.11). The slowest of the recent rates is used:
     neither a lucky step nor the quick settling after an accelerated one ends a run that is slow.
+    Accelerated steps themselves tell nothing of EM's rate.
     """
 
     def __init__(self) -> None:
@@ -25,11 +26,11 @@ class LimitEstimate:
         self._n_observed = 0
         self._rates: deque[float] = deque(maxlen=REMEMBERED_RATES)
 
-    def observe(self, log_likelihood: float) -> None:
+    def observe(self, log_likelihood: float, *, accelerated: bool = False) -> None:
         """Take note of the next step's log-likelihood."""
         self._n_observed += 1
-        gain = log_likelihood - self._last
-        if self._gain > 0.0:
+        gain = np.nan if accelerated else log_likelihood - self._last
+        if self._gain > 0.0 and gain > 0.0:
             self._rates.append(gain / self._gain)
         self._last, self._gain = log_likelihood, gain
 
@@ -39,7 +40,7 @@ class LimitEstimate:
             return False
         if abs(self._gain) <= ROUNDING * abs(self._last):
             return True
-        if self._gain < 0.0 or not self._rates or self._rates[-1] >= 1.0:
+        if not self._gain > 0.0 or not self._rates or self._rates[-1] >= 1.0:
             return False
         slowest = max(rate for rate in self._rates if rate < 1.0)
         return self._gain * slowest / (1.0 - slowest) <= tolerance

@@ -88,6 +88,11 @@ class CovarianceFamily(ABC):
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         """Turn standard normal rows into rows with the component's covariance."""
 
+    @staticmethod
+    @abstractmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the size of a covariance of features with this spread, in its own shape."""
+
     @abstractmethod
     def reordered(self, order: NDArray[np.intp]) -> Self:
         """Return the family with its components in another order."""
@@ -140,6 +145,10 @@ class FullCovariances(CovarianceFamily):
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise @ self._factors[component].T)
+
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.multiply.outer(scale, scale)
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._covariances[order])
@@ -198,6 +207,10 @@ class TiedCovariances(CovarianceFamily):
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
         return np.asarray(noise @ self._factor.T)
 
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.multiply.outer(scale, scale)
+
     def reordered(self, order: NDArray[np.intp]) -> Self:  # noqa: ARG002 - all components share the matrix
         return self
 
@@ -248,6 +261,10 @@ class DiagonalCovariances(CovarianceFamily):
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
+
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.square(scale)
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order])
@@ -306,6 +323,10 @@ class SphericalCovariances(CovarianceFamily):
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
+
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([np.mean(np.square(scale))])
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order], self.n_features)

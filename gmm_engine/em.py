@@ -33,6 +33,8 @@ class EMStep:
     mixture: Mixture
     log_likelihood: float
     log_max_resp: float
+    accelerated: bool = False
+    """The step was longer than EM's own."""
     degenerate: tuple[int, ...] = ()
     """Components whose covariance is held up by the floor, or that hold no rows."""
 
@@ -44,23 +46,22 @@ def em_steps(
     held_by: Regularization,
     *,
     restart: int = 0,
-    accelerate: bool = False,
+    accelerator: Accelerator | None = None,
 ) -> Iterator[EMStep]:
     """Yield the start and then one step after another, without end.
 
     Each step pairs a mixture with its own log-likelihood: the E-step that weighs the data by
-    the mixture also prepares the next M-step, so that nothing is computed twice. With
-    ``accelerate`` a slow EM leaps ahead now and then; the log-likelihood still never falls.
+    the mixture also prepares the next M-step, so that nothing is computed twice. With an
+    ``accelerator`` a slow EM takes longer steps; the log-likelihood still never falls.
     """
     held = np.zeros(start.n_components, dtype=np.intp)
     if isinstance(start, Mixture):
         mixture = start
     else:
         mixture, held = Mixture.from_statistics(start, family, held_by)
-    accelerator = Accelerator()
     statistics = expectation(mixture, samples)
     negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
-    iteration = 0
+    iteration, accelerated = 0, False
     while True:
         lost = statistics.nk < negligible
         yield EMStep(
@@ -69,18 +70,19 @@ def em_steps(
             mixture=mixture,
             log_likelihood=statistics.log_likelihood,
             log_max_resp=statistics.log_max_resp,
+            accelerated=accelerated,
             degenerate=tuple(map(int, np.flatnonzero((held > 0) | lost))),
         )
         iteration += 1
         following, held = Mixture.from_statistics(statistics, family, held_by)
-        if accelerate:
-            leap = accelerator.leap(mixture, following, statistics.log_likelihood)
-            if leap is not None:
-                leapt = _expectation_if_better(leap, samples, statistics.log_likelihood)
-                accelerator.judge(accepted=leapt is not None)
-                if leapt is not None:
-                    mixture, statistics = leap, leapt
-                    continue
+        leap = accelerator and accelerator.proposal(mixture, following, statistics.log_likelihood)
+        leapt = leap and _expectation_if_better(leap, samples, statistics.log_likelihood)
+        accelerated = leapt is not None
+        if leap and leapt:
+            mixture, statistics = leap, leapt
+            continue
+        if leap and accelerator:
+            accelerator.reject()
         mixture, statistics = following, expectation(following, samples)
 
 

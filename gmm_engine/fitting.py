@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_engine.acceleration import Accelerator
 from gmm_engine.convergence import LimitEstimate
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
@@ -194,7 +195,7 @@ class _Run:
         while self.stop_reason is None and self.last.iteration < n_steps:
             self.last = next(self._steps)
             self.log_likelihoods.append(self.last.log_likelihood)
-            self._limit.observe(self.last.log_likelihood)
+            self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
             if self._limit.is_within(tolerance):
                 self.stop_reason = StopReason.CONVERGED
             elif time.monotonic() >= deadline:
@@ -289,7 +290,7 @@ class _Search:
             self.family,
             self.held_by,
             restart=restart,
-            accelerate=self.options.tol > 0.0,
+            accelerator=Accelerator(self.scale.floor.scale) if self.options.tol > 0.0 else None,
         ):
             if self.on_step is not None:
                 self.on_step(step)
