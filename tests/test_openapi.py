@@ -118,6 +118,12 @@ def json_contents(operation: Mapping[str, object]) -> Iterator[dict[str, object]
                 yield content
 
 
+def test_the_nulls_of_an_example_are_there() -> None:
+    answer = DOCUMENT["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]
+
+    assert answer["application/json"]["example"] == examples.JOB
+
+
 def test_every_operation_lists_its_refusals_as_problems() -> None:
     for method, path, operation in operations():
         responses = operation["responses"]
