@@ -38,6 +38,8 @@ class CovarianceFamily(ABC):
     name: ClassVar[str]
     form: ClassVar[type[Scatter]]
     """The second moments that ``estimate`` needs."""
+    has_correlations: ClassVar[bool]
+    """Whether features may vary together within a component."""
 
     n_components: int
     n_features: int
@@ -108,6 +110,7 @@ class FullCovariances(CovarianceFamily):
 
     name = "full"
     form = DenseScatter
+    has_correlations = True
 
     def __init__(self, covariances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
         self.n_components, self.n_features = map(int, covariances.shape[:2])
@@ -163,6 +166,7 @@ class TiedCovariances(CovarianceFamily):
 
     name = "tied"
     form = PooledScatter
+    has_correlations = True
 
     def __init__(
         self,
@@ -224,6 +228,7 @@ class DiagonalCovariances(CovarianceFamily):
 
     name = "diag"
     form = DiagonalScatter
+    has_correlations = False
 
     def __init__(self, variances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
         _require_positive(variances, remedy)
@@ -279,6 +284,7 @@ class SphericalCovariances(CovarianceFamily):
 
     name = "spherical"
     form = TraceScatter
+    has_correlations = False
 
     def __init__(
         self,

@@ -341,7 +341,7 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
                 "log-likelihood depend on the variance floor; leave them out",
             )
         )
-    elif scale.floor.n_flat:
+    elif scale.floor.n_flat and run.last.mixture.family.has_correlations:
         warnings.append(
             FitWarning(
                 "collinear_features",

@@ -82,6 +82,26 @@ def k_means_whitened(
     return SufficientStatistics.of_labels(samples, labels, n_components, form)
 
 
+def k_means_projected(
+    samples: Samples,
+    scale: DataScale,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """k-means along the one direction in which the data has the lightest tails.
+
+    Groups apart make a distribution flat. The direction is found by the fourth moments of whitened
+    data (Cardoso 1989), so that parallel clusters show whatever their shape and the units.
+    """
+    weight = samples.weights_or_ones
+    white = scale.whitened(samples.X)
+    lengths = np.einsum("ij,ij->i", white, white)
+    _, directions = np.linalg.eigh((white * (weight * lengths)[:, np.newaxis]).T @ white)
+    labels = _lloyd(white @ directions[:, :1], weight, n_components, rng)
+    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+
+
 def random_responsibilities(
     samples: Samples,
     scale: DataScale,
@@ -161,7 +181,7 @@ INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
         k_means,
         k_means_standardized,
         k_means_whitened,
-        k_means_whitened,
+        k_means_projected,
         ward_clusters,
         neighborhoods,
         neighborhoods,

@@ -70,7 +70,6 @@ def elongated(
     return Labelled(X, labels)
 
 
-@pytest.mark.xfail(reason="the portfolio of starts lacks a model-based one, and misses these")
 @pytest.mark.parametrize(
     ("n_clusters", "n_features", "rows_each"),
     [(5, 2, 200), (8, 2, 200), (3, 4, 200), (3, 8, 200), (3, 2, 40)],
@@ -126,7 +125,6 @@ def test_what_is_left_after_convergence_is_what_tol_says(seed: int) -> None:
     assert missing <= 5.0 * options.tol
 
 
-@pytest.mark.xfail(reason="short runs of ten steps do not tell the two maxima apart")
 def test_defaults_choose_the_better_of_two_near_maxima() -> None:
     for seed in range(8):
         result = fit(slow_data(), FitOptions(2, random_state=seed))
@@ -402,7 +400,6 @@ def test_collinear_features_are_named_and_disturb_nothing(covariance_type: str) 
     assert agreement(result, Labelled(X, blobs.labels)) == 1.0
 
 
-@pytest.mark.xfail(reason="the warning comes for every family, and recommends 'diag' to itself")
 @pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
 def test_collinear_features_are_no_matter_to_diagonal_families(covariance_type: str) -> None:
     blobs = separated_clusters(np.random.default_rng(4))
