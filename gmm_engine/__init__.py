@@ -9,7 +9,7 @@ from gmm_engine.em import EMStep, em_steps
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.fitting import FitOptions, FitResult, FitWarning, StopReason, fit
 from gmm_engine.initialization import INITIALIZERS
-from gmm_engine.kernels import warm_up
+from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
 from gmm_engine.samples import Blocks
 
@@ -27,5 +27,7 @@ __all__ = [
     "StopReason",
     "em_steps",
     "fit",
+    "set_thread_count",
+    "thread_count",
     "warm_up",
 ]

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.acceleration import Accelerator
+from gmm_engine.blas import one_blas_thread
 from gmm_engine.convergence import LimitEstimate
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
@@ -146,6 +147,18 @@ def fit(
     began = time.monotonic()
     samples = sample_source(X, sample_weight)
     _require_enough(samples, options)
+    deadline = math.inf if budget_seconds is None else began + budget_seconds
+    with one_blas_thread:
+        return _fitted(samples, options, start, on_step, deadline)
+
+
+def _fitted(
+    samples: SampleSource,
+    options: FitOptions,
+    start: Mixture | ArrayLike | None,
+    on_step: StepCallback | None,
+    deadline: float,
+) -> FitResult:
     scale = DataScale.of(samples)
     search = _Search(
         samples=samples,
@@ -153,7 +166,7 @@ def fit(
         scale=scale,
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
-        deadline=math.inf if budget_seconds is None else began + budget_seconds,
+        deadline=deadline,
     )
     best = search.best_of_restarts() if start is None else search.from_given(start)
     mixture = best.last.mixture

@@ -18,10 +18,20 @@ from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.prepared import Prepared
-from gmm_engine.kernels.ranges import in_order, row_ranges
+from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
 from gmm_engine.kernels.warm_up import warm_up
 
-__all__ = ["Chunk", "Moments", "Prepared", "Scores", "expectation", "score", "warm_up"]
+__all__ = [
+    "Chunk",
+    "Moments",
+    "Prepared",
+    "Scores",
+    "expectation",
+    "score",
+    "set_thread_count",
+    "thread_count",
+    "warm_up",
+]
 
 Chunk = tuple[NDArray[np.floating], NDArray[np.float64] | None]
 """Rows (n, D), float64 or float32, and their weights (n,); None stands for ones."""
