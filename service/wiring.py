@@ -5,6 +5,7 @@ from service.adapters.mixture_cache import MixtureCache
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_thread import ThreadRunner
 from service.api.services import ApiOptions, Services
+from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
@@ -27,6 +28,7 @@ def assemble(
     fitting = Fitting(registry, jobs, runner, limits)
     return Services(
         catalogue=Catalogue(registry, jobs, fitting, limits),
+        aliases=Aliases(registry),
         fitting=fitting,
         inference=Inference(
             registry, cache.load_mixture, limits=limits, default_model=settings.default_model
