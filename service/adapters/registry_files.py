@@ -91,6 +91,7 @@ class FileRegistry:
         *,
         min_free_bytes: int = MIN_FREE_BYTES,
         max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
+        may_make: bool = True,
     ) -> None:
         self._path = path
         self._min_free_bytes = min_free_bytes
@@ -98,7 +99,7 @@ class FileRegistry:
         self._models = FileCache(partial(unsealed, StoredModel), max_bytes=CACHED_MODEL_BYTES)
         self._books = FileCache(partial(unsealed, StoredAliases), max_bytes=CACHED_ALIAS_BYTES)
         self._manifests = FileCache(partial(unsealed, Manifest), max_bytes=CACHED_MANIFEST_BYTES)
-        layout.prepare(path)
+        layout.prepare(path, may_make=may_make)
 
     def create_model(self, record: ModelRecord) -> None:
         if not is_legal_id(record.id):
@@ -231,6 +232,16 @@ class FileRegistry:
                 stage.write_new("probe", b"probe")
         except StorageFull as error:
             raise Unavailable(error.code, error.detail) from error
+
+    def stored_models(self) -> Sequence[str]:
+        """Return the ids of all models, damaged ones too."""
+        with refusals.reading(), self._root() as root, root.subdirectory(layout.MODELS) as models:
+            return sorted(filter(is_legal_id, models.names()))
+
+    def stored_versions(self, model_id: str) -> Sequence[int]:
+        """Return the numbers of all versions of a model, damaged ones too."""
+        with refusals.reading(), self._versions(model_id) as versions:
+            return layout.version_numbers(versions)
 
     def _root(self) -> Directory:
         return Directory.at(self._path)

@@ -45,8 +45,10 @@ _NUMBERED = re.compile(r"(?P<number>\d{6,9})(?P<tombstone>\.deleted)?")
 log = logging.getLogger(__name__)
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, may_make: bool = True) -> None:
     """Make the directory a registry, or take over what is there; clear what a crash left."""
+    if not (may_make or (path / FORMAT_FILE).exists()):
+        raise refusals.unknown_format("none")
     with refusals.writing():
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         with Directory.at(path) as root:
