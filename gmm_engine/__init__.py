@@ -3,6 +3,7 @@
 Numbers only: the engine knows no file, no network and no service.
 """
 
+from gmm_engine.conversion import from_sklearn, to_sklearn
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import (
@@ -15,6 +16,8 @@ from gmm_engine.em import (
     fit,
 )
 from gmm_engine.errors import GmmEngineError
+from gmm_engine.estimator import GaussianMixture
+from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import warm_up
 from gmm_engine.mixture import Mixture
@@ -27,10 +30,14 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "FitWarning",
+    "GaussianMixture",
+    "Given",
     "GmmEngineError",
     "Mixture",
     "StopReason",
     "em_steps",
     "fit",
+    "from_sklearn",
+    "to_sklearn",
     "warm_up",
 ]

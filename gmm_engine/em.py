@@ -6,7 +6,7 @@ starts, runs it, and keeps the best.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Literal
@@ -18,6 +18,7 @@ from gmm_engine import kernels
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
+from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
@@ -33,6 +34,8 @@ SHORT_RUN_STEPS = 10
 """EM steps that each start of a portfolio gets before the best is carried on."""
 NEGLIGIBLE_ROWS = 1e-8
 """A component that holds less than this many rows' weight has collapsed."""
+SAME_DATA = 1e-12
+"""Log-likelihoods of one mixture closer than this, relatively, belong to the same data."""
 
 
 class StopReason(StrEnum):
@@ -107,6 +110,8 @@ class FitResult:
     n_iter: int
     stop_reason: StopReason
     warnings: tuple[FitWarning, ...] = ()
+    trail: tuple[float, ...] = ()
+    """The last few log-likelihoods, those of earlier fits that this one continued included."""
 
     @property
     def converged(self) -> bool:
@@ -118,6 +123,7 @@ class FitResult:
 
 
 StepCallback = Callable[[EMStep], None]
+Start = Mixture | FitResult | Given | ArrayLike
 
 
 def em_steps(
@@ -174,7 +180,7 @@ def fit(
     options: FitOptions,
     *,
     sample_weight: ArrayLike | None = None,
-    start: Mixture | ArrayLike | None = None,
+    start: Start | None = None,
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
 ) -> FitResult:
@@ -186,10 +192,11 @@ def fit(
     options : FitOptions
     sample_weight : array_like of shape (n_samples,), optional
         A row of weight w counts like w equal rows.
-    start : Mixture or array_like, optional
+    start : Mixture, FitResult, Given or array_like, optional
         Where to start instead of ``options.init_params``: a mixture, labels (n_samples,) or
-        responsibilities (n_samples, K). There is one run then, and its components keep their
-        order; otherwise they are ordered by falling weight, then by mean.
+        responsibilities (n_samples, K), or the result of a fit that is to go on. There is one
+        run then. Of what is ``Given`` in part, every restart finds the rest. The components keep
+        the order of the start; without one they are ordered by falling weight, then by mean.
     on_step : callable, optional
         Called with every ``EMStep``; what it raises ends the fit and is passed on.
     budget_seconds : float, optional
@@ -216,12 +223,18 @@ def fit(
     search = _Search(
         samples=samples,
         options=options,
+        given=start if isinstance(start, Given) else None,
         scale=scale,
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
         deadline=math.inf if budget_seconds is None else began + budget_seconds,
     )
-    best = search.best_of_restarts() if start is None else search.from_given(start)
+    if isinstance(start, Given):
+        start = start.as_whole(options.covariance_type) or start
+    if start is None or isinstance(start, Given):
+        best = search.best_of_restarts()
+    else:
+        best = search.from_whole(start)
     mixture = best.last.mixture
     if start is None:
         mixture = mixture.reordered(_canonical_order(mixture))
@@ -237,19 +250,31 @@ def fit(
         n_iter=best.last.iteration,
         stop_reason=best.stop_reason or StopReason.MAX_ITER,
         warnings=_warnings(best, scale, options),
+        trail=best.trail,
     )
 
 
 class _Run:
-    """One run of EM, which can be halted and carried on."""
+    """One run of EM, which can be halted and carried on.
 
-    def __init__(self, steps: Iterator[EMStep]) -> None:
+    ``earlier`` is the trail of a run that this one continues. It counts towards the limit if
+    the data is the same, which the start's own log-likelihood tells.
+    """
+
+    def __init__(self, steps: Iterator[EMStep], earlier: Sequence[float] = ()) -> None:
         self._steps = steps
         self._limit = _LimitEstimate()
         self.last = next(steps)
         self.log_likelihoods: list[float] = []
         self.stop_reason: StopReason | None = None
+        if earlier and math.isclose(earlier[-1], self.last.log_likelihood, rel_tol=SAME_DATA):
+            for log_likelihood in earlier[:-1]:
+                self._limit.observe(log_likelihood)
         self._limit.observe(self.last.log_likelihood)
+
+    @property
+    def trail(self) -> tuple[float, ...]:
+        return self._limit.trail
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -274,6 +299,7 @@ class _Search:
 
     samples: Samples
     options: FitOptions
+    given: Given | None
     scale: DataScale
     held_by: Regularization
     on_step: StepCallback | None
@@ -302,7 +328,11 @@ class _Search:
             if run is not None:
                 yield run
 
-    def from_given(self, start: Mixture | ArrayLike) -> _Run:
+    def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
+        if isinstance(start, FitResult):
+            self._require_same_form(start.mixture)
+            steps = self._reported_steps(start.mixture, restart=0)
+            return self._finished(_Run(steps, start.trail))
         if isinstance(start, Mixture):
             self._require_same_form(start)
             return self._finished(self._begun(start, restart=0))
@@ -318,11 +348,17 @@ class _Search:
             start = initialize(
                 self.samples, self.scale, self.options.n_components, self.family.form, rng
             )
-            candidates.append(self._begun(start, restart))
+            candidates.append(self._begun(self._with_given(start), restart))
         if len(candidates) > 1:
             for run in candidates:
                 self._carried_on(run, min(SHORT_RUN_STEPS, self.options.max_iter))
         return max(candidates, key=lambda run: run.rank)
+
+    def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
+        if self.given is None:
+            return start
+        found, _ = Mixture.from_statistics(start, self.family, self.held_by)
+        return self.given.in_place_of(found)
 
     def _begun(self, start: SufficientStatistics | Mixture, restart: int) -> _Run:
         return _Run(self._reported_steps(start, restart))
@@ -366,17 +402,17 @@ class _LimitEstimate:
     """
 
     def __init__(self) -> None:
-        self._values: list[float] = []
+        self.trail: tuple[float, ...] = ()
 
     def observe(self, log_likelihood: float) -> None:
-        self._values = [*self._values[-3:], log_likelihood]
+        self.trail = (*self.trail[-3:], log_likelihood)
 
     def is_within(self, tolerance: float) -> bool:
         """Tell whether the estimated rest is below ``tolerance``; never for a tolerance of 0."""
-        if tolerance == 0.0 or len(self._values) < 3:
+        if tolerance == 0.0 or len(self.trail) < 3:
             return False
-        gains = np.diff(self._values)
-        rounding = 4.0 * np.finfo(float).eps * abs(self._values[-1])
+        gains = np.diff(self.trail)
+        rounding = 4.0 * np.finfo(float).eps * abs(self.trail[-1])
         if abs(gains[-1]) <= rounding:
             return True
         if (gains <= rounding).any():
