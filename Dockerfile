@@ -31,21 +31,25 @@ LABEL org.opencontainers.image.title="gmm-service" \
       org.opencontainers.image.licenses="Apache-2.0"
 RUN groupadd --gid 10001 gmm \
     && useradd --uid 10001 --gid gmm --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin gmm \
-    && install --directory --owner gmm --group gmm --mode 0700 /var/lib/gmm
+    && install --directory --owner gmm --group gmm --mode 0700 /var/lib/gmm /var/cache/gmm
 COPY --from=build /opt/gmm /opt/gmm
-# Nothing is written but the registry (and /tmp), so the root file system may be read-only.
+# Nothing is written but the two volumes (and /tmp), so the root file system may be read-only.
 # Beyond loopback the service starts only when GMM_ALLOW_UNAUTHENTICATED says so; the image does
 # not say so by itself.
 ENV PATH=/opt/gmm/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
+    NUMBA_CACHE_DIR=/var/cache/gmm \
     GMM_HOST=0.0.0.0 \
     GMM_PORT=8000 \
     GMM_REGISTRY_DIR=/var/lib/gmm
-VOLUME /var/lib/gmm
 EXPOSE 8000
 USER 10001:10001
 WORKDIR /var/lib/gmm
+# The compiled passes, for the processor that builds; another processor compiles its own once.
+# Numba keeps a cache only where it can write, hence a volume.
+RUN python -c "import gmm_engine; gmm_engine.warm_up()"
+VOLUME ["/var/lib/gmm", "/var/cache/gmm"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GMM_PORT'] + '/readyz', timeout=4)"]
 ENTRYPOINT ["gmm-service"]

@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
+from service.api.documentation import NULL
 from service.api.negotiation import JSON
 from service.api.payloads import CODECS
 from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
@@ -51,14 +52,17 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
     components = _object(document["components"])
-    _object(components["schemas"]).update(_body_schemas())
+    schemas = _object(components["schemas"]) | _body_schemas()
+    components["schemas"] = dict(sorted(schemas.items()))
     return _object(_plain(document))
 
 
 def canonical_json(document: Mapping[str, Json]) -> bytes:
-    """Return the bytes that are committed: sorted and indented, so that a change reads well."""
-    options = orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-    return orjson.dumps(document, option=options)
+    """Return the bytes that are committed: indented, so that a change reads well.
+
+    Fields keep the order in which they are declared, which is the one to read them in.
+    """
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
 def _body_schemas() -> dict[str, Json]:
@@ -80,7 +84,7 @@ def _plain(node: Json) -> Json:
     if isinstance(node, list):
         return [_plain(item) for item in node]
     if not isinstance(node, dict):
-        return node
+        return None if node == NULL else node
     plain = {name: _plain(value) for name, value in node.items()}
     schema = plain.get("schema")
     if "in" in plain and isinstance(schema, dict):

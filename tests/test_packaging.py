@@ -123,13 +123,13 @@ def test_the_compose_service_is_reachable_from_this_machine_only() -> None:
     assert SERVICE["ports"] == ["127.0.0.1:8000:8000"]
 
 
-def test_the_compose_service_can_do_little_beyond_its_volume() -> None:
+def test_the_compose_service_can_do_little_beyond_its_volumes() -> None:
     assert SERVICE["read_only"] is True
     assert SERVICE["cap_drop"] == ["ALL"]
     assert SERVICE["security_opt"] == ["no-new-privileges:true"]
-    assert SERVICE["volumes"] == ["registry:/var/lib/gmm"]
+    assert SERVICE["volumes"] == ["registry:/var/lib/gmm", "kernels:/var/cache/gmm"]
     assert {"mem_limit", "cpus", "pids_limit"} <= SERVICE.keys()
-    assert "registry" in COMPOSE["volumes"]
+    assert COMPOSE["volumes"].keys() == {"registry", "kernels"}
 
 
 def test_image_and_compose_ask_the_same_question_for_health() -> None:

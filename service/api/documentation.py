@@ -23,6 +23,8 @@ from service.errors import (
 
 JsonObject = Mapping[str, object]
 
+NULL = "\N{SYMBOL FOR NULL}"
+
 OF_ANY_ROUTE = (InvalidInput, NotAcceptable, Unavailable)
 OF_A_BODY = (MalformedRequest, BodyTooLarge, UnsupportedMediaType)
 
@@ -54,7 +56,7 @@ def operation(
     ``body`` is the content of the request body by media type.
     """
     kinds = {*refusals, *OF_ANY_ROUTE, *(OF_A_BODY if body is not None else ())}
-    problems = {STATUS_OF[kind]: kind for kind in kinds}
+    problems = _titles_by_status(kinds)
     return Operation(
         operation_id=operation_id,
         tags=[tag],
@@ -63,7 +65,7 @@ def operation(
         status_code=next(iter(answers)).value,
         responses={
             **{status.value: _success(status, *answer) for status, answer in answers.items()},
-            **{status.value: _problem(problems[status]) for status in sorted(problems)},
+            **{status.value: _problem(status, problems[status]) for status in sorted(problems)},
         },
         openapi_extra=(
             {} if body is None else {"requestBody": {"required": True, "content": dict(body)}}
@@ -96,18 +98,40 @@ def _success(
     described: dict[str, object] = {"description": status.phrase}
     if model is not None:
         described["model"] = model
-        described["content"] = {JSON: {"example": example}}
+        described["content"] = {JSON: {"example": with_nulls_marked(example)}}
     return described
 
 
-def _problem(kind: type[ServiceError]) -> dict[str, object]:
-    status = STATUS_OF[kind]
+def with_nulls_marked(node: object) -> object:
+    """Write null as ``NULL``: FastAPI drops every null on the way to the document.
+
+    ``service.openapi`` writes it back.
+    """
+    match node:
+        case None:
+            return NULL
+        case Mapping():
+            return {name: with_nulls_marked(value) for name, value in node.items()}
+        case list():
+            return [with_nulls_marked(value) for value in node]
+    return node
+
+
+def _titles_by_status(kinds: set[type[ServiceError]]) -> dict[HTTPStatus, list[str]]:
+    titles: dict[HTTPStatus, list[str]] = {}
+    for kind, status in STATUS_OF.items():
+        if kind in kinds:
+            titles.setdefault(status, []).append(kind.title)
+    return titles
+
+
+def _problem(status: HTTPStatus, titles: list[str]) -> dict[str, object]:
     return {
-        "description": kind.title,
+        "description": ", or ".join(titles),
         "content": {
             PROBLEM_MEDIA_TYPE: {
                 "schema": {"$ref": f"#/components/schemas/{Problem.__name__}"},
-                "example": _problem_example(kind.title, status),
+                "example": _problem_example(titles[0], status),
             }
         },
     }

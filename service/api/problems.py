@@ -54,6 +54,9 @@ STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     InternalFailure: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 
+RETRY_SECONDS: Mapping[type[ServiceError], int] = {TooManyRequests: 5, Unavailable: 30}
+"""When to come back, where the refusal itself does not say."""
+
 UNEXPECTED = InternalFailure(
     "internal_error", "The service failed unexpectedly; the request id finds it in the log."
 )
@@ -98,9 +101,8 @@ def install_problems(app: FastAPI) -> None:
 
 
 def problem_response(error: ServiceError, scope: Scope) -> Response:
-    headers = {}
-    if error.retry_after_seconds is not None:
-        headers["Retry-After"] = str(error.retry_after_seconds)
+    retry_after = error.retry_after_seconds or RETRY_SECONDS.get(type(error))
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
 
 

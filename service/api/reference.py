@@ -8,6 +8,7 @@ import base64
 import hashlib
 import html
 import json
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
@@ -39,6 +40,7 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{STYLE_DIGEST}'; base-uri 'none'; "
     "form-action 'none'; frame-ancestors 'none'"
 )
+INNERMOST_LIST = re.compile(r"\[[^\[\]{}]*\]")
 METHODS = ("get", "post", "put", "patch", "delete")
 
 
@@ -69,7 +71,7 @@ def _page(contract: Object) -> Iterator[str]:
     yield "<meta name=viewport content='width=device-width, initial-scale=1'>"
     yield f"<style>{STYLE}</style><h1>{_text(title)}</h1>"
     for paragraph in str(info["description"]).strip().split("\n\n"):
-        yield f"<p>{_text(paragraph)}</p>"
+        yield f"<p>{_prose(paragraph)}</p>"
     yield "<p>For programs: <a href=openapi.json>openapi.json</a> (OpenAPI 3.1).</p>"
     for tag in _list(contract["tags"]):
         yield from _section(contract, _object(tag))
@@ -92,13 +94,13 @@ def _operation(method: str, path: str, operation: Object) -> Iterator[str]:
     name = _text(operation["operationId"])
     yield f"<details id={name}><summary><span class=method>{method.upper()}</span>"
     yield f"<code>{_text(path)}</code> {_text(operation['summary'])}</summary>"
-    yield f"<p>{_text(operation.get('description', ''))} <code>{name}</code></p>"
+    yield f"<p>{_prose(operation.get('description', ''))} <code>{name}</code></p>"
     parameters = list(map(_object, _list(operation.get("parameters", []))))
     if parameters:
         yield "<table>"
         for parameter in parameters:
             yield f"<tr><td><code>{_text(parameter['name'])}</code><td>{_text(parameter['in'])}"
-            yield f"<td>{_text(parameter.get('description', ''))}"
+            yield f"<td>{_prose(parameter.get('description', ''))}"
         yield "</table>"
     body = _object(operation.get("requestBody", {}))
     for media_type, content in _object(body.get("content", {})).items():
@@ -127,7 +129,18 @@ def _schema_link(content: Object) -> str:
 
 
 def _code(value: Json) -> str:
-    return "" if value is None else f"<pre>{_text(json.dumps(value, indent=2))}</pre>"
+    if value is None:
+        return ""
+    lines = INNERMOST_LIST.sub(_on_one_line, json.dumps(value, indent=2))
+    return f"<pre>{_text(lines)}</pre>"
+
+
+def _on_one_line(innermost: re.Match[str]) -> str:
+    return " ".join(innermost.group().split()).replace("[ ", "[").replace(" ]", "]")
+
+
+def _prose(value: Json) -> str:
+    return re.sub("`([^`]+)`", r"<code>\1</code>", _text(value))
 
 
 def _text(value: Json) -> str:

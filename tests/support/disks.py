@@ -1,6 +1,5 @@
-"""Disks that misbehave, and one that knows what a power cut would take."""
+"""A disk that is disturbed at a chosen moment, and that knows what a power cut would take."""
 
-import errno
 import os
 from collections.abc import Callable
 from functools import partial
@@ -10,18 +9,26 @@ COUNTED = frozenset({"open", "mkdir", "write", "fsync", "rename", "unlink"})
 
 
 class WatchedDisk:
-    """Stands for the module ``os``: does what it does, counts, fails once, and keeps the books.
+    """Stands for the module ``os``: does what it does, counts, and keeps the books.
+
+    Before the call with the number ``at`` it lets ``disturb`` have its way, once.
 
     An inode is at risk from its first change until its fsync: a file through its bytes, a
     directory through its names.
     """
 
-    def __init__(self, *, fail_at: int | None = None, error: int = errno.EIO) -> None:
+    def __init__(
+        self, *, at: int | None = None, disturb: Callable[[], object] = lambda: None
+    ) -> None:
         self.n_calls = 0
         self.at_risk: set[int] = set()
         self.before_rename: Callable[[Path], None] = lambda _source: None
-        self._fail_at = fail_at
-        self._error = error
+        self._at = at
+        self._disturb = disturb
+
+    @property
+    def is_undisturbed(self) -> bool:
+        return self._at is not None
 
     def __getattr__(self, name: str) -> object:
         real = getattr(os, name)
@@ -31,8 +38,9 @@ class WatchedDisk:
         self, name: str, real: Callable[..., int | None], *arguments: object, **options: object
     ) -> int | None:
         self.n_calls += 1
-        if self.n_calls == self._fail_at:
-            raise OSError(self._error, "this call fails in the test")
+        if self.n_calls == self._at:
+            self._at = None  # what disturbs may use the disk too
+            self._disturb()
         directories = [
             value for key, value in options.items() if key.endswith("dir_fd") and value is not None
         ]
@@ -49,6 +57,13 @@ class WatchedDisk:
             self.at_risk.add(_inode(arguments[0]))
         elif name != "open" or _creates(arguments[1]):
             self.at_risk.update(map(_inode, directories))
+
+
+def failing_with(error: int) -> Callable[[], object]:
+    def fail() -> None:
+        raise OSError(error, "this call fails in the test")
+
+    return fail
 
 
 def inodes_under(path: Path) -> set[int]:

@@ -7,7 +7,10 @@ import httpx
 import numpy as np
 import pytest
 
-from gmm_engine import FitOptions, fit
+from gmm_engine import FitOptions, Mixture, fit
+from service.adapters.registry_memory import MemoryRegistry
+from service.domain.records import VersionDraft, VersionRecord
+from service.errors import StorageFull, Unavailable
 from service.settings import Settings
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
@@ -187,3 +190,105 @@ def test_a_drain_lets_waiting_clients_go_and_takes_no_more_fits(held_client: Cli
     assert "retry-after" in refused.headers
     assert held_client.get("/readyz").status_code == 503
     assert held_client.get("/livez").status_code == 200
+
+
+class BrokenRegistry(MemoryRegistry):
+    """A registry that fails when a version is to be stored or loaded."""
+
+    def __init__(self, *, commit: Exception | None = None, load: Exception | None = None) -> None:
+        super().__init__()
+        self._commit, self._load = commit, load
+
+    def commit_version(self, draft: VersionDraft, mixture: Mixture) -> VersionRecord:
+        if self._commit is not None:
+            raise self._commit
+        return super().commit_version(draft, mixture)
+
+    def load_mixture(self, version: VersionRecord) -> Mixture:
+        if self._load is not None:
+            raise self._load
+        return super().load_mixture(version)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "code"),
+    [
+        (StorageFull("storage_full", "no room"), 507, "storage_full"),
+        (Unavailable("registry_read_only", "read-only"), 503, "registry_read_only"),
+        (RuntimeError("a bug"), 500, "internal_error"),
+    ],
+)
+def test_a_version_that_can_not_be_stored_is_a_failed_job(
+    error: Exception, status: int, code: str
+) -> None:
+    with serving(registry=BrokenRegistry(commit=error)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+
+        response = client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+        assert (response.status_code, response.json()["code"]) == (status, code)
+        assert ("retry-after" in response.headers) == (status == 503)
+        assert "a bug" not in response.text
+        (job,) = client.get("/jobs").json()["jobs"]
+        assert (job["status"], job["error"]["code"]) == ("failed", code)
+        assert client.get("/models/groups").json()["status"] == "created"
+
+
+def test_a_corrupt_version_is_unavailable_and_never_replaced() -> None:
+    corrupt = Unavailable.model_corrupt("groups", 2)
+    registry = BrokenRegistry(load=corrupt)
+    with serving(registry=registry) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+        response = client.post("/models/groups/predict", {"X": TWO_GROUPS})
+
+        assert (response.status_code, response.json()["code"]) == (503, "model_corrupt")
+        assert "retry-after" in response.headers
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [
+        ({"max_rows": 7}, "work_budget_exceeded"),
+        ({"max_features": 1}, "work_budget_exceeded"),
+        ({"max_components": 1}, "invalid_parameter"),
+    ],
+)
+def test_a_fit_over_a_limit_is_refused_before_there_is_a_job(
+    limit: dict[str, int], code: str
+) -> None:
+    registry = MemoryRegistry()
+    with serving(registry=registry) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+    with serving(Settings.model_validate(limit), registry=registry) as client:
+        response = client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+        assert (response.status_code, response.json()["code"]) == (422, code)
+        assert client.get("/jobs").json()["jobs"] == []
+
+
+def test_an_answer_that_needs_too_much_memory_is_refused() -> None:
+    with serving(Settings(max_memory_bytes=2**20)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+
+        response = client.post("/models/groups/predict", {"X": np.zeros((20_000, 2))})
+
+        assert (response.status_code, response.json()["code"]) == (422, "work_budget_exceeded")
+
+
+def test_of_many_racing_declarations_one_is_taken(client: Client) -> None:
+    statuses: list[int] = []
+    racers = [
+        threading.Thread(
+            target=lambda: statuses.append(client.post("/models", {"id": "same"}).status_code)
+        )
+        for _ in range(20)
+    ]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+
+    assert sorted(statuses) == [201] + [409] * 19

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from service.adapters import durable_files
+from service.adapters.artifact import artifact_of
 from service.adapters.registry_files import FileRegistry
 from service.domain.records import ModelRecord, VersionRecord
-from service.errors import ServiceError, StorageFull
-from tests.support.disks import WatchedDisk, inodes_under
+from service.errors import NotFound, ServiceError, StorageFull
+from tests.support.disks import WatchedDisk, failing_with, inodes_under
 from tests.support.records import SMALL_MIXTURE, a_draft, a_mixture, a_model, is_same_mixture
 from tests.support.registries import code_of
 
@@ -61,7 +62,7 @@ def test_a_failing_call_to_the_disk_is_a_named_refusal_and_leaves_the_old_state_
         registry.create_model(model)
         registry.commit_version(a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE)
         before = state_of(path)
-        disk = WatchedDisk(fail_at=fail_at, error=error)
+        disk = WatchedDisk(at=fail_at, disturb=failing_with(error))
         with monkeypatch.context() as patch:
             patch.setattr(durable_files, "os", disk)
             code = code_of(lambda: verbs_of(model)[verb](registry))  # noqa: B023 - called at once
@@ -72,7 +73,7 @@ def test_a_failing_call_to_the_disk_is_a_named_refusal_and_leaves_the_old_state_
         assert list((path / ".staging").iterdir()) == list((path / ".trash").iterdir()) == []
         with suppress(ServiceError):
             assert registry.commit_version(a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE).number >= 2
-        if disk.n_calls < fail_at:
+        if disk.is_undisturbed:
             assert code == "done"
             break
     assert fail_at > 5
@@ -97,6 +98,43 @@ def test_when_a_change_is_acknowledged_a_power_cut_takes_nothing_of_it(
         verbs_of(model)[verb](registry)
     assert at_risk_when_renamed == set(), "something was renamed before it was on the disk"
     assert inodes_under(path / "models") & disk.at_risk == set()
+
+
+def reads_of(model: ModelRecord, version: VersionRecord) -> dict[str, tuple[Verb, object]]:
+    """Return verbs that read, each with what it answers while the model is there."""
+    return {
+        "get": (lambda registry: registry.get_model("iris"), model),
+        "list": (lambda registry: registry.list_models(), [model]),
+        "latest": (lambda registry: registry.latest_version("iris"), version),
+        "all": (lambda registry: registry.list_versions("iris"), [version]),
+        "load": (lambda registry: registry.read_artifact(version), artifact_of(SMALL_MIXTURE).data),
+    }
+
+
+@pytest.mark.parametrize("verb", ["get", "list", "latest", "all", "load"])
+def test_what_is_read_while_its_model_is_deleted_is_whole_or_not_found(
+    path: Path, registry: FileRegistry, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delete the model before each call to the disk in turn."""
+    for moment in itertools.count(1):
+        model = a_model()
+        registry.create_model(model)
+        version = registry.commit_version(a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE)
+        read, whole = reads_of(model, version)[verb]
+        disk = WatchedDisk(at=moment, disturb=lambda: FileRegistry(path).delete_model("iris"))
+        with monkeypatch.context() as patch:
+            patch.setattr(durable_files, "os", disk)
+            try:
+                answer = read(registry)
+            except NotFound:
+                answer = "not found"
+        gone = [] if verb == "list" else "not found"
+        assert answer in (whole, gone), f"moment {moment}"
+        if disk.is_undisturbed:
+            break
+        assert list(registry.list_models()) == []
+    assert answer == whole
+    assert moment > 3
 
 
 def test_without_room_nothing_is_begun(path: Path, registry: FileRegistry) -> None:

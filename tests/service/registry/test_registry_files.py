@@ -231,7 +231,7 @@ def test_ten_thousand_models_open_at_once_and_are_listed_in_a_moment(path: Path)
     for number in range(10_000):
         record = replace(template, id=f"m{number}")
         place = path / "models" / record.id
-        (place / "versions").mkdir(parents=True)
+        place.mkdir()
         (place / "model.json").write_bytes(sealed(StoredModel(1, record)))
     begun = time.perf_counter()
     registry = FileRegistry(path)

@@ -1,0 +1,240 @@
+"""What every runner of fits promises, held over each of them."""
+
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+
+from gmm_engine import FitOptions, FitResult, fit
+from service.adapters.runner_inline import InlineRunner
+from service.adapters.runner_thread import ThreadRunner
+from service.domain.fit_task import FitTask
+from service.domain.ports import JobRunner
+from service.domain.records import JobProgress
+from service.errors import TooManyRequests, Unavailable
+from tests.service.rows import TWO_GROUPS
+
+PATIENCE_SECONDS = 20.0
+
+RUNNERS: dict[str, Callable[[], JobRunner]] = {
+    "inline": InlineRunner,
+    "thread": lambda: ThreadRunner(threads=2, queue_size=8),
+}
+
+
+@dataclass
+class Recorder:
+    """A listener that writes down what it hears."""
+
+    heard: list[str] = field(default_factory=list)
+    results: list[FitResult] = field(default_factory=list)
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    progress: list[JobProgress] = field(default_factory=list)
+    on_progress: Callable[[], None] = lambda: None
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    def started(self) -> None:
+        self.heard.append("started")
+
+    def progressed(self, progress: JobProgress) -> None:
+        self.progress.append(progress)
+        self.on_progress()
+
+    def finished(self, result: FitResult, duration_seconds: float) -> None:
+        self.results.append(result)
+        assert duration_seconds > 0
+        self._end("finished")
+
+    def failed(self, code: str, detail: str) -> None:
+        self.failures.append((code, detail))
+        self._end("failed")
+
+    def cancelled(self) -> None:
+        self._end("cancelled")
+
+    def wait(self) -> str:
+        assert self.ended.wait(PATIENCE_SECONDS)
+        return self.heard[-1]
+
+    def _end(self, how: str) -> None:
+        self.heard.append(how)
+        self.ended.set()
+
+
+def task(
+    job_id: str = "job", *, X: object = TWO_GROUPS, options: FitOptions | None = None
+) -> FitTask:
+    chosen = options or FitOptions(n_components=2, random_state=0)
+    return FitTask(job_id=job_id, options=chosen, X=np.array(X, dtype=np.float64))
+
+
+def long_task(job_id: str = "job") -> FitTask:
+    """Return a fit of many thousand steps: overlapping components that creep to the limit."""
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    return task(
+        job_id, X=X, options=FitOptions(n_components=8, tol=0.0, max_iter=100_000, random_state=0)
+    )
+
+
+@pytest.fixture(params=RUNNERS)
+def runner(request: pytest.FixtureRequest) -> Iterator[JobRunner]:
+    runner = RUNNERS[request.param]()
+    yield runner
+    runner.close(0.0)
+
+
+@pytest.fixture
+def single() -> Iterator[ThreadRunner]:
+    """One thread and room for one fit in the queue."""
+    runner = ThreadRunner(threads=1, queue_size=1)
+    yield runner
+    runner.close(0.0)
+
+
+def test_a_fit_is_started_followed_and_finished(runner: JobRunner) -> None:
+    listener = Recorder()
+
+    runner.submit(task(), listener)
+
+    assert listener.wait() == "finished"
+    assert listener.heard == ["started", "finished"]
+    assert listener.progress
+    direct = fit(np.array(TWO_GROUPS), FitOptions(n_components=2, random_state=0))
+    assert np.array_equal(listener.results[0].mixture.means, direct.mixture.means)
+
+
+def test_an_engine_s_refusal_is_a_failure_with_its_code(runner: JobRunner) -> None:
+    listener = Recorder()
+
+    runner.submit(task(X=[[1.0, 2.0]]), listener)
+
+    assert listener.wait() == "failed"
+    assert listener.failures[0][0] == "too_few_samples"
+
+
+def test_an_unexpected_error_is_a_failure_that_tells_nothing_of_it(
+    runner: JobRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> None:
+        raise RuntimeError("xqz7")
+
+    listener = Recorder(on_progress=broken)
+
+    runner.submit(task(), listener)
+
+    assert listener.wait() == "failed"
+    code, detail = listener.failures[0]
+    assert code == "internal_error"
+    assert "xqz7" not in detail
+    assert "xqz7" in caplog.text
+
+
+def test_a_running_fit_stops_between_two_steps_when_asked(runner: JobRunner) -> None:
+    listener = Recorder()
+    listener.on_progress = lambda: runner.cancel("job")
+
+    runner.submit(long_task(), listener)
+
+    assert listener.wait() == "cancelled"
+    assert len(listener.progress) <= 3
+
+
+def test_cancelling_what_is_not_there_does_nothing(runner: JobRunner) -> None:
+    runner.cancel("nowhere")
+    listener = Recorder()
+    runner.submit(task(), listener)
+    listener.wait()
+    runner.cancel("job")
+
+    assert listener.heard == ["started", "finished"]
+
+
+def test_fits_end_each_for_itself(runner: JobRunner) -> None:
+    listeners = [Recorder() for _ in range(5)]
+
+    for number, listener in enumerate(listeners):
+        X = TWO_GROUPS if number % 2 else [[1.0, 2.0]]
+        runner.submit(task(f"job-{number}", X=X), listener)
+
+    ends = [listener.wait() for listener in listeners]
+    assert ends == ["failed", "finished", "failed", "finished", "failed"]
+
+
+def test_a_closed_runner_takes_no_more(runner: JobRunner) -> None:
+    runner.close(1.0)
+
+    with pytest.raises(Unavailable) as refused:
+        runner.submit(task(), Recorder())
+    assert refused.value.code == "draining"
+
+
+def test_closing_cancels_what_is_left_when_the_time_is_up(single: ThreadRunner) -> None:
+    running, queued = Recorder(), Recorder()
+    begun = threading.Event()
+    running.on_progress = begun.set
+    single.submit(long_task("running"), running)
+    assert begun.wait(PATIENCE_SECONDS)
+    single.submit(task("queued"), queued)
+
+    single.close(0.05)
+
+    assert (running.wait(), queued.wait()) == ("cancelled", "cancelled")
+    assert queued.heard == ["cancelled"]
+
+
+def test_closing_lets_a_short_fit_end(single: ThreadRunner) -> None:
+    listener = Recorder()
+    single.submit(task(), listener)
+
+    single.close(PATIENCE_SECONDS)
+
+    assert listener.heard == ["started", "finished"]
+
+
+def test_a_full_queue_refuses_at_once(single: ThreadRunner) -> None:
+    running, begun = Recorder(), threading.Event()
+    running.on_progress = begun.set
+    single.submit(long_task("running"), running)
+    assert begun.wait(PATIENCE_SECONDS)
+    single.submit(task("queued"), Recorder())
+
+    with pytest.raises(TooManyRequests) as refused:
+        single.submit(task("refused"), Recorder())
+
+    assert refused.value.code == "fit_queue_full"
+    assert refused.value.retry_after_seconds is not None
+    single.cancel("running")
+    assert running.wait() == "cancelled"
+
+
+def test_a_queued_fit_is_cancelled_before_it_begins(single: ThreadRunner) -> None:
+    running, queued, begun = Recorder(), Recorder(), threading.Event()
+    running.on_progress = begun.set
+    single.submit(long_task("running"), running)
+    assert begun.wait(PATIENCE_SECONDS)
+    single.submit(task("queued"), queued)
+
+    single.cancel("queued")
+
+    assert queued.heard == ["cancelled"]
+    single.cancel("running")
+    assert running.wait() == "cancelled"
+
+
+def test_a_listener_that_breaks_does_not_stop_the_next_fit(
+    single: ThreadRunner, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Recorder):
+        def finished(self, result: FitResult, duration_seconds: float) -> None:
+            super().finished(result, duration_seconds)
+            raise RuntimeError("the listener broke")
+
+    broken, next_one = Broken(), Recorder()
+    single.submit(task("first"), broken)
+    broken.wait()
+    single.submit(task("second"), next_one)
+
+    assert next_one.wait() == "finished"
+    assert "the listener broke" in caplog.text

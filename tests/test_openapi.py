@@ -1,0 +1,220 @@
+"""The committed contract is the one the code has, and fit for generators of clients."""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import orjson
+import pytest
+from pydantic import BaseModel
+
+from service import __version__
+from service.api import examples, schemas
+from service.main import contract
+from tests.service.client import serving
+
+COMMITTED = Path(__file__).parent.parent / "openapi.json"
+DOCUMENT = orjson.loads(contract())
+METHODS = ("get", "post", "put", "patch", "delete")
+
+# The table of the contract: method, path, operationId.
+PROMISED = """
+POST /models create_model
+GET /models list_models
+GET /models/{id} get_model
+PATCH /models/{id} update_model
+DELETE /models/{id} delete_model
+POST /models/{id}/fit fit_model
+POST /models/{id}/predict predict
+POST /models/{id}/predict_proba predict_proba
+POST /models/{id}/score_samples score_samples
+POST /models/{id}/score score
+POST /models/{id}/score/{metric} score_metric
+GET /models/{id}/score/{metric} get_training_score
+GET /models/{id}/score get_training_scores
+POST /models/{id}/sample sample
+GET /models/{id}/parameters get_parameters
+GET /models/{id}/versions list_versions
+GET /models/{id}/versions/{n} get_version
+DELETE /models/{id}/versions/{n} delete_version
+GET /models/{id}/versions/{n}/artifact download_artifact
+POST /models/{id}/versions/{n}/predict predict_with_version
+POST /predict predict_bare
+POST /predict_proba predict_proba_bare
+POST /score_samples score_samples_bare
+POST /score score_bare
+POST /score/{metric} score_metric_bare
+GET /jobs list_jobs
+GET /jobs/{id} get_job
+POST /jobs/{id}/cancel cancel_job
+GET /livez livez
+GET /readyz readyz
+GET /version version
+"""
+
+
+def operations() -> Iterator[tuple[str, str, Mapping[str, object]]]:
+    for path, methods in DOCUMENT["paths"].items():
+        for method in METHODS:
+            if method in methods:
+                yield method.upper(), path, methods[method]
+
+
+def every_object(node: object) -> Iterator[dict[str, object]]:
+    if isinstance(node, dict):
+        yield node
+    if isinstance(node, dict | list):
+        for inner in node.values() if isinstance(node, dict) else node:
+            yield from every_object(inner)
+
+
+def test_the_committed_contract_is_the_one_of_the_code() -> None:
+    assert COMMITTED.read_bytes() == contract(), "run: gmm-service openapi --output openapi.json"
+
+
+def test_the_service_serves_the_same_contract() -> None:
+    with serving() as client:
+        assert client.get("/openapi.json").content == contract()
+
+
+def test_it_is_openapi_3_1_of_this_version() -> None:
+    assert DOCUMENT["openapi"].startswith("3.1")
+    assert DOCUMENT["info"]["version"] == __version__
+
+
+@pytest.mark.parametrize("promise", PROMISED.strip().splitlines())
+def test_a_promised_operation_is_there(promise: str) -> None:
+    method, path, operation_id = promise.split()
+
+    assert DOCUMENT["paths"][path][method.lower()]["operationId"] == operation_id
+
+
+def test_every_operation_has_a_name_of_its_own_and_one_tag() -> None:
+    names = [operation["operationId"] for _, _, operation in operations()]
+
+    assert len(set(names)) == len(names)
+    assert all(re.fullmatch(r"[a-z_]+", str(name)) for name in names)
+    known = {tag["name"] for tag in DOCUMENT["tags"]}
+    for _, _, operation in operations():
+        tags = operation["tags"]
+        assert isinstance(tags, list)
+        assert len(tags) == 1
+        assert set(tags) <= known
+
+
+def test_every_body_and_answer_has_an_example_and_a_named_schema() -> None:
+    for method, path, operation in operations():
+        for content in json_contents(operation):
+            schema = content["schema"]
+            assert isinstance(schema, dict)
+            assert set(schema) == {"$ref"}, (method, path)
+            assert content["example"], (method, path)
+
+
+def json_contents(operation: Mapping[str, object]) -> Iterator[dict[str, object]]:
+    for node in every_object([operation.get("requestBody", {}), operation["responses"]]):
+        for content in every_object(node.get("content")):
+            if "schema" in content:
+                yield content
+
+
+def test_the_nulls_of_an_example_are_there() -> None:
+    answer = DOCUMENT["paths"]["/jobs/{id}"]["get"]["responses"]["200"]["content"]
+
+    assert answer["application/json"]["example"] == examples.JOB
+
+
+def test_every_operation_lists_its_refusals_as_problems() -> None:
+    for method, path, operation in operations():
+        responses = operation["responses"]
+        assert isinstance(responses, dict)
+        refusals = {status: body for status, body in responses.items() if status >= "400"}
+        assert refusals, (method, path)
+        for body in refusals.values():
+            content = body["content"]["application/problem+json"]
+            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:
+    targets = {node["$ref"] for node in every_object(DOCUMENT) if "$ref" in node}
+    schemas_there = {f"#/components/schemas/{name}" for name in DOCUMENT["components"]["schemas"]}
+
+    assert targets == schemas_there
+
+
+def test_requests_hold_no_choice_between_a_type_and_null() -> None:
+    for _, _, operation in operations():
+        inputs = [operation.get("parameters"), operation.get("requestBody")]
+        assert not [node for node in every_object(inputs) if {"type": "null"} in node.values()]
+    for name in ("CreateModel", "UpdateModel", "SampleRequest", "Rows", "TrainingData"):
+        for node in every_object(DOCUMENT["components"]["schemas"][name]):
+            assert {"type": "null"} not in list_of(node.get("anyOf"))
+
+
+def list_of(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
+
+
+def test_an_update_has_no_defaults() -> None:
+    schema = DOCUMENT["components"]["schemas"]["UpdateModel"]
+
+    assert not [node for node in every_object(schema["properties"]) if "default" in node]
+
+
+@pytest.mark.parametrize(
+    ("schema", "example"),
+    [
+        (schemas.Model, examples.MODEL),
+        (schemas.FitResult, examples.FIT_RESULT),
+        (schemas.Job, examples.QUEUED_JOB),
+        (schemas.Job, examples.JOB),
+        (schemas.Version, examples.VERSION),
+        (schemas.VersionSummary, examples.VERSION_SUMMARY),
+        (schemas.PredictAnswer, examples.PREDICT),
+        (schemas.PredictProbaAnswer, examples.PREDICT_PROBA),
+        (schemas.ScoreSamplesAnswer, examples.SCORE_SAMPLES),
+        (schemas.ScoreAnswer, examples.SCORE),
+        (schemas.MetricAnswer, examples.METRIC),
+        (schemas.Parameters, examples.PARAMETERS),
+        (schemas.SampleAnswer, examples.SAMPLE),
+    ],
+)
+def test_an_example_is_what_its_schema_says(
+    schema: type[BaseModel], example: Mapping[str, object]
+) -> None:
+    assert set(example) == set(schema.model_fields)
+    schema.model_validate(example)
+
+
+def test_the_examples_of_the_requests_work() -> None:
+    with serving() as client:
+        for path, sent in (
+            ("/models", "CreateModel"),
+            ("/models/iris/fit", "TrainingData"),
+            ("/models/iris/predict", "Rows"),
+            ("/predict", "RowsOfModel"),
+            ("/models/iris/sample", "SampleRequest"),
+        ):
+            response = client.post(path, example_of(sent))
+            assert response.status_code in (200, 201), response.text
+
+
+def example_of(schema: str) -> object:
+    reference = {"$ref": f"#/components/schemas/{schema}"}
+    return next(
+        node["example"]
+        for node in every_object(DOCUMENT["paths"])
+        if node.get("schema") == reference
+    )
+
+
+def test_the_page_for_people_needs_no_network_and_no_script() -> None:
+    with serving() as client:
+        response = client.get("/docs")
+
+    assert response.headers["content-type"].startswith("text/html")
+    assert response.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "<script" not in response.text
+    assert "//" not in response.text.replace("application//", "")
+    for _, _, operation in operations():
+        assert f"<code>{operation['operationId']}</code>" in response.text
