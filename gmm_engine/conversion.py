@@ -20,9 +20,15 @@ class FittedMixture(Protocol):
     """What is read of a fitted ``sklearn.mixture.GaussianMixture``."""
 
     covariance_type: str
-    weights_: ArrayLike
-    means_: ArrayLike
-    precisions_cholesky_: ArrayLike
+
+    @property
+    def weights_(self) -> ArrayLike: ...
+
+    @property
+    def means_(self) -> ArrayLike: ...
+
+    @property
+    def precisions_cholesky_(self) -> ArrayLike: ...
 
 
 def from_sklearn(model: FittedMixture) -> Mixture:

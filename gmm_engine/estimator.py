@@ -39,6 +39,9 @@ RandomState = int | np.random.RandomState | np.random.Generator | None
 SAMPLING_STREAM = 1
 """Sets the rows that ``sample`` draws apart from what a fit draws with the same seed."""
 
+DERIVED = ("_prepared", "_result")
+"""What need not be kept with the fitted attributes."""
+
 
 class GaussianMixture:
     """Gaussian mixture fitted by expectation–maximisation, as a scikit-learn estimator.
@@ -275,7 +278,7 @@ class GaussianMixture:
         return f"{type(self).__name__}({', '.join(changed)})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {name: value for name, value in vars(self).items() if name != "_prepared"}
+        return {name: value for name, value in vars(self).items() if name not in DERIVED}
 
     def __sklearn_is_fitted__(self) -> bool:
         return all(hasattr(self, name) for name in ("weights_", "means_", "precisions_cholesky_"))
@@ -303,7 +306,7 @@ class GaussianMixture:
 
     @property
     def _wants_only_the_start(self) -> bool:
-        return isinstance(self.max_iter, int) and self.max_iter == 0
+        return not isinstance(self.max_iter, bool) and self.max_iter == 0
 
     def _start(self) -> Start | None:
         if self.warm_start and self.__sklearn_is_fitted__():
