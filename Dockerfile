@@ -48,7 +48,7 @@ USER 10001:10001
 WORKDIR /var/lib/gmm
 # The compiled passes, for the processor that builds; another processor compiles its own once.
 # Numba keeps a cache only where it can write, hence a volume.
-RUN python -c "import gmm_engine; gmm_engine.warm_up()"
+RUN gmm-service warm-up
 VOLUME ["/var/lib/gmm", "/var/cache/gmm"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GMM_PORT'] + '/readyz', timeout=4)"]

@@ -40,6 +40,8 @@ class CovarianceFamily(ABC):
     name: ClassVar[str]
     form: ClassVar[type[Scatter]]
     """The second moments that ``estimate`` needs."""
+    has_correlations: ClassVar[bool]
+    """Whether features may vary together within a component."""
 
     n_components: int
     n_features: int
@@ -113,6 +115,11 @@ class CovarianceFamily(ABC):
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         """Turn standard normal rows into rows with the component's covariance."""
 
+    @staticmethod
+    @abstractmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the size of a covariance of features with this spread, in its own shape."""
+
     @abstractmethod
     def reordered(self, order: NDArray[np.intp]) -> Self:
         """Return the family with its components in another order."""
@@ -128,6 +135,7 @@ class FullCovariances(CovarianceFamily):
 
     name = "full"
     form = DenseScatter
+    has_correlations = True
 
     def __init__(
         self,
@@ -174,10 +182,10 @@ class FullCovariances(CovarianceFamily):
         return cls(_inverted(factors), precisions_cholesky=factors)
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._covariances)
+        return read_only(self._covariances)
 
     def to_dense(self) -> NDArray[np.float64]:
-        return _read_only(self._covariances)
+        return read_only(self._covariances)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
@@ -189,6 +197,10 @@ class FullCovariances(CovarianceFamily):
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise @ self._factors[component].T)
+
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.multiply.outer(scale, scale)
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._covariances[order])
@@ -203,6 +215,7 @@ class TiedCovariances(CovarianceFamily):
 
     name = "tied"
     form = PooledScatter
+    has_correlations = True
 
     def __init__(
         self,
@@ -251,7 +264,7 @@ class TiedCovariances(CovarianceFamily):
         return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._covariance)
+        return read_only(self._covariance)
 
     def to_dense(self) -> NDArray[np.float64]:
         return np.repeat(self._covariance[np.newaxis], self.n_components, axis=0)
@@ -267,6 +280,10 @@ class TiedCovariances(CovarianceFamily):
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
         return np.asarray(noise @ self._factor.T)
 
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.multiply.outer(scale, scale)
+
     def reordered(self, order: NDArray[np.intp]) -> Self:  # noqa: ARG002 - all components share the matrix
         return self
 
@@ -280,6 +297,7 @@ class DiagonalCovariances(CovarianceFamily):
 
     name = "diag"
     form = DiagonalScatter
+    has_correlations = False
 
     def __init__(
         self,
@@ -324,7 +342,7 @@ class DiagonalCovariances(CovarianceFamily):
         return cls(np.square(_reciprocal(array)), precisions_cholesky=np.abs(array))
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._variances)
+        return read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, :, np.newaxis] * np.eye(self.n_features)
@@ -340,6 +358,10 @@ class DiagonalCovariances(CovarianceFamily):
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
 
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.square(scale)
+
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order])
 
@@ -353,6 +375,7 @@ class SphericalCovariances(CovarianceFamily):
 
     name = "spherical"
     form = TraceScatter
+    has_correlations = False
 
     def __init__(
         self,
@@ -401,7 +424,7 @@ class SphericalCovariances(CovarianceFamily):
         return cls(variances, n_features, precisions_cholesky=np.abs(array))
 
     def to_array(self) -> NDArray[np.float64]:
-        return _read_only(self._variances)
+        return read_only(self._variances)
 
     def to_dense(self) -> NDArray[np.float64]:
         return self._variances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
@@ -416,6 +439,10 @@ class SphericalCovariances(CovarianceFamily):
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._variances[component]))
+
+    @staticmethod
+    def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.array([np.mean(np.square(scale))])
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         return type(self)(self._variances[order], self.n_features)
@@ -504,7 +531,7 @@ def _reciprocal(array: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(1.0 / array)
 
 
-def _read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
+def read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
     view = array.view()
     view.flags.writeable = False
     return view

@@ -1,7 +1,7 @@
 """``GaussianMixture``: the engine with the face of scikit-learn's estimator of that name.
 
-A thin face: fitting is ``em.fit``, answers are ``Mixture``'s. scikit-learn is not imported; where
-the caller has imported it, its own error and warning classes are kept to. What differs from
+A thin face: fitting is ``fitting.fit``, answers are ``Mixture``'s. scikit-learn is not imported;
+where the caller has imported it, its own error and warning classes are kept to. What differs from
 scikit-learn, and why, is in ``docs/engine-for-scikit-learn-users.md``.
 """
 
@@ -13,13 +13,14 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_engine.em import EMStep, FitOptions, FitResult, Start, StepCallback, StopReason, fit
+from gmm_engine.em import EMStep
 from gmm_engine.errors import (
     ConvergenceWarning,
     FitQualityWarning,
     InvalidParameterError,
     NotFittedError,
 )
+from gmm_engine.fitting import FitOptions, FitResult, Start, StepCallback, StopReason, fit
 from gmm_engine.given import Given
 from gmm_engine.mixture import Mixture
 from gmm_engine.tables import (

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine import kernels
-from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
+from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily, read_only
 from gmm_engine.criteria import Criteria
 from gmm_engine.errors import InvalidParameterError, OutOfRangeError
 from gmm_engine.regularization import Regularization
@@ -74,6 +74,9 @@ class Mixture:
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"a Mixture is frozen; {name} can't be deleted")
 
     def __repr__(self) -> str:
         return (
@@ -173,7 +176,7 @@ class Mixture:
     @property
     def precisions_cholesky(self) -> NDArray[np.float64]:
         """Factors U with Σ⁻¹ = U Uᵀ; 1/σ for the diagonal families."""
-        return self.family.precisions_cholesky
+        return read_only(self.family.precisions_cholesky)
 
     def to_dense(self) -> NDArray[np.float64]:  # (K, D, D)
         """Return every covariance as a full matrix, whatever the family."""
@@ -217,7 +220,7 @@ class Mixture:
     def criteria(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> Criteria:
         """Return the log-likelihood of the data and the information criteria."""
         samples = Samples.checked(X, sample_weight, n_features=self.n_features)
-        sums = kernels.expectation(self.prepared, samples.X, samples.weight)
+        sums = kernels.expectation(self.prepared, samples.chunks())
         return Criteria(
             n_samples=samples.total_weight,
             n_parameters=self.n_parameters,

@@ -14,8 +14,9 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_engine import kernels
 from gmm_engine.errors import OutOfRangeError
-from gmm_engine.samples import Samples
+from gmm_engine.samples import SampleSource
 from gmm_engine.statistics import DenseScatter, SufficientStatistics
 
 COVARIANCE_FLOOR = 1e-12
@@ -167,10 +168,10 @@ class DataScale:
     constant_features: tuple[int, ...]
 
     @classmethod
-    def of(cls, samples: Samples) -> "DataScale":
+    def of(cls, samples: SampleSource) -> "DataScale":
         """Measure the data in two passes; raises ``OutOfRangeError`` where a square would be."""
-        labels = np.zeros(samples.n_rows, dtype=np.intp)
-        whole = SufficientStatistics.of_labels(samples, labels, 1, DenseScatter)
+        about_middle = _total(samples, 0.5 * samples.smallest + 0.5 * samples.largest)
+        whole = _total(samples, about_middle.means[0])
         covariance = whole.central_scatter[0] / whole.n_samples
         largest, smallest = samples.largest, samples.smallest
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
@@ -197,6 +198,19 @@ class DataScale:
         varying[-1] = True  # the widest axis stays, even of data that does not vary at all
         axes = vectors[:, varying] / np.sqrt(np.maximum(eigenvalues[varying], FEATURE_FLOOR))
         return np.asarray(((X - self.mean) / scale) @ axes)
+
+
+def _total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStatistics:
+    """Sum up all rows about one centre: a single component that no distance counts for."""
+    D = samples.n_features
+    indifferent = kernels.Prepared.of(
+        log_weights=np.zeros(1),
+        means=center[np.newaxis],
+        whitening=np.zeros((1, D, D)),
+        log_det=np.zeros(1),
+    )
+    moments = kernels.expectation(indifferent, samples.chunks())
+    return SufficientStatistics.of_moments(DenseScatter, center[np.newaxis], moments)
 
 
 def regularization(reg_covar: float | Literal["auto"], scale: DataScale) -> Regularization:

@@ -1,24 +1,63 @@
-"""The data of a fit: rows with their weights, handed out in blocks of bounded size."""
+"""The data of a fit: rows with their weights, in memory or handed out block by block.
 
-from collections.abc import Iterator
+EM asks of its data no more than a ``SampleSource`` gives: the same chunks of rows at every pass,
+and a random part of it for the starts. ``Samples`` is an array in memory (or a memory map),
+``BlockedSamples`` data that is too large for that.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
+from gmm_engine.kernels import Chunk
 from gmm_engine.validation import as_sample_weight, as_samples
 
 BLOCK_ROWS = 4096
 """Rows looked at together; bounds the temporary arrays of a pass, whatever the data's size."""
 
 
+class SampleSource(Protocol):
+    """Checked rows that can be read as often as needed."""
+
+    @property
+    def n_rows(self) -> int: ...
+
+    @property
+    def n_features(self) -> int: ...
+
+    @property
+    def n_positive(self) -> int:
+        """How many rows count at all: those whose weight is not zero."""
+
+    @property
+    def total_weight(self) -> float:
+        """The sum of the weights; the number of rows where there are none."""
+
+    @property
+    def smallest(self) -> NDArray[np.float64]:
+        """The smallest value of each feature among the rows that count, (D,)."""
+
+    @property
+    def largest(self) -> NDArray[np.float64]:
+        """The largest value of each feature among the rows that count, (D,)."""
+
+    def chunks(self) -> Iterator[Chunk]:
+        """Yield all rows, in the same order and portions every time."""
+
+    def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
+        """Return at most ``n_rows`` rows drawn without replacement, as doubles in memory."""
+
+
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Checked rows and their weights."""
+    """Checked rows in memory, float64 or float32."""
 
     X: NDArray[np.float64]  # (n_samples, n_features)
     weight: NDArray[np.float64] | None  # (n_samples,)
-    """None stands for ones, without the array."""
 
     @classmethod
     def checked(
@@ -43,7 +82,6 @@ class Samples:
 
     @property
     def n_positive(self) -> int:
-        """How many rows count at all."""
         return self.n_rows if self.weight is None else int(np.count_nonzero(self.weight))
 
     @property
@@ -51,25 +89,123 @@ class Samples:
         return float(self.n_rows if self.weight is None else self.weight.sum())
 
     @property
-    def largest(self) -> NDArray[np.float64]:  # (n_features,)
-        """The largest value of each feature among the rows that count."""
+    def smallest(self) -> NDArray[np.float64]:  # (n_features,)
         if self.weight is None:
-            return np.asarray(self.X.max(axis=0))
-        return np.asarray(self.X.max(axis=0, initial=-np.inf, where=self.weight[:, np.newaxis] > 0))
+            return np.asarray(self.X.min(axis=0), dtype=np.float64)
+        counted = self.weight[:, np.newaxis] > 0
+        return np.asarray(self.X.min(axis=0, initial=np.inf, where=counted), dtype=np.float64)
 
     @property
-    def smallest(self) -> NDArray[np.float64]:  # (n_features,)
-        """The smallest value of each feature among the rows that count."""
+    def largest(self) -> NDArray[np.float64]:  # (n_features,)
         if self.weight is None:
-            return np.asarray(self.X.min(axis=0))
-        return np.asarray(self.X.min(axis=0, initial=np.inf, where=self.weight[:, np.newaxis] > 0))
+            return np.asarray(self.X.max(axis=0), dtype=np.float64)
+        counted = self.weight[:, np.newaxis] > 0
+        return np.asarray(self.X.max(axis=0, initial=-np.inf, where=counted), dtype=np.float64)
 
     @property
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
         return np.ones(self.n_rows) if self.weight is None else self.weight
 
+    def chunks(self) -> Iterator[Chunk]:
+        yield self.X, self.weight
+
+    def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
+        if n_rows >= self.n_rows:
+            return Samples(np.asarray(self.X, dtype=np.float64), self.weight)
+        chosen = _chosen_rows(self.n_rows, n_rows, rng)
+        weight = None if self.weight is None else self.weight[chosen]
+        return Samples(self.X[chosen].astype(np.float64), weight)
+
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64] | None]]:
-        """Yield consecutive row ranges with views of their rows and weights."""
+        """Yield consecutive row ranges with their rows, as doubles, and weights."""
         for begin in range(0, self.n_rows, BLOCK_ROWS):
             rows = slice(begin, begin + BLOCK_ROWS)
-            yield rows, self.X[rows], None if self.weight is None else self.weight[rows]
+            X = np.asarray(self.X[rows], dtype=np.float64)
+            yield rows, X, None if self.weight is None else self.weight[rows]
+
+
+Block = ArrayLike | tuple[ArrayLike, ArrayLike]
+"""Rows (n, D), or rows and their weights (n,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """Data larger than memory, for ``fit``: a way to read it block by block, again and again.
+
+    ``read`` is called once for every pass over the data and must yield the same blocks each time:
+    arrays (n, D), or pairs of such an array and weights (n,). For example
+    ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``, or the batches of an
+    Arrow dataset, each as an array.
+    """
+
+    read: Callable[[], Iterable[Block]]
+
+
+class BlockedSamples:
+    """Rows that are read block by block at every pass; one block is in memory at a time."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = blocks
+        self.n_rows = self.n_positive = self.n_features = 0
+        self.total_weight = 0.0
+        self.smallest = self.largest = np.empty(0)
+        for block in self._checked_blocks():
+            self._take_note_of(block)
+        if not self.n_rows:
+            raise EmptyDataError("the blocks hold no rows; at least one is needed")
+
+    def chunks(self) -> Iterator[Chunk]:
+        n_rows = 0
+        for block in self._checked_blocks():
+            n_rows += block.n_rows
+            yield block.X, block.weight
+        if n_rows != self.n_rows:
+            raise InvalidDataError(
+                f"the blocks held {self.n_rows} rows at first and {n_rows} when read again; "
+                "`read` must give the same rows every time"
+            )
+
+    def drawn(self, n_rows: int, rng: np.random.Generator) -> Samples:
+        chosen = _chosen_rows(self.n_rows, min(n_rows, self.n_rows), rng)
+        rows, weights, begin = [], [], 0
+        for block in self._checked_blocks():
+            end = begin + block.n_rows
+            here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
+            rows.append(block.X[here].astype(np.float64))
+            weights.append(block.weights_or_ones[here])
+            begin = end
+        return Samples(np.concatenate(rows), np.concatenate(weights))
+
+    def _checked_blocks(self) -> Iterator[Samples]:
+        for block in self._blocks.read():
+            X, weight = block if isinstance(block, tuple) else (block, None)
+            yield Samples.checked(X, weight, n_features=self.n_features or None)
+
+    def _take_note_of(self, block: Samples) -> None:
+        if self.n_rows == 0:
+            self.n_features = block.n_features
+            self.smallest, self.largest = block.smallest, block.largest
+        if block.n_features != self.n_features:
+            raise DimensionMismatchError(
+                f"a block has {block.n_features} features, those before it {self.n_features}"
+            )
+        self.n_rows += block.n_rows
+        self.n_positive += block.n_positive
+        self.total_weight += block.total_weight
+        self.smallest = np.minimum(self.smallest, block.smallest)
+        self.largest = np.maximum(self.largest, block.largest)
+
+
+def sample_source(X: ArrayLike | Blocks, sample_weight: ArrayLike | None) -> SampleSource:
+    """Check the data of a fit, whichever way it comes."""
+    if not isinstance(X, Blocks):
+        return Samples.checked(X, sample_weight)
+    if sample_weight is not None:
+        raise InvalidDataError(
+            "sample_weight goes with an array; blocks carry their weights as pairs (X, weight)"
+        )
+    return BlockedSamples(X)
+
+
+def _chosen_rows(n_all: int, n_rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    return np.sort(rng.choice(n_all, size=n_rows, replace=False, shuffle=False))

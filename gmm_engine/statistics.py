@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_engine.kernels import Moments
 from gmm_engine.samples import Samples
 
 
@@ -193,6 +194,21 @@ class SufficientStatistics:
             nk=np.zeros(n_components),
             first=np.zeros((n_components, n_features)),
             scatter=form.zeros(n_components, n_features),
+        )
+
+    @classmethod
+    def of_moments(
+        cls, form: type[Scatter], centers: NDArray[np.float64], moments: Moments
+    ) -> "SufficientStatistics":
+        """Take what a compiled pass summed up about these centres."""
+        return cls(
+            form=form,
+            centers=centers,
+            nk=moments.nk,
+            first=moments.first,
+            scatter=form.from_pass(moments.scatter),
+            log_likelihood=moments.log_likelihood,
+            log_max_resp=moments.log_max_resp,
         )
 
     @classmethod

@@ -23,7 +23,9 @@ REAL_KINDS = "buif"
 
 
 def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float64]:
-    """Return ``X`` as a finite, C-contiguous (n_samples, n_features) array of doubles.
+    """Return ``X`` as a finite, C-contiguous (n_samples, n_features) array.
+
+    float32 stays float32, so that such data needs no copy; all else becomes float64.
 
     Parameters
     ----------
@@ -37,7 +39,7 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         One of its kinds: not a table of real numbers, no rows or columns, another number of
         columns, a NaN or an infinity, a magnitude whose square can't be summed.
     """
-    array = as_real_array(X, what="X")
+    array = as_real_array(X, what="X", keep_float32=True)
     if array.ndim != 2:
         raise InvalidDataError(
             f"X must have two dimensions (n_samples, n_features), not {array.ndim}; "
@@ -49,8 +51,12 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
         )
-    require_finite(array, what="X")
-    if max(array.max(), -array.min()) > LARGEST_MAGNITUDE:
+    magnitude = float(
+        max(array.max(), -array.min())
+    )  # NaN and infinity show in it, without an array
+    if not np.isfinite(magnitude):
+        require_finite(array, what="X")
+    if magnitude > LARGEST_MAGNITUDE:
         raise OutOfRangeError(
             f"X holds magnitudes above {LARGEST_MAGNITUDE:g}, whose squares leave the range of "
             "a double; rescale the data"
@@ -78,7 +84,9 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
     return weight
 
 
-def as_real_array(values: ArrayLike, *, what: str) -> NDArray[np.float64]:
+def as_real_array(
+    values: ArrayLike, *, what: str, keep_float32: bool = False
+) -> NDArray[np.float64]:
     """Return ``values`` as a C-contiguous array of doubles, without a copy where it is one."""
     try:
         array = np.asarray(values)
@@ -89,7 +97,8 @@ def as_real_array(values: ArrayLike, *, what: str) -> NDArray[np.float64]:
     if np.ma.is_masked(values):
         raise InvalidDataError(f"{what} holds masked values; remove or impute them")
     with np.errstate(over="ignore"):  # a wider type's numbers become infinite, and are refused so
-        return np.asarray(array, dtype=np.float64, order="C")
+        is_single = keep_float32 and array.dtype == np.float32
+        return np.asarray(array, dtype=np.float32 if is_single else np.float64, order="C")
 
 
 def require_finite(array: NDArray[np.float64], *, what: str) -> None:

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import ValidationError
 
+import gmm_engine
 from service import __version__
 from service.api.services import Services
 from service.errors import ServiceError
@@ -83,6 +84,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
     settings = _settings(overrides)
+    gmm_engine.warm_up()
     with _listener(settings.host, settings.port) as listener:
         services = _services(settings)
         configure_logging(settings.log_level)
@@ -99,6 +101,12 @@ def openapi(output: Output = None) -> None:
         sys.stdout.buffer.write(contract())
     else:
         output.write_bytes(contract())
+
+
+@app.command()
+def warm_up() -> None:
+    """Compile the engine's passes, or load them; a minute the first time, then a second."""
+    gmm_engine.warm_up()
 
 
 @app.command()

@@ -1,7 +1,5 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
-from threadpoolctl import threadpool_limits
-
 from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.mixture_cache import MixtureCache
 from service.adapters.registry_files import FileRegistry
@@ -24,9 +22,6 @@ def assemble(
     settings: Settings, registry: ModelRegistry, jobs: JobStore, runner: JobRunner
 ) -> Services:
     """Put the domain on the given adapters."""
-    # The parallelism is ours: fits and answers run in threads of their own. BLAS threads that
-    # spin beside them make a 2 × 2 solve take milliseconds.
-    threadpool_limits(limits=1, user_api="blas")
     limits = settings.limits
     cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
     fitting = Fitting(registry, jobs, runner, limits)

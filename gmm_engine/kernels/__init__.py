@@ -6,7 +6,10 @@ work; sums are added in the order of the ranges. So the same input gives the sam
 thread or many, and concurrent callers don't meet.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +18,30 @@ from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.prepared import Prepared
-from gmm_engine.kernels.ranges import in_order, row_ranges
+from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
 from gmm_engine.kernels.warm_up import warm_up
 
-__all__ = ["Moments", "Prepared", "Scores", "expectation", "score", "warm_up"]
+__all__ = [
+    "Chunk",
+    "Moments",
+    "Prepared",
+    "Scores",
+    "expectation",
+    "score",
+    "set_thread_count",
+    "thread_count",
+    "warm_up",
+]
+
+Chunk = tuple[NDArray[np.floating], NDArray[np.float64] | None]
+"""Rows (n, D), float64 or float32, and their weights (n,); None stands for ones."""
 
 _NO_WEIGHT = np.empty(0)
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Sums over the rows about the means of the mixture that weighed them."""
+    """Sums over rows about the means of the mixture that weighed them."""
 
     nk: NDArray[np.float64]  # (K,)
     first: NDArray[np.float64]  # (K, D)
@@ -33,15 +49,28 @@ class Moments:
     log_likelihood: float
     log_max_resp: float
 
+    def __add__(self, other: "Moments") -> "Moments":
+        return Moments(
+            self.nk + other.nk,
+            self.first + other.first,
+            self.scatter + other.scatter,
+            self.log_likelihood + other.log_likelihood,
+            self.log_max_resp + other.log_max_resp,
+        )
 
-def expectation(
-    prepared: Prepared, X: NDArray[np.floating], weight: NDArray[np.float64] | None
-) -> Moments:
-    """Weigh every row and sum up its moments.
+
+def expectation(prepared: Prepared, chunks: Iterable[Chunk]) -> Moments:
+    """Weigh every row of the chunks and sum up the moments.
 
     Raises ``OutOfRangeError`` for a row so far from every component that its squared distances
     leave the range of a double.
     """
+    return reduce(add, (_expectation_of_chunk(prepared, X, weight) for X, weight in chunks))
+
+
+def _expectation_of_chunk(
+    prepared: Prepared, X: NDArray[np.floating], weight: NDArray[np.float64] | None
+) -> Moments:
     run = passes.expectation_pass(*prepared.way)
 
     def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:

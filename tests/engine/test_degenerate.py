@@ -148,7 +148,6 @@ def test_weights_count_only_relative_to_each_other(covariance_type: str, factor:
     )
 
 
-@pytest.mark.xfail(reason="a component is held to be lost below an absolute weight of 1e-8 rows")
 def test_tiny_weights_are_weights_like_others() -> None:
     X = np.random.default_rng(4).standard_normal((60, 2))
     X[30:] += 6.0

@@ -8,7 +8,6 @@ import time
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_limits
 
 from gmm_engine import (
     COVARIANCE_FAMILIES,
@@ -18,7 +17,10 @@ from gmm_engine import (
     FitResult,
     StopReason,
     fit,
+    set_thread_count,
+    thread_count,
 )
+from gmm_engine.kernels.ranges import row_ranges
 from tests.support.data import (
     faithful,
     iris,
@@ -310,15 +312,18 @@ def test_no_seed_draws_anew_and_leaves_numpys_own_generator_alone() -> None:
 def test_the_number_of_threads_changes_no_bit(covariance_type: str, n_features: int) -> None:
     rng = np.random.default_rng(1)
     truth = random_mixture(covariance_type, n_components=3, n_features=n_features, rng=rng)
-    X = rows_of(truth, 5_000, rng)
+    X = rows_of(truth, 60_000, rng)
+    assert len(row_ranges(len(X), 3, n_features)) > 1
     options = FitOptions(
         3, covariance_type, init_params="kmeans", max_iter=3, tol=0.0, random_state=0
     )
-    results = []
-    for n_threads in (1, 2):
-        with threadpool_limits(n_threads):
-            results.append(fit(X, options))
-    assert_same_bits(*results)
+    results, n_before = [], thread_count()
+    for n_threads in (1, 2, 8):
+        set_thread_count(n_threads)
+        results.append(fit(X, options))
+    set_thread_count(n_before)
+    assert_same_bits(results[0], results[1])
+    assert_same_bits(results[0], results[2])
 
 
 DIGEST_OF_A_FIT = """

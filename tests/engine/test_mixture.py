@@ -145,7 +145,6 @@ def test_a_mixture_is_frozen() -> None:
             array[...] = 0.0
 
 
-@pytest.mark.xfail(reason="precisions_cholesky is handed out writeable, attributes deletable")
 def test_nothing_that_a_mixture_hands_out_reaches_back_into_it() -> None:
     mixture = example("full")
     with pytest.raises(AttributeError, match="frozen"):

@@ -3,18 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from threadpoolctl import threadpool_limits
 
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_blas_thread() -> Iterator[None]:
-    """Run as the service does: BLAS threads that spin make small fits a hundred times slower."""
-    with threadpool_limits(limits=1, user_api="blas"):
-        yield
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ def test_it_works_at_the_end_of_a_pipeline() -> None:
     check_is_fitted(pipeline)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 2])
+@pytest.mark.parametrize("n_jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_grid_search_picks_by_the_mean_log_likelihood_of_unseen_rows(n_jobs: int) -> None:
     grid = {"n_components": [1, 2, 6], "covariance_type": ["full", "spherical"]}
     model = GaussianMixture(tol=1e-3, random_state=0)
@@ -327,7 +327,9 @@ def test_parameters_are_doubles_whatever_the_data() -> None:
 @every_family
 def test_weights_are_repetitions(covariance_type: str) -> None:
     counts = np.random.default_rng(0).integers(0, 4, size=272)
-    weighted = GaussianMixture(2, covariance_type=covariance_type, random_state=0)
+    weighted = GaussianMixture(
+        2, covariance_type=covariance_type, init_params="kmeans", random_state=0
+    )
     repeated = clone(weighted).fit(np.repeat(faithful(), counts, axis=0))
     weighted.fit(faithful(), sample_weight=counts)
     np.testing.assert_allclose(weighted.means_, repeated.means_, rtol=1e-6)

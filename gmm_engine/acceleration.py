@@ -1,0 +1,129 @@
+"""Longer steps for EM where it is slow: Anderson acceleration with a monotone safeguard.
+
+EM is a fixed-point iteration θ ← M(θ). From the last few θ and residuals M(θ) − θ the combination
+with the least residual is extrapolated (Anderson 1965; for EM, Henderson and Varadhan 2019). A
+proposal is only kept when the log-likelihood gains by it, so EM stays monotone, and only made
+when EM's own gains shrink slowly. Now and then plain steps are taken in between: their gains tell
+how far the limit is.
+"""
+
+import math
+from collections import deque
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine.errors import GmmEngineError
+from gmm_engine.mixture import Mixture
+
+SLOW_RATE = 0.8
+"""Accelerate when the gains shrink more slowly than this."""
+PLAIN_STEPS = 2
+"""Plain steps between bouts of accelerated ones, and before the rate is judged at all."""
+BOUT = 6
+"""Accelerated steps in a row at the most."""
+MAX_REMEMBERED = 9
+MAX_REMEMBERED_NUMBERS = 4_000_000
+"""Bounds the memory of the remembered steps: 32 MiB."""
+DAMPING = 1e-10
+"""Keeps the least squares of nearly dependent residuals solvable, relative to their size."""
+
+
+class Accelerator:
+    """Watches the steps of one run and proposes longer ones."""
+
+    def __init__(self, scale: NDArray[np.float64]) -> None:
+        self._scale = scale  # (D,), the data's spread by feature
+        self._steps: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+        self._last_log_likelihood = math.nan
+        self._gain = math.nan
+        self._is_slow = False
+        self._plain_left = PLAIN_STEPS
+        self._bout_left = BOUT
+
+    def proposal(self, before: Mixture, after: Mixture, log_likelihood: float) -> Mixture | None:
+        """Propose a mixture instead of ``after``, EM's next, or None.
+
+        ``log_likelihood`` is that of ``before``.
+        """
+        if not self._remember(before, after):
+            return None
+        self._watch(log_likelihood)
+        if self._plain_left:
+            self._plain_left -= 1
+            return None
+        if not self._is_slow or self._steps is None or len(self._steps) < 2:
+            return None
+        if not self._bout_left:
+            self._rest()
+            return None
+        self._bout_left -= 1
+        proposed = self._mixed(after)
+        if proposed is None:
+            self.reject()
+        return proposed
+
+    def reject(self) -> None:
+        """Take note that the last proposal did not gain: forget, and go on plainly for a while."""
+        if self._steps is not None:
+            self._steps.clear()
+        self._rest()
+
+    def _rest(self) -> None:
+        self._plain_left, self._bout_left = PLAIN_STEPS, BOUT
+        self._gain = math.nan
+
+    def _remember(self, before: Mixture, after: Mixture) -> bool:
+        x = self._vector(before)
+        if self._steps is None:
+            length = min(MAX_REMEMBERED, MAX_REMEMBERED_NUMBERS // (2 * len(x)))
+            self._steps = deque(maxlen=length)
+        if self._steps.maxlen == 0:
+            return False
+        self._steps.append((x, self._vector(after) - x))
+        return True
+
+    def _watch(self, log_likelihood: float) -> None:
+        """Judge the rate by plain gains; those of accelerated steps tell nothing about EM."""
+        gain = log_likelihood - self._last_log_likelihood
+        if self._gain > 0.0 and (self._plain_left or not self._is_slow):
+            self._is_slow = gain / self._gain > SLOW_RATE
+        self._last_log_likelihood, self._gain = log_likelihood, gain
+
+    def _mixed(self, after: Mixture) -> Mixture | None:
+        steps = list(self._steps or ())
+        moves = np.stack([later[0] - earlier[0] for earlier, later in pairwise(steps)])
+        changes = np.stack([later[1] - earlier[1] for earlier, later in pairwise(steps)])
+        x, residual = steps[-1]
+        gram = changes @ changes.T
+        gram[np.diag_indices_from(gram)] += DAMPING * np.trace(gram)
+        try:
+            share = np.linalg.solve(gram, changes @ residual)
+        except np.linalg.LinAlgError:
+            return None
+        return self._mixture(x + residual - share @ (moves + changes), after)
+
+    def _vector(self, mixture: Mixture) -> NDArray[np.float64]:
+        """Return the parameters as one vector, in units of the data's spread."""
+        log_weights = np.log(np.maximum(mixture.weights, np.finfo(float).tiny))
+        covariances = mixture.covariances / mixture.family.units(self._scale)
+        return np.concatenate(
+            (log_weights, (mixture.means / self._scale).ravel(), covariances.ravel())
+        )
+
+    def _mixture(self, vector: NDArray[np.float64], like: Mixture) -> Mixture | None:
+        if not np.isfinite(vector).all():
+            return None
+        K, D = like.means.shape
+        weights = np.exp(vector[:K] - vector[:K].max())
+        covariances = vector[K + K * D :].reshape(like.covariances.shape)
+        arrays = {
+            "weights": weights / weights.sum(),
+            "means": vector[K : K + K * D].reshape(K, D) * self._scale,
+            "covariances": covariances * like.family.units(self._scale),
+        }
+        try:
+            return Mixture.from_arrays(arrays, like.covariance_type)
+        except GmmEngineError:  # beyond the border of what is a mixture
+            return None

@@ -1,0 +1,397 @@
+"""The fit: what a caller may ask of it, the search for the best run, and what comes out."""
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gmm_engine.acceleration import Accelerator
+from gmm_engine.blas import one_blas_thread
+from gmm_engine.convergence import LimitEstimate, Trail
+from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
+from gmm_engine.criteria import Criteria
+from gmm_engine.em import EMStep, em_steps
+from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
+from gmm_engine.given import Given
+from gmm_engine.initialization import INITIALIZERS, from_assignments
+from gmm_engine.mixture import Mixture
+from gmm_engine.regularization import DataScale, Regularization, regularization
+from gmm_engine.samples import Blocks, Samples, SampleSource, sample_source
+from gmm_engine.statistics import SufficientStatistics
+from gmm_engine.validation import (
+    require_integer_at_least,
+    require_known,
+    require_number_at_least,
+)
+
+START_ROWS = 10_000
+"""Starts are sought on at most this many rows, drawn at random."""
+HEATS = ((10, 3), (50, 1))
+"""The starts of a portfolio run against each other: after so many EM steps so many go on."""
+
+
+class StopReason(StrEnum):
+    CONVERGED = "converged"
+    MAX_ITER = "max_iter"
+    TIME_BUDGET = "time_budget"
+
+
+@dataclass(frozen=True, slots=True)
+class FitOptions:
+    """Hyperparameters of a fit; checks itself, raising ``InvalidParameterError``."""
+
+    n_components: int = 1
+    covariance_type: str = "full"
+    """A key of ``COVARIANCE_FAMILIES``."""
+    tol: float = 1e-6
+    """How far from its limit the mean log-likelihood (nats a row) may be estimated to be."""
+    max_iter: int = 500
+    """EM steps at the most, for each restart."""
+    n_init: int = 1
+    """Restarts; the best is kept."""
+    init_params: str = "auto"
+    """A key of ``INITIALIZERS``."""
+    reg_covar: float | Literal["auto"] = "auto"
+    """A number is added to every variance; ``"auto"`` is a floor relative to the data's scale."""
+    random_state: int | None = None
+    """Seed; None draws a new one."""
+
+    def __post_init__(self) -> None:
+        require_integer_at_least("n_components", self.n_components, 1)
+        require_known("covariance_type", self.covariance_type, COVARIANCE_FAMILIES)
+        require_number_at_least("tol", self.tol, 0.0)
+        require_integer_at_least("max_iter", self.max_iter, 1)
+        require_integer_at_least("n_init", self.n_init, 1)
+        require_known("init_params", self.init_params, INITIALIZERS)
+        if self.reg_covar != "auto":
+            require_number_at_least("reg_covar", self.reg_covar, 0.0)
+        if self.random_state is not None:
+            require_integer_at_least("random_state", self.random_state, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FitWarning:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitResult:
+    """A fitted mixture and how it was reached."""
+
+    mixture: Mixture
+    criteria: Criteria
+    """Of the training data under the returned parameters."""
+    log_likelihoods: NDArray[np.float64]  # (n_iter,)
+    """After each EM step; the last belongs to the returned parameters."""
+    n_iter: int
+    stop_reason: StopReason
+    warnings: tuple[FitWarning, ...] = ()
+    trail: Trail = ()
+    """The end of the way, that of earlier fits that this one continued included."""
+
+    @property
+    def converged(self) -> bool:
+        return self.stop_reason is StopReason.CONVERGED
+
+    @property
+    def log_likelihood(self) -> float:
+        return self.criteria.log_likelihood
+
+
+StepCallback = Callable[[EMStep], None]
+Start = Mixture | FitResult | Given | ArrayLike
+
+
+def fit(
+    X: ArrayLike | Blocks,
+    options: FitOptions,
+    *,
+    sample_weight: ArrayLike | None = None,
+    start: Start | None = None,
+    on_step: StepCallback | None = None,
+    budget_seconds: float | None = None,
+) -> FitResult:
+    """Fit a Gaussian mixture by maximum likelihood.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+    options : FitOptions
+    sample_weight : array_like of shape (n_samples,), optional
+        A row of weight w counts like w equal rows.
+    start : Mixture, FitResult, Given or array_like, optional
+        Where to start instead of ``options.init_params``: a mixture, labels (n_samples,) or
+        responsibilities (n_samples, K), or the result of a fit that is to go on. There is one
+        run then. Of what is ``Given`` in part, every restart finds the rest. The components keep
+        the order of the start; without one they are ordered by falling weight, then by mean.
+    on_step : callable, optional
+        Called with every ``EMStep``; what it raises ends the fit and is passed on.
+    budget_seconds : float, optional
+        Wall time after which the best parameters so far are returned.
+
+    Returns
+    -------
+    FitResult
+
+    Raises
+    ------
+    InvalidDataError
+        One of its kinds, as ``validation.as_samples`` raises them; ``TooFewSamplesError`` for
+        fewer rows than components.
+    InvalidParameterError
+        A start that does not fit the options, negative weights.
+    SingularCovarianceError
+        A covariance collapsed and ``reg_covar`` was too small to hold it.
+    """
+    began = time.monotonic()
+    samples = sample_source(X, sample_weight)
+    _require_enough(samples, options)
+    deadline = math.inf if budget_seconds is None else began + budget_seconds
+    with one_blas_thread:
+        return _fitted(samples, options, start, on_step, deadline)
+
+
+def _fitted(
+    samples: SampleSource,
+    options: FitOptions,
+    start: Start | None,
+    on_step: StepCallback | None,
+    deadline: float,
+) -> FitResult:
+    scale = DataScale.of(samples)
+    if isinstance(start, Given):
+        start = start.as_whole(options.covariance_type) or start
+    search = _Search(
+        samples=samples,
+        options=options,
+        given=start if isinstance(start, Given) else None,
+        scale=scale,
+        held_by=regularization(options.reg_covar, scale),
+        on_step=on_step,
+        deadline=deadline,
+    )
+    if start is None or isinstance(start, Given):
+        best = search.best_of_restarts()
+    else:
+        best = search.from_whole(start)
+    mixture = best.last.mixture
+    if start is None:
+        mixture = mixture.reordered(_canonical_order(mixture))
+    return FitResult(
+        mixture=mixture,
+        criteria=Criteria(
+            n_samples=samples.total_weight,
+            n_parameters=mixture.n_parameters,
+            log_likelihood=best.last.log_likelihood,
+            log_max_resp=best.last.log_max_resp,
+        ),
+        log_likelihoods=np.array(best.log_likelihoods),
+        n_iter=best.last.iteration,
+        stop_reason=best.stop_reason or StopReason.MAX_ITER,
+        warnings=_warnings(best, scale, options),
+        trail=best.trail,
+    )
+
+
+class _Run:
+    """One run of EM, which can be halted and carried on; also from the ``trail`` of another."""
+
+    def __init__(self, steps: Iterator[EMStep], trail: Trail = ()) -> None:
+        self._steps = steps
+        self._limit = LimitEstimate()
+        self.last = next(steps)
+        self.log_likelihoods: list[float] = []
+        self.stop_reason: StopReason | None = None
+        self._limit.follow(trail, self.last.log_likelihood)
+
+    @property
+    def trail(self) -> Trail:
+        return self._limit.trail
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """Healthy runs before degenerate ones, whose likelihood means nothing; then by it."""
+        return not self.last.degenerate, self.last.log_likelihood
+
+    def carry_on(self, n_steps: int, *, tolerance: float, deadline: float) -> None:
+        """Take steps until ``n_steps`` in all are done, the limit is near or time is up."""
+        while self.stop_reason is None and self.last.iteration < n_steps:
+            self.last = next(self._steps)
+            self.log_likelihoods.append(self.last.log_likelihood)
+            self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
+            if self._limit.is_within(tolerance):
+                self.stop_reason = StopReason.CONVERGED
+            elif time.monotonic() >= deadline:
+                self.stop_reason = StopReason.TIME_BUDGET
+
+
+@dataclass(frozen=True, slots=True)
+class _Search:
+    """The runs of one fit: what they share, and how the best is found."""
+
+    samples: SampleSource
+    options: FitOptions
+    given: Given | None
+    scale: DataScale
+    held_by: Regularization
+    on_step: StepCallback | None
+    deadline: float
+
+    @property
+    def family(self) -> type[CovarianceFamily]:
+        return COVARIANCE_FAMILIES[self.options.covariance_type]
+
+    def best_of_restarts(self) -> _Run:
+        seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
+        runs = (
+            self._finished(self._most_promising(restart, np.random.default_rng(seed)))
+            for restart, seed in enumerate(seeds)
+        )
+        best = next(runs)
+        for run in self._in_time(runs, best):
+            best = max(best, run, key=lambda run: run.rank)
+        return best
+
+    @staticmethod
+    def _in_time(runs: Iterator[_Run], first: _Run) -> Iterator[_Run]:
+        run: _Run | None = first
+        while run is not None and run.stop_reason is not StopReason.TIME_BUDGET:
+            run = next(runs, None)
+            if run is not None:
+                yield run
+
+    def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
+        if isinstance(start, FitResult):
+            self._require_same_form(start.mixture)
+            steps = self._reported_steps(self.samples, start.mixture, restart=0)
+            return self._finished(_Run(steps, start.trail))
+        if isinstance(start, Mixture):
+            self._require_same_form(start)
+            return self._finished(self._begun(self.samples, start, restart=0))
+        if not isinstance(self.samples, Samples):
+            raise InvalidParameterError("start", "must be a Mixture when the data comes in blocks")
+        statistics = from_assignments(
+            start, self.samples, self.options.n_components, self.family.form
+        )
+        return self._finished(self._begun(self.samples, statistics, restart=0))
+
+    def _most_promising(self, restart: int, rng: np.random.Generator) -> _Run:
+        """Let every start of the portfolio run a little, on part of the data if it is large.
+
+        Returns the run that got furthest, to be carried on; on all the data from where it is.
+        """
+        part = self.samples.drawn(START_ROWS, rng)
+        starts = (
+            initialize(part, self.scale, self.options.n_components, self.family.form, rng)
+            for initialize in INITIALIZERS[self.options.init_params]
+        )
+        runs = [self._begun(part, self._with_given(start), restart) for start in starts]
+        for n_steps, n_kept in HEATS if len(runs) > 1 else ():
+            for run in runs:
+                self._carried_on(run, min(n_steps, self.options.max_iter), part.total_weight)
+            runs = sorted(runs, key=lambda run: run.rank, reverse=True)[:n_kept]
+        if part.n_rows == self.samples.n_rows:
+            return runs[0]
+        return self._begun(self.samples, runs[0].last.mixture, restart)
+
+    def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
+        if self.given is None:
+            return start
+        found, _ = Mixture.from_statistics(start, self.family, self.held_by)
+        return self.given.in_place_of(found)
+
+    def _begun(
+        self, samples: SampleSource, start: SufficientStatistics | Mixture, restart: int
+    ) -> _Run:
+        return _Run(self._reported_steps(samples, start, restart))
+
+    def _finished(self, run: _Run) -> _Run:
+        return self._carried_on(run, self.options.max_iter, self.samples.total_weight)
+
+    def _carried_on(self, run: _Run, n_steps: int, n_samples: float) -> _Run:
+        run.carry_on(n_steps, tolerance=self.options.tol * n_samples, deadline=self.deadline)
+        return run
+
+    def _reported_steps(
+        self, samples: SampleSource, start: SufficientStatistics | Mixture, restart: int
+    ) -> Iterator[EMStep]:
+        for step in em_steps(
+            samples,
+            start,
+            self.family,
+            self.held_by,
+            restart=restart,
+            accelerator=Accelerator(self.scale.floor.scale) if self.options.tol > 0.0 else None,
+        ):
+            if self.on_step is not None:
+                self.on_step(step)
+            yield step
+
+    def _require_same_form(self, start: Mixture) -> None:
+        if start.n_features != self.samples.n_features:
+            raise DimensionMismatchError(
+                f"the start has {start.n_features} features, X has {self.samples.n_features}"
+            )
+        wanted = (self.options.n_components, self.options.covariance_type)
+        if (start.n_components, start.covariance_type) != wanted:
+            raise InvalidParameterError(
+                "start",
+                f"has {start.n_components} components of type {start.covariance_type}; the "
+                f"options ask for {wanted[0]} of type {wanted[1]}",
+            )
+
+
+def _require_enough(samples: SampleSource, options: FitOptions) -> None:
+    if samples.n_positive < options.n_components:
+        raise TooFewSamplesError(
+            f"{samples.n_positive} rows (of positive weight) can't make "
+            f"{options.n_components} components; lower n_components or send more rows"
+        )
+
+
+def _canonical_order(mixture: Mixture) -> NDArray[np.intp]:
+    """Order by falling weight, then by rising mean, feature by feature."""
+    return np.lexsort((*mixture.means.T[::-1], -mixture.weights))
+
+
+def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarning, ...]:
+    warnings = []
+    if run.stop_reason is None and options.tol > 0:
+        warnings.append(
+            FitWarning(
+                "not_converged",
+                f"the fit stopped after max_iter={options.max_iter} steps; raise max_iter or tol",
+            )
+        )
+    if scale.constant_features:
+        named = ", ".join(map(str, scale.constant_features))
+        warnings.append(
+            FitWarning(
+                "constant_feature",
+                f"features {named} do not vary; they tell nothing apart and make the "
+                "log-likelihood depend on the variance floor; leave them out",
+            )
+        )
+    elif scale.floor.n_flat and run.last.mixture.family.has_correlations:
+        warnings.append(
+            FitWarning(
+                "collinear_features",
+                f"the data is flat in {scale.floor.n_flat} directions; the log-likelihood depends "
+                "on the variance floor; leave out redundant features or use 'diag'",
+            )
+        )
+    warnings.extend(
+        FitWarning(
+            "degenerate_component",
+            f"component {component} has collapsed onto too few distinct rows; lower "
+            "n_components, raise reg_covar or n_init",
+        )
+        for component in run.last.degenerate
+    )
+    return tuple(warnings)
