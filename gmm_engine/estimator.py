@@ -417,6 +417,8 @@ def _seed_from(random_state: RandomState) -> int | None:
 
 
 def _sampling_stream(seed: int | None) -> np.random.Generator:
+    if seed is not None:
+        require_integer_at_least("random_state", seed, 0)
     return np.random.default_rng(None if seed is None else [seed, SAMPLING_STREAM])
 
 

@@ -377,6 +377,12 @@ def test_a_sample_with_a_seed_of_its_own_is_the_same_again() -> None:
     assert (drawn != rows).any()
 
 
+@pytest.mark.parametrize("seed", [-1, 0.5, "a", True])
+def test_a_sample_with_a_wrong_seed_is_refused(seed: Anything) -> None:
+    with pytest.raises(errors.InvalidParameterError, match="random_state must be an integer"):
+        fitted().sample(2, random_state=seed)
+
+
 # Starts
 
 
