@@ -1,4 +1,7 @@
-"""The command ``gmm-service``: serve in the foreground, or write the OpenAPI document."""
+"""The command ``gmm-service``: serve in the foreground, or write the OpenAPI document.
+
+The commands that look after a registry are in ``registry_commands``.
+"""
 
 import gc
 import json
@@ -9,18 +12,19 @@ import socket
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 import typer
 import uvicorn
 from fastapi import FastAPI
-from pydantic import ValidationError
 
 import gmm_engine
 from service import __version__
 from service.api.services import Services
+from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.errors import ServiceError
 from service.main import contract, create_app
+from service.registry_commands import registry
 from service.settings import Settings
 from service.telemetry import configure_logging
 from service.wiring import build_services
@@ -33,8 +37,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+app.add_typer(registry, name="registry")
 
-USAGE_ERROR = 2
 KEEP_ALIVE_SECONDS = 75
 """Longer than most clients keep an idle connection, so that they close it and not we."""
 
@@ -43,18 +47,7 @@ GC_THRESHOLDS = (200_000, 20, 50)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on [GMM_HOST].")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one [GMM_PORT].")]
-RegistryDir = Annotated[
-    Path | None, typer.Option(help="Directory of models and versions [GMM_REGISTRY_DIR].")
-]
 Output = Annotated[Path | None, typer.Option(help="File to write; standard output without it.")]
-
-
-class Overrides(TypedDict, total=False):
-    """Settings that options give; the rest comes from the environment."""
-
-    host: str
-    port: int
-    registry_dir: Path
 
 
 class Server(uvicorn.Server):
@@ -83,7 +76,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
         overrides["port"] = port
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
-    settings = _settings(overrides)
+    settings = read_settings(overrides)
     gmm_engine.warm_up()
     with _listener(settings.host, settings.port) as listener:
         services = _services(settings)
@@ -113,16 +106,6 @@ def warm_up() -> None:
 def version() -> None:
     """Write the version."""
     typer.echo(__version__)
-
-
-def _settings(overrides: Overrides) -> Settings:
-    try:
-        return Settings(**overrides)
-    except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            name = "".join(f"GMM_{part}: ".upper() for part in problem["loc"])
-            typer.echo(name + problem["msg"].removeprefix("Value error, "), err=True)
-        raise typer.Exit(USAGE_ERROR) from error
 
 
 def _listener(host: str, port: int) -> socket.socket:

@@ -104,6 +104,13 @@ class Conflict(ServiceError):
             f"Model '{model_id}' has no version yet; POST /models/{model_id}/fit with data first.",
         )
 
+    @classmethod
+    def version_aliased(cls, model_id: str, number: int) -> "Conflict":
+        return cls(
+            "version_aliased",
+            f"An alias of model '{model_id}' names version {number}; move or delete it first.",
+        )
+
 
 class PreconditionFailed(ServiceError):
     title = "Precondition failed"

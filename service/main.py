@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import fits, health, inference, jobs, known, models, reference, versions
+from service.api import aliases, fits, health, inference, jobs, known, models, reference, versions
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
 from service.api.problems import install_problems
 from service.api.services import Services
@@ -23,6 +23,8 @@ ROUTERS = (
     known.in_data_formats,
     versions.router,
     versions.without_json,
+    aliases.router,
+    aliases.without_content,
     jobs.router,
     health.router,
     reference.router,

@@ -15,12 +15,12 @@ from service.api.documentation import NULL
 from service.api.negotiation import JSON
 from service.api.payloads import CODECS
 from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
-from service.api.schemas import CreateModel, Problem, SampleRequest, UpdateModel
+from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 REFERENCE = "#/components/schemas/{model}"
-BODIES = (CreateModel, UpdateModel, SampleRequest)
+BODIES = (CreateModel, UpdateModel, PutAlias, SampleRequest)
 DATA_BODIES = {
     "Rows": frozenset[str](),
     "RowsOfModel": BARE_FIELDS,
@@ -36,6 +36,7 @@ TAGS = {
     "fits": "Training: rows in, a version or a job out.",
     "inference": "Questions to a fitted version.",
     "versions": "What fits have made; immutable.",
+    "aliases": "Names that lead to one version at a time, and their history.",
     "jobs": "Fits that take longer than a request waits.",
     "service": "The service itself.",
 }

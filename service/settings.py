@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         le=1024 * GIBIBYTE,
         description="Estimated memory that the arrays of one fit or answer may take.",
     )
+    max_versions: int = Field(
+        0,
+        ge=0,
+        le=1_000_000,
+        description="Versions kept of a model: the oldest that no alias names go; 0 keeps all.",
+    )
     mixture_cache_bytes: int = Field(
         256 * MEBIBYTE, ge=0, le=1024 * GIBIBYTE, description="Loaded parameters kept in memory."
     )

@@ -1,17 +1,21 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from service.adapters.database import Database
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
+from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_thread import ThreadRunner
 from service.api.services import ApiOptions, Services
+from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
 from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.retention import Retention
 from service.settings import Settings
 
 
@@ -37,9 +41,12 @@ def assemble(
     """Put the domain on the given adapters."""
     limits = settings.limits
     cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
-    fitting = Fitting(registry, jobs, runner, limits)
+    fitting = Fitting(
+        registry, jobs, runner, limits, retention=Retention(registry, settings.max_versions)
+    )
     return Services(
         catalogue=Catalogue(registry, jobs, fitting, limits),
+        aliases=Aliases(registry),
         fitting=fitting,
         inference=Inference(
             registry, cache.load_mixture, limits=limits, default_model=settings.default_model
@@ -52,3 +59,20 @@ def assemble(
         ),
         close=close,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Upkeep:
+    """A registry by itself, and what looks after it."""
+
+    registry: FileRegistry
+    retention: Retention
+
+    def check(self) -> Iterator[Finding]:
+        return findings(self.registry)
+
+
+def open_upkeep(settings: Settings) -> Upkeep:
+    """Open the registry that is there; none is made."""
+    registry = FileRegistry(settings.registry_dir, may_make=False)
+    return Upkeep(registry, Retention(registry, settings.max_versions))

@@ -44,6 +44,12 @@ POST /predict_proba predict_proba_bare
 POST /score_samples score_samples_bare
 POST /score score_bare
 POST /score/{metric} score_metric_bare
+GET /models/{id}/aliases list_aliases
+PUT /models/{id}/aliases/{alias} put_alias
+GET /models/{id}/aliases/{alias} get_alias
+DELETE /models/{id}/aliases/{alias} delete_alias
+GET /models/{id}/aliases/{alias}/history get_alias_history
+POST /models/{id}/aliases/{alias}/rollback rollback_alias
 GET /jobs list_jobs
 GET /jobs/{id} get_job
 POST /jobs/{id}/cancel cancel_job
@@ -146,7 +152,7 @@ def test_requests_hold_no_choice_between_a_type_and_null() -> None:
     for _, _, operation in operations():
         inputs = [operation.get("parameters"), operation.get("requestBody")]
         assert not [node for node in every_object(inputs) if {"type": "null"} in node.values()]
-    for name in ("CreateModel", "UpdateModel", "SampleRequest", "Rows", "TrainingData"):
+    for name in ("CreateModel", "UpdateModel", "PutAlias", "SampleRequest", "Rows", "TrainingData"):
         for node in every_object(DOCUMENT["components"]["schemas"][name]):
             assert {"type": "null"} not in list_of(node.get("anyOf"))
 
@@ -170,6 +176,8 @@ def test_an_update_has_no_defaults() -> None:
         (schemas.Job, examples.JOB),
         (schemas.Version, examples.VERSION),
         (schemas.VersionSummary, examples.VERSION_SUMMARY),
+        (schemas.Alias, examples.ALIAS),
+        (schemas.AliasHistory, examples.ALIAS_HISTORY),
         (schemas.PredictAnswer, examples.PREDICT),
         (schemas.PredictProbaAnswer, examples.PREDICT_PROBA),
         (schemas.ScoreSamplesAnswer, examples.SCORE_SAMPLES),

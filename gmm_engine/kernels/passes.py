@@ -23,7 +23,7 @@ from gmm_engine.kernels.tiled import ROWS_AT_ONCE
 
 BLOCK_ROWS = 96
 """Rows in a block; a multiple of what every way of weighing takes at once."""
-MAX_UNROLLED_FEATURES = 8
+MAX_UNROLLED_FEATURES = 12
 
 _SOURCES = Path(__file__).parent
 _STAMP = int(
@@ -105,12 +105,14 @@ def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _add_first(weighted, resp, component, width, n_padded, moments):
+def _add_first(sums, resp, component, width, n_padded, moments):
     base = component * (1 + width)
+    total = 0.0
     for row in range(n_padded):
-        moments[base * LANES] += resp[component * BLOCK_ROWS + row]
-        for i in range(width):
-            moments[(base + 1 + i) * LANES] += weighted[row * width + i]
+        total += resp[component * BLOCK_ROWS + row]
+    moments[base * LANES] += total
+    for i in range(width):
+        moments[(base + 1 + i) * LANES] += sums[i]
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
@@ -216,6 +218,7 @@ def _add_moments(
     n_padded,
     deviations,
     weighted,
+    sums,
     moments,
     scatter,
     scatter_stride,
@@ -249,8 +252,9 @@ def _add_moments(
                 n_padded,
                 deviations,
                 weighted,
+                sums,
             )
-            _add_first(weighted, resp, k, width, n_padded, moments)
+            _add_first(sums, resp, k, width, n_padded, moments)
             _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
         else:
             _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
@@ -277,6 +281,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
         rows = np.zeros(width * BLOCK_ROWS)
         deviations = np.empty(width * BLOCK_ROWS)
         weighted = np.empty(width * BLOCK_ROWS)
+        first = np.empty(width)
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
@@ -328,6 +333,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 n_padded,
                 deviations,
                 weighted,
+                first,
                 moments,
                 scatter,
                 scatter_stride,

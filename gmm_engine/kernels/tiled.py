@@ -10,6 +10,8 @@ from gmm_engine.kernels.lanes import LANES, fma, load, multiply, spread, store, 
 
 ROWS_AT_ONCE = 3 * LANES
 """Rows that ``squared_lengths`` takes together; blocks are a multiple of it."""
+FEATURES_AT_ONCE = 4 * LANES
+"""Features that ``weigh_deviations`` takes together: whole lines of the cache."""
 
 
 @njit(nogil=True, error_model="numpy")
@@ -59,16 +61,97 @@ def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, blo
 
 @njit(nogil=True, error_model="numpy")
 def weigh_deviations(
-    rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted
+    rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted, sums
 ):
-    """Set plain to x − μ and weighted to γ·(x − μ), all stored by row."""
+    """Set plain to x − μ, weighted to γ·(x − μ), stored by row, and sums to Σγ·(x − μ)."""
+    i = 0
+    while i + FEATURES_AT_ONCE <= n_features:
+        _weigh_wide_stripe(
+            rows,
+            means,
+            means_offset,
+            resp,
+            resp_offset,
+            n_features,
+            n_rows,
+            plain,
+            weighted,
+            sums,
+            i,
+        )
+        i += FEATURES_AT_ONCE
+    while i < n_features:
+        _weigh_narrow_stripe(
+            rows,
+            means,
+            means_offset,
+            resp,
+            resp_offset,
+            n_features,
+            n_rows,
+            plain,
+            weighted,
+            sums,
+            i,
+        )
+        i += LANES
+
+
+@njit(nogil=True, error_model="numpy")
+def _weigh_wide_stripe(
+    rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted, sums, i
+):
+    one = spread(1.0)
+    zero = spread(0.0)
+    mean_a = load(means, means_offset + i)
+    mean_b = load(means, means_offset + i + LANES)
+    mean_c = load(means, means_offset + i + 2 * LANES)
+    mean_d = load(means, means_offset + i + 3 * LANES)
+    sum_a = sum_b = sum_c = sum_d = zero
     for row in range(n_rows):
+        at = row * n_features + i
         gamma = spread(resp[resp_offset + row])
-        for i in range(0, n_features, LANES):
-            at = row * n_features + i
-            deviation = subtract(load(rows, at), load(means, means_offset + i))
-            store(plain, at, deviation)
-            store(weighted, at, multiply(gamma, deviation))
+        deviation = subtract(load(rows, at), mean_a)
+        product = multiply(gamma, deviation)
+        store(plain, at, deviation)
+        store(weighted, at, product)
+        sum_a = fma(one, product, sum_a)
+        deviation = subtract(load(rows, at + LANES), mean_b)
+        product = multiply(gamma, deviation)
+        store(plain, at + LANES, deviation)
+        store(weighted, at + LANES, product)
+        sum_b = fma(one, product, sum_b)
+        deviation = subtract(load(rows, at + 2 * LANES), mean_c)
+        product = multiply(gamma, deviation)
+        store(plain, at + 2 * LANES, deviation)
+        store(weighted, at + 2 * LANES, product)
+        sum_c = fma(one, product, sum_c)
+        deviation = subtract(load(rows, at + 3 * LANES), mean_d)
+        product = multiply(gamma, deviation)
+        store(plain, at + 3 * LANES, deviation)
+        store(weighted, at + 3 * LANES, product)
+        sum_d = fma(one, product, sum_d)
+    store(sums, i, sum_a)
+    store(sums, i + LANES, sum_b)
+    store(sums, i + 2 * LANES, sum_c)
+    store(sums, i + 3 * LANES, sum_d)
+
+
+@njit(nogil=True, error_model="numpy")
+def _weigh_narrow_stripe(
+    rows, means, means_offset, resp, resp_offset, n_features, n_rows, plain, weighted, sums, i
+):
+    one = spread(1.0)
+    mean = load(means, means_offset + i)
+    total = spread(0.0)
+    for row in range(n_rows):
+        at = row * n_features + i
+        deviation = subtract(load(rows, at), mean)
+        product = multiply(spread(resp[resp_offset + row]), deviation)
+        store(plain, at, deviation)
+        store(weighted, at, product)
+        total = fma(one, product, total)
+    store(sums, i, total)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -80,9 +163,11 @@ def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):
         while j + 3 * LANES <= end:
             _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
             j += 3 * LANES
-        while j < end:
+        if j + 2 * LANES <= end:
+            _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
+            j += 2 * LANES
+        if j < end:
             _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
-            j += LANES
 
 
 @njit(nogil=True, error_model="numpy")
@@ -144,6 +229,42 @@ def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset,
     store(scatter, row_3, d0)
     store(scatter, row_3 + LANES, d1)
     store(scatter, row_3 + 2 * LANES, d2)
+
+
+@njit(nogil=True, error_model="numpy")
+def _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
+    row_0 = scatter_offset + i * n_features + j
+    row_1 = row_0 + n_features
+    row_2 = row_1 + n_features
+    row_3 = row_2 + n_features
+    a0, a1 = load(scatter, row_0), load(scatter, row_0 + LANES)
+    b0, b1 = load(scatter, row_1), load(scatter, row_1 + LANES)
+    c0, c1 = load(scatter, row_2), load(scatter, row_2 + LANES)
+    d0, d1 = load(scatter, row_3), load(scatter, row_3 + LANES)
+    for row in range(n_rows):
+        at = row * n_features
+        x = load(plain, at + j)
+        y = load(plain, at + j + LANES)
+        w = spread(weighted[at + i])
+        a0 = fma(w, x, a0)
+        a1 = fma(w, y, a1)
+        w = spread(weighted[at + i + 1])
+        b0 = fma(w, x, b0)
+        b1 = fma(w, y, b1)
+        w = spread(weighted[at + i + 2])
+        c0 = fma(w, x, c0)
+        c1 = fma(w, y, c1)
+        w = spread(weighted[at + i + 3])
+        d0 = fma(w, x, d0)
+        d1 = fma(w, y, d1)
+    store(scatter, row_0, a0)
+    store(scatter, row_0 + LANES, a1)
+    store(scatter, row_1, b0)
+    store(scatter, row_1 + LANES, b1)
+    store(scatter, row_2, c0)
+    store(scatter, row_2 + LANES, c1)
+    store(scatter, row_3, d0)
+    store(scatter, row_3 + LANES, d1)
 
 
 @njit(nogil=True, error_model="numpy")

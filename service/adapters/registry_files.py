@@ -10,7 +10,7 @@ fsync in ``durable_files``.
 
 import errno
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from service.adapters.file_cache import FileCache
 from service.adapters.manifest import FORMAT, Manifest, manifest_of
 from service.adapters.record_json import DamagedRecordError, sealed, unsealed
 from service.domain.identifiers import is_legal_id
-from service.domain.records import ModelRecord, VersionDraft, VersionRecord
+from service.domain.records import AliasBook, ModelRecord, VersionDraft, VersionRecord
 from service.errors import Conflict, InvalidInput, NotFound, StorageFull, Unavailable
 
 MIN_FREE_BYTES = 32 * 2**20
@@ -35,6 +35,7 @@ MIN_FREE_BYTES = 32 * 2**20
 MAX_ARTIFACT_BYTES = 2**31
 MAX_RECORD_BYTES = 64 * 2**20
 CACHED_MODEL_BYTES = 32 * 2**20
+CACHED_ALIAS_BYTES = 32 * 2**20
 CACHED_MANIFEST_BYTES = 32 * 2**20
 
 DAMAGE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR})
@@ -49,6 +50,15 @@ class StoredModel:
 
     format: int
     record: ModelRecord
+
+
+@dataclass(frozen=True, slots=True)
+class StoredAliases:
+    """What ``aliases.json`` holds; there is none before the first alias."""
+
+    format: int
+    model_id: str
+    book: AliasBook
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +91,15 @@ class FileRegistry:
         *,
         min_free_bytes: int = MIN_FREE_BYTES,
         max_artifact_bytes: int = MAX_ARTIFACT_BYTES,
+        may_make: bool = True,
     ) -> None:
         self._path = path
         self._min_free_bytes = min_free_bytes
         self._max_artifact_bytes = max_artifact_bytes
         self._models = FileCache(partial(unsealed, StoredModel), max_bytes=CACHED_MODEL_BYTES)
+        self._books = FileCache(partial(unsealed, StoredAliases), max_bytes=CACHED_ALIAS_BYTES)
         self._manifests = FileCache(partial(unsealed, Manifest), max_bytes=CACHED_MANIFEST_BYTES)
-        layout.prepare(path)
+        layout.prepare(path, may_make=may_make)
 
     def create_model(self, record: ModelRecord) -> None:
         if not is_legal_id(record.id):
@@ -121,9 +133,7 @@ class FileRegistry:
             with layout.staged(place.root) as (stage, _), place.locked():
                 if not record.follows(self._record(place)):
                     raise refusals.revision_mismatch(record.id)
-                stage.write_new(layout.MODEL_FILE, content)
-                stage.move(layout.MODEL_FILE, place.model, layout.MODEL_FILE)
-                place.model.sync()
+                layout.replace_file(stage, place.model, layout.MODEL_FILE, content)
 
     def delete_model(self, model_id: str) -> None:
         with refusals.writing(), self._place(model_id) as place:
@@ -181,10 +191,30 @@ class FileRegistry:
             with place.locked(), place.model.subdirectory(layout.VERSIONS) as versions:
                 if number not in layout.version_numbers(versions):
                     raise NotFound.version(model_id, number)
+                if number in self._book(place).targets.values():
+                    raise Conflict.version_aliased(model_id, number)
                 layout.keep_number(versions, number)
                 name = layout.version_name(number)
                 trashed_name = layout.withdraw(place.root, versions, name)
             layout.empty_trash(place.root, trashed_name)
+
+    def get_aliases(self, model_id: str) -> AliasBook:
+        with refusals.reading(), self._place(model_id) as place:
+            book = self._book(place)
+            if not place.is_current():  # what was read may be what a deletion had left
+                raise NotFound.model(model_id)
+            return book
+
+    def update_aliases(self, model_id: str, change: Callable[[AliasBook], AliasBook]) -> AliasBook:
+        with refusals.writing(), self._place(model_id) as place:
+            with layout.staged(place.root) as (stage, _), place.locked():
+                book = self._book(place)
+                changed = change(book)
+                if changed != book:
+                    content = sealed(StoredAliases(FORMAT, model_id, changed))
+                    self._check_room(place.root, len(content))
+                    layout.replace_file(stage, place.model, layout.ALIASES_FILE, content)
+            return changed
 
     def load_mixture(self, version: VersionRecord) -> Mixture:
         with self._parameters(version) as (manifest, data):
@@ -202,6 +232,16 @@ class FileRegistry:
                 stage.write_new("probe", b"probe")
         except StorageFull as error:
             raise Unavailable(error.code, error.detail) from error
+
+    def stored_models(self) -> Sequence[str]:
+        """Return the ids of all models, damaged ones too."""
+        with refusals.reading(), self._root() as root, root.subdirectory(layout.MODELS) as models:
+            return sorted(filter(is_legal_id, models.names()))
+
+    def stored_versions(self, model_id: str) -> Sequence[int]:
+        """Return the numbers of all versions of a model, damaged ones too."""
+        with refusals.reading(), self._versions(model_id) as versions:
+            return layout.version_numbers(versions)
 
     def _root(self) -> Directory:
         return Directory.at(self._path)
@@ -288,6 +328,20 @@ class FileRegistry:
             if (stored.format, stored.record.id) != (FORMAT, place.model_id):
                 raise DamagedRecordError("the record is that of another model or format")
             return stored.record
+
+    def _book(self, place: _Place) -> AliasBook:
+        if not place.model.has(layout.ALIASES_FILE):
+            return AliasBook()
+        with _damage_refused(place):
+            stored = self._books.read(
+                place.model,
+                layout.ALIASES_FILE,
+                key=(place.model_id,),
+                max_bytes=MAX_RECORD_BYTES,
+            )
+            if (stored.format, stored.model_id) != (FORMAT, place.model_id):
+                raise DamagedRecordError("the aliases are those of another model or format")
+            return stored.book
 
     def _listed(self, root: Directory, models: Directory, name: str) -> ModelRecord | None:
         if not is_legal_id(name):

@@ -6,6 +6,7 @@ registry/                     0700, one file system
   .trash/<uuid>/              what was renamed away; nobody looks at it
   models/<id>/
       model.json              the declared model; replaced in one step
+      aliases.json            what aliases name and named; replaced in one step
       versions/000001/        params.joblib and manifest.json, immutable
       versions/000002.deleted keeps the number of a deleted version from being given again
 
@@ -31,6 +32,7 @@ TRASH = ".trash"
 MODELS = "models"
 VERSIONS = "versions"
 MODEL_FILE = "model.json"
+ALIASES_FILE = "aliases.json"
 MANIFEST_FILE = "manifest.json"
 PARAMETERS_FILE = "params.joblib"
 
@@ -43,8 +45,10 @@ _NUMBERED = re.compile(r"(?P<number>\d{6,9})(?P<tombstone>\.deleted)?")
 log = logging.getLogger(__name__)
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, *, may_make: bool = True) -> None:
     """Make the directory a registry, or take over what is there; clear what a crash left."""
+    if not (may_make or (path / FORMAT_FILE).exists()):
+        raise refusals.unknown_format("none")
     with refusals.writing():
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         with Directory.at(path) as root:
@@ -84,6 +88,13 @@ def publish(root: Directory, staged_name: str, target: Directory, name: str) -> 
         with suppress(OSError):
             withdraw(root, target, name)
         raise
+
+
+def replace_file(stage: Directory, target: Directory, name: str, content: bytes) -> None:
+    """Put a file in the place of the one of that name, durably, by way of a staged one."""
+    stage.write_new(name, content)
+    stage.move(name, target, name)
+    target.sync()
 
 
 def withdraw(root: Directory, parent: Directory, name: str) -> str:

@@ -5,14 +5,14 @@ answers; nothing survives the process.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from gmm_engine import Mixture
 from service.adapters import refusals
 from service.adapters.artifact import artifact_of, mixture_of
 from service.adapters.manifest import Manifest, manifest_of
-from service.domain.records import ModelRecord, VersionDraft, VersionRecord
+from service.domain.records import AliasBook, ModelRecord, VersionDraft, VersionRecord
 from service.errors import Conflict, NotFound
 
 
@@ -23,6 +23,7 @@ class _Shelf:
     record: ModelRecord
     versions: dict[int, tuple[Manifest, bytes]] = field(default_factory=dict)
     last_number: int = 0
+    book: AliasBook = field(default_factory=AliasBook)
 
 
 class MemoryRegistry:
@@ -85,7 +86,19 @@ class MemoryRegistry:
     def delete_version(self, model_id: str, number: int) -> None:
         with self._lock:
             self._stored(model_id, number)
+            if number in self._shelf(model_id).book.targets.values():
+                raise Conflict.version_aliased(model_id, number)
             del self._shelf(model_id).versions[number]
+
+    def get_aliases(self, model_id: str) -> AliasBook:
+        with self._lock:
+            return self._shelf(model_id).book
+
+    def update_aliases(self, model_id: str, change: Callable[[AliasBook], AliasBook]) -> AliasBook:
+        with self._lock:
+            shelf = self._shelf(model_id)
+            shelf.book = change(shelf.book)
+            return shelf.book
 
     def load_mixture(self, version: VersionRecord) -> Mixture:
         manifest, data = self._stored_as(version)

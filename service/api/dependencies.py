@@ -12,7 +12,7 @@ from service.api.negotiation import JSON, answers_json, content_type
 from service.api.payloads.body import read_body
 from service.api.payloads.json_document import parse_json
 from service.api.problems import refusal_of_fields
-from service.api.schemas import Body
+from service.api.schemas import LARGEST_VERSION, Body
 from service.api.services import Services, services_of
 from service.domain.identifiers import ID_PATTERN
 from service.domain.inference import METRICS
@@ -34,9 +34,12 @@ async def door_of(request: Request) -> Services:
 Door = Annotated[Services, Depends(door_of)]
 
 ModelId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The model's id.")]
+AliasName = Annotated[
+    str, Path(alias="alias", max_length=256, description="The alias, such as `champion`.")
+]
 JobId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The job's id.")]
 VersionNumber = Annotated[
-    int, Path(alias="n", ge=1, le=2**31 - 1, description="The version's number.")
+    int, Path(alias="n", ge=1, le=LARGEST_VERSION, description="The version's number.")
 ]
 Metric = Annotated[
     str,
@@ -48,7 +51,16 @@ Metric = Annotated[
 ]
 VersionQuery = Annotated[
     int | None,
-    Query(alias="version", ge=1, le=2**31 - 1, description="The version; the latest without it."),
+    Query(
+        alias="version",
+        ge=1,
+        le=LARGEST_VERSION,
+        description="The version; without it `champion` if that alias is set, else the latest.",
+    ),
+]
+AliasQuery = Annotated[
+    str | None,
+    Query(alias="alias", max_length=256, description="The alias that names the version."),
 ]
 WaitQuery = Annotated[
     float | None,

@@ -30,7 +30,7 @@ MODEL: Example = {
     "labels": {"team": "botany"},
     "status": "fitted",
     "latest_version": 1,
-    "aliases": {},
+    "aliases": {"champion": 1},
     "feature_names": ["sepal_length", "sepal_width"],
     "n_features": 2,
     "created_at": MOMENT,
@@ -111,6 +111,16 @@ VERSION: Example = {
     "data_sha256": DIGEST,
     "artifact": {"sha256": DIGEST, "size_bytes": 1024},
     "libraries": {"numpy": "2.4.6"},
+}
+ALIAS: Example = {"model": "iris", "alias": "champion", "version": 1, "updated_at": MOMENT}
+ALIAS_HISTORY: Example = {
+    "model": "iris",
+    "alias": "champion",
+    "history": [
+        {"action": "rollback", "version": 1, "changed_at": MOMENT},
+        {"action": "set", "version": 2, "changed_at": MOMENT},
+        {"action": "set", "version": 1, "changed_at": MOMENT},
+    ],
 }
 PREDICT: Example = {"model": "iris", "version": 1, "labels": [0, 1]}
 PREDICT_PROBA: Example = {

@@ -112,7 +112,9 @@ async def _stored(
     door: Services, target: Target, values_of: Callable[[FitSummary], Mapping[str, Value]]
 ) -> Response:
     stopwatch = Stopwatch()
-    version = await door.threads.look_up(door.inference.version, target.model_id, target.version)
+    version = await door.threads.look_up(
+        door.inference.version, target.model_id, target.version, target.alias
+    )
     stopwatch.lap("compute")
     content = encoded(version, values_of(version.summary), JSON)
     stopwatch.lap("encode")
@@ -129,7 +131,7 @@ async def _asked(
 
     def answered() -> tuple[VersionRecord, bytes]:
         stopwatch.lap("queue")
-        fitted = door.inference.open(target.model_id, target.version)
+        fitted = door.inference.open(target.model_id, target.version, target.alias)
         values = values_of(fitted)
         stopwatch.lap("compute")
         content = encoded(fitted.version, values, media_type)

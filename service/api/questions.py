@@ -13,7 +13,7 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
 
-from service.api.dependencies import ModelId, VersionNumber, VersionQuery
+from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type, content_type
 from service.api.payloads import CODECS
 from service.api.payloads.body import read_body
@@ -22,6 +22,7 @@ from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.domain.records import VersionRecord
+from service.errors import InvalidInput, Issue
 
 LARGE_BODY_BYTES = 64 * 1024
 """Decoding more than this takes longer than a hop to another thread."""
@@ -50,8 +51,9 @@ class Stopwatch:
 @dataclass(frozen=True, slots=True)
 class Target:
     model_id: str
-    version: int | None
-    """None is the latest."""
+    version: int | None = None
+    alias: str | None = None
+    """With neither: the champion, or the latest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class AskedQuestion:
 
     def _answered(self, verb: Verb) -> tuple[VersionRecord, bytes]:
         self.stopwatch.lap("queue")
-        fitted = self.services.inference.open(self.target.model_id, self.target.version)
+        fitted = self.services.inference.open(
+            self.target.model_id, self.target.version, self.target.alias
+        )
         values = verb(fitted, self.payload.table)
         self.stopwatch.lap("compute")
         content = encoded(fitted.version, values, self.media_type)
@@ -100,8 +104,10 @@ async def question_of(request: Request) -> AskedQuestion:
 Question = Annotated[AskedQuestion, Depends(question_of)]
 
 
-async def ask_latest(request: Request, model_id: ModelId, version: VersionQuery = None) -> None:
-    await _ask(request, Target(model_id, version))
+async def ask_latest(
+    request: Request, model_id: ModelId, version: VersionQuery = None, alias: AliasQuery = None
+) -> None:
+    await _ask(request, _target(model_id, version, alias))
 
 
 async def ask_version(request: Request, model_id: ModelId, number: VersionNumber) -> None:
@@ -112,6 +118,7 @@ async def ask_bare(
     request: Request,
     model: Annotated[str | None, Query(max_length=256, description="The model's id.")] = None,
     version: VersionQuery = None,
+    alias: AliasQuery = None,
     gmm_model: Annotated[str | None, Header(description="The model's id.")] = None,
 ) -> None:
     stopwatch = Stopwatch()
@@ -122,7 +129,7 @@ async def ask_bare(
     services = services_of(request)
     found = await services.threads.look_up(services.inference.find_model, named)
     request.state.question = AskedQuestion(
-        services, Target(found, version), payload, stopwatch, media_type, request.url.path
+        services, _target(found, version, alias), payload, stopwatch, media_type, request.url.path
     )
 
 
@@ -147,8 +154,10 @@ async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> Dat
     return await services.threads.compute(decode)
 
 
-async def target_latest(request: Request, model_id: ModelId, version: VersionQuery = None) -> None:
-    request.state.target = Target(model_id, version)
+async def target_latest(
+    request: Request, model_id: ModelId, version: VersionQuery = None, alias: AliasQuery = None
+) -> None:
+    request.state.target = _target(model_id, version, alias)
 
 
 async def target_version(request: Request, model_id: ModelId, number: VersionNumber) -> None:
@@ -161,6 +170,15 @@ async def target_of(request: Request) -> Target:
 
 
 AimedAt = Annotated[Target, Depends(target_of)]
+
+
+def _target(model_id: str, version: int | None, alias: str | None) -> Target:
+    if version is not None and alias is not None:
+        detail = "name the version by its number or by an alias, not by both"
+        raise InvalidInput(
+            "invalid_parameter", detail, issues=[Issue("#/query/alias", "invalid_value", detail)]
+        )
+    return Target(model_id, version, alias)
 
 
 def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> bytes:

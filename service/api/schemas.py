@@ -20,13 +20,21 @@ from pydantic import (
 from pydantic.config import JsonDict
 
 from service.api.problems import problem_of
+from service.domain.aliases import AliasView
 from service.domain.catalogue import COVARIANCE_TYPES, INIT_PARAMS, ModelChange, ModelView
 from service.domain.fitting import refusal_of
 from service.domain.identifiers import ID_PATTERN, new_model_id
-from service.domain.records import FitSummary, JobProgress, JobRecord, VersionRecord
+from service.domain.records import (
+    AliasRecord,
+    FitSummary,
+    JobProgress,
+    JobRecord,
+    VersionRecord,
+)
 
 MAX_LABELS = 64
 LARGEST_SEED = 2**63 - 1
+LARGEST_VERSION = 2**31 - 1
 
 
 def one_of(values: Sequence[str]) -> Callable[[str], str]:
@@ -182,7 +190,7 @@ class Model(Hyperparameters, Named):
             labels=dict(record.labels),
             status=view.status.value,
             latest_version=None if latest is None else latest.number,
-            aliases={},
+            aliases=dict(view.aliases),
             feature_names=None if latest is None else names_of(latest),
             n_features=None if latest is None else latest.summary.n_features,
             created_at=record.created_at,
@@ -323,6 +331,52 @@ class Version(BaseModel):
             artifact=Artifact(sha256=version.artifact_digest, size_bytes=version.artifact_bytes),
             libraries=dict(version.libraries),
         )
+
+
+class PutAlias(Body):
+    version: int = Field(ge=1, le=LARGEST_VERSION, description="The version that it shall name.")
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"version": 1}]})
+
+
+class Alias(BaseModel):
+    model: str
+    alias: str
+    version: int
+    updated_at: datetime
+
+    @classmethod
+    def of(cls, view: AliasView) -> Self:
+        return cls(
+            model=view.model_id,
+            alias=view.name,
+            version=view.version,
+            updated_at=view.updated_at,
+        )
+
+
+class AliasList(BaseModel):
+    aliases: list[Alias]
+
+
+class AliasChange(BaseModel):
+    action: Literal["set", "rollback", "delete"]
+    version: int | None = Field(description="Named from then on; null once deleted.")
+    changed_at: datetime
+
+
+class AliasHistory(BaseModel):
+    model: str
+    alias: str
+    history: list[AliasChange] = Field(description="Newest first.")
+
+    @classmethod
+    def of(cls, model_id: str, alias: AliasRecord) -> Self:
+        changes = [
+            AliasChange.model_validate(change, from_attributes=True)
+            for change in reversed(alias.history)
+        ]
+        return cls(model=model_id, alias=alias.name, history=changes)
 
 
 class ProblemIssue(BaseModel):

@@ -13,6 +13,7 @@ import anyio
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
@@ -88,6 +89,7 @@ class Lifecycle:
 @dataclass(frozen=True, slots=True)
 class Services:
     catalogue: Catalogue
+    aliases: Aliases
     fitting: Fitting
     inference: Inference
     options: ApiOptions

@@ -34,6 +34,7 @@ class ModelView:
     record: ModelRecord
     status: ModelStatus
     latest: VersionRecord | None
+    aliases: Mapping[str, int]
 
 
 class ModelOrder(StrEnum):
@@ -83,7 +84,7 @@ class Catalogue:
             labels=change.labels or {},
         )
         self._registry.create_model(record)
-        return ModelView(record, ModelStatus.CREATED, None)
+        return ModelView(record, ModelStatus.CREATED, None, {})
 
     def get_model(self, model_id: str) -> ModelView:
         return self._view(self._registry.get_model(model_id))
@@ -180,9 +181,13 @@ class Catalogue:
     def _view(self, record: ModelRecord) -> ModelView:
         is_fitting = bool(self._jobs.list(model_id=record.id, is_done=False))
         latest = self._registry.latest_version(record.id)
-        if is_fitting:
-            return ModelView(record, ModelStatus.FITTING, latest)
-        return ModelView(record, ModelStatus.FITTED if latest else ModelStatus.CREATED, latest)
+        settled = ModelStatus.FITTED if latest else ModelStatus.CREATED
+        return ModelView(
+            record,
+            status=ModelStatus.FITTING if is_fitting else settled,
+            latest=latest,
+            aliases=self._registry.get_aliases(record.id).targets,
+        )
 
     def _views_of(self, records: Sequence[ModelRecord]) -> list[ModelView]:
         views = []

@@ -32,6 +32,7 @@ from service.domain.records import (
     VersionRecord,
 )
 from service.domain.refusals import engine_refusals
+from service.domain.retention import Retention
 from service.errors import (
     Conflict,
     InternalFailure,
@@ -57,12 +58,19 @@ FAILURE_KINDS: dict[str, type[ServiceError]] = {
 
 class Fitting:
     def __init__(
-        self, registry: ModelRegistry, jobs: JobStore, runner: JobRunner, limits: Limits
+        self,
+        registry: ModelRegistry,
+        jobs: JobStore,
+        runner: JobRunner,
+        limits: Limits,
+        *,
+        retention: Retention,
     ) -> None:
         self._registry = registry
         self._jobs = jobs
         self._runner = runner
         self._limits = limits
+        self._retention = retention
 
     def start(
         self,
@@ -82,6 +90,7 @@ class Fitting:
             data_digest=_digest_of(task),
             registry=self._registry,
             jobs=self._jobs,
+            retention=self._retention,
         )
         self._jobs.add(JobRecord(id=task.job_id, model_id=model.id))
         try:
@@ -192,6 +201,7 @@ class _Listener:
     data_digest: str
     registry: ModelRegistry
     jobs: JobStore
+    retention: Retention
 
     def started(self) -> None:
         self.jobs.update(self.job_id, JobRecord.started)
@@ -211,6 +221,7 @@ class _Listener:
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
             self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
+            self.retention.collect_after_commit(self.model.id)
 
     def failed(self, code: str, detail: str) -> None:
         self.jobs.update(self.job_id, lambda job: job.failed(JobFailure(code, detail)))

@@ -1,4 +1,4 @@
-"""Ids of models and jobs: which are legal, and new ones."""
+"""Ids of models and jobs, names of aliases: which are legal, and new ones."""
 
 import re
 import secrets
@@ -12,6 +12,17 @@ _LEGAL = re.compile(ID_PATTERN.removesuffix("$") + r"\Z")
 
 def is_legal_id(text: str) -> bool:
     return _LEGAL.match(text) is not None and text not in RESERVED_IDS
+
+
+LATEST = "latest"
+"""The alias that moves by itself."""
+
+CHAMPION = "champion"
+"""The alias that answers when a request names no version."""
+
+
+def is_legal_alias(text: str) -> bool:
+    return _LEGAL.match(text) is not None
 
 
 def new_model_id() -> str:

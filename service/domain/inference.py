@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from gmm_engine import Mixture
 from service.domain.data import Table
-from service.domain.identifiers import is_legal_id
+from service.domain.identifiers import CHAMPION, LATEST, is_legal_id
 from service.domain.limits import BYTES_PER_NUMBER, Limits
 from service.domain.ports import ModelRegistry
 from service.domain.records import VersionRecord
-from service.domain.refusals import engine_refusals
+from service.domain.refusals import engine_refusals, no_alias
 from service.errors import Conflict, InvalidInput, Issue, ModelUnnamed, NotFound
 
 
@@ -123,20 +123,53 @@ class Inference:
         self._limits = limits
         self._default_model = default_model
 
-    def version(self, model_id: str, number: int | None) -> VersionRecord:
-        """Return the numbered version, the latest one without a number."""
+    def version(
+        self, model_id: str, number: int | None = None, alias: str | None = None
+    ) -> VersionRecord:
+        """Return the version of that number or alias; with neither the champion or the latest."""
         if not is_legal_id(model_id):
             raise NotFound("model_not_found", "There is no model of that name.")
         if number is not None:
             return self._registry.get_version(model_id, number)
+        if alias == LATEST:
+            return self._latest(model_id)
+        if alias is None:
+            return self._aliased(model_id, CHAMPION) or self._latest(model_id)
+        aliased = self._aliased(model_id, alias)
+        if aliased is None:
+            raise no_alias(model_id, alias)
+        return aliased
+
+    def open(
+        self, model_id: str, number: int | None = None, alias: str | None = None
+    ) -> FittedModel:
+        """Load the version that is meant; looked up again when it is deleted in between."""
+        version = self.version(model_id, number, alias)
+        while True:
+            try:
+                return FittedModel(version, self._load_mixture(version), self._limits)
+            except NotFound:
+                deleted, version = version, self.version(model_id, number, alias)
+                if version == deleted:
+                    raise
+
+    def _aliased(self, model_id: str, alias: str) -> VersionRecord | None:
+        """Return what an alias names; looked up again when it moves and its version is deleted."""
+        number = self._registry.get_aliases(model_id).targets.get(alias)
+        while number is not None:
+            try:
+                return self._registry.get_version(model_id, number)
+            except NotFound:
+                missed, number = number, self._registry.get_aliases(model_id).targets.get(alias)
+                if number == missed:
+                    raise
+        return None
+
+    def _latest(self, model_id: str) -> VersionRecord:
         latest = self._registry.latest_version(model_id)
         if latest is None:
             raise Conflict.model_not_fitted(model_id)
         return latest
-
-    def open(self, model_id: str, number: int | None) -> FittedModel:
-        version = self.version(model_id, number)
-        return FittedModel(version, self._load_mixture(version), self._limits)
 
     def find_model(self, named: set[str]) -> str:
         """Return the model meant by a request that may name it in several places or nowhere."""

@@ -11,6 +11,7 @@ from typing import Protocol
 from gmm_engine import FitResult, Mixture
 from service.domain.fit_task import FitTask
 from service.domain.records import (
+    AliasBook,
     JobProgress,
     JobRecord,
     ModelRecord,
@@ -66,7 +67,20 @@ class ModelRegistry(Protocol):
         """Return the version with the highest number, or None; raise ``NotFound``."""
 
     def delete_version(self, model_id: str, number: int) -> None:
-        """Remove one version; its number is never given again. Raises ``NotFound``."""
+        """Remove one version; its number is never given again.
+
+        Raises ``NotFound``, or ``Conflict`` (``version_aliased``) when an alias names it.
+        """
+
+    def get_aliases(self, model_id: str) -> AliasBook:
+        """Return the aliases of a model; raise ``NotFound``, ``Unavailable`` when damaged."""
+
+    def update_aliases(self, model_id: str, change: Callable[[AliasBook], AliasBook]) -> AliasBook:
+        """Apply ``change`` to the stored aliases as one durable step and return the new ones.
+
+        No version comes, goes or changes its alias meanwhile. ``change`` may read from the
+        registry; what it raises is passed on and nothing is stored.
+        """
 
     def load_mixture(self, version: VersionRecord) -> Mixture:
         """Return the verified mixture of a version, ready to answer.

@@ -123,6 +123,72 @@ class VersionRecord:
     libraries: Mapping[str, str]
 
 
+MAX_ALIAS_CHANGES = 1000
+"""Changes that an alias remembers; the oldest are forgotten first."""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasChange:
+    action: Literal["set", "rollback", "delete"]
+    version: int | None
+    """What the alias has named since; None once it was deleted."""
+    changed_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """A name that leads to one version at a time, and what it led to before."""
+
+    name: str
+    history: Sequence[AliasChange] = ()
+    """Oldest first; kept when the alias is deleted."""
+
+    @property
+    def version(self) -> int | None:
+        return self.history[-1].version if self.history else None
+
+    def moved(
+        self, action: Literal["set", "rollback", "delete"], version: int | None
+    ) -> "AliasRecord":
+        history = (*self.history, AliasChange(action, version))
+        return replace(self, history=history[-MAX_ALIAS_CHANGES:])
+
+    def earlier_versions(self) -> Sequence[int]:
+        """Return what a rollback may lead to, the nearest first.
+
+        A rollback goes back on the trail and is no step of it: the next one goes further back.
+        """
+        trail: list[int | None] = []
+        for change in self.history:
+            if change.action == "rollback":
+                while trail and trail[-1] != change.version:
+                    trail.pop()
+                trail = trail or [change.version]
+            else:
+                trail.append(change.version)
+        earlier = dict.fromkeys(reversed(trail[:-1]))
+        return [version for version in earlier if version not in {None, self.version}]
+
+
+@dataclass(frozen=True, slots=True)
+class AliasBook:
+    """Every alias that a model has or had."""
+
+    aliases: Mapping[str, AliasRecord] = field(default_factory=dict)
+
+    @property
+    def targets(self) -> Mapping[str, int]:
+        """Versions by the aliases that name them now."""
+        versions = {name: alias.version for name, alias in sorted(self.aliases.items())}
+        return {name: version for name, version in versions.items() if version is not None}
+
+    def alias(self, name: str) -> AliasRecord:
+        return self.aliases.get(name, AliasRecord(name))
+
+    def with_alias(self, alias: AliasRecord) -> "AliasBook":
+        return AliasBook({**self.aliases, alias.name: alias})
+
+
 class JobStatus(StrEnum):
     QUEUED = "queued"
     RUNNING = "running"

@@ -1,10 +1,11 @@
-"""The engine's refusals in the service's words."""
+"""The engine's refusals in the service's words, and one that never echoes what is no name."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from gmm_engine.errors import GmmEngineError, InvalidParameterError, NonFiniteNumberError
-from service.errors import InvalidInput, Issue
+from service.domain.identifiers import is_legal_alias
+from service.errors import InvalidInput, Issue, NotFound
 
 
 @contextmanager
@@ -33,3 +34,9 @@ def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:
         case InvalidParameterError():
             return [Issue(f"#/{fields.get(error.name, error.name)}", error.code, str(error))]
     return []
+
+
+def no_alias(model_id: str, alias: str) -> NotFound:
+    if not is_legal_alias(alias):
+        return NotFound("alias_not_found", f"Model '{model_id}' has no such alias.")
+    return NotFound.alias(model_id, alias)

@@ -15,6 +15,7 @@ from tests.support.slow_twin import in_own_shape, to_dense
 every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
 seeds = st.integers(0, 2**32 - 1)
 property_test = settings(max_examples=15, deadline=None, derandomize=True)
+property_of_whole_fits = settings(max_examples=5, deadline=None, derandomize=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +220,7 @@ def mapped_clusters(seed: int) -> Mapped:
     return Mapped(before, before.X @ matrix.T + offset, float(np.linalg.slogdet(matrix)[1]))
 
 
-@property_test
+@property_of_whole_fits
 @given(seed=seeds)
 def test_any_invertible_map_leaves_the_default_clustering_alone(seed: int) -> None:
     case = mapped_clusters(seed)
@@ -233,7 +234,7 @@ def test_any_invertible_map_leaves_the_default_clustering_alone(seed: int) -> No
 
 
 @every_family
-@property_test
+@property_of_whole_fits
 @given(seed=seeds)
 def test_the_order_of_rows_leaves_the_default_clustering_alone(
     covariance_type: str, seed: int
@@ -252,7 +253,7 @@ def test_the_order_of_rows_leaves_the_default_clustering_alone(
 
 
 @every_family
-@property_test
+@property_of_whole_fits
 @given(seed=seeds)
 def test_the_same_seed_is_the_same_bits(covariance_type: str, seed: int) -> None:
     case = drawn_case(covariance_type, seed)

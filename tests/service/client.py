@@ -45,8 +45,13 @@ class Client:
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
         return self.send("GET", path, headers=headers)
 
-    def delete(self, path: str) -> httpx.Response:
-        return self.send("DELETE", path)
+    def delete(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return self.send("DELETE", path, headers=headers)
+
+    def put(
+        self, path: str, body: object, headers: Mapping[str, str] | None = None
+    ) -> httpx.Response:
+        return self._send_json("PUT", path, body, headers)
 
     def post(
         self, path: str, body: object = None, headers: Mapping[str, str] | None = None

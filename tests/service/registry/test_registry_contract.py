@@ -18,7 +18,7 @@ from gmm_engine import FitOptions, Mixture, fit
 from service.adapters.registry_files import FileRegistry
 from service.adapters.registry_memory import MemoryRegistry
 from service.domain.ports import ModelRegistry
-from service.domain.records import ModelRecord, VersionRecord
+from service.domain.records import AliasBook, ModelRecord, VersionRecord
 from service.errors import Conflict, NotFound, PreconditionFailed
 from tests.support.records import FAMILIES, a_draft, a_mixture, a_model, is_same_mixture
 from tests.support.registries import code_of
@@ -56,6 +56,14 @@ def model(registry: ModelRegistry) -> ModelRecord:
 def commit(registry: ModelRegistry, model: ModelRecord, *, seed: int = 0) -> VersionRecord:
     mixture = a_mixture(seed=seed)
     return registry.commit_version(a_draft(model, mixture, job_id=f"job-{seed}"), mixture)
+
+
+def name(
+    registry: ModelRegistry, alias: str, version: int | None, *, model_id: str = "iris"
+) -> AliasBook:
+    return registry.update_aliases(
+        model_id, lambda book: book.with_alias(book.alias(alias).moved("set", version))
+    )
 
 
 def at_once(calls: Sequence[Callable[[], object]]) -> list[str]:
@@ -100,6 +108,8 @@ def test_what_is_no_model_is_not_found(
         lambda: registry.get_version(model_id, 1),
         lambda: registry.delete_version(model_id, 1),
         lambda: registry.delete_model(model_id),
+        lambda: registry.get_aliases(model_id),
+        lambda: name(registry, "champion", 1, model_id=model_id),
         lambda: registry.replace_model(a_model(model_id).updated()),
         lambda: commit(registry, a_model(model_id)),
     ]
@@ -263,6 +273,93 @@ def test_a_number_is_never_given_twice(registry: ModelRegistry, model: ModelReco
     assert commit(registry, model).number == 7
     registry.delete_version("iris", 6)
     assert commit(registry, model).number == 8
+
+
+# Aliases
+
+
+def test_aliases_are_got_back_with_their_history(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    assert registry.get_aliases("iris") == AliasBook()
+    for version in (1, 2, 1):
+        name(registry, "champion", version)
+    book = name(registry, "challenger", 2)
+    assert registry.get_aliases("iris") == book
+    assert book.targets == {"challenger": 2, "champion": 1}
+    assert [change.version for change in book.alias("champion").history] == [1, 2, 1]
+
+
+def test_a_change_of_aliases_that_is_given_up_changes_nothing(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    book = name(registry, "champion", 1)
+
+    def give_up(_book: AliasBook) -> AliasBook:
+        raise PreconditionFailed("precondition_failed", "another copy")
+
+    assert code_of(lambda: registry.update_aliases("iris", give_up)) == "precondition_failed"
+    assert registry.get_aliases("iris") == book
+
+
+def test_a_change_of_aliases_may_look_at_versions(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    commit(registry, model)
+    seen: list[VersionRecord] = []
+
+    def look(book: AliasBook) -> AliasBook:
+        seen.append(registry.get_version("iris", 1))
+        return book
+
+    registry.update_aliases("iris", look)
+    assert seen == [registry.get_version("iris", 1)]
+
+
+def test_a_version_that_an_alias_names_is_not_deleted(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    for seed in range(2):
+        commit(registry, model, seed=seed)
+    name(registry, "champion", 1)
+    assert code_of(lambda: registry.delete_version("iris", 1)) == "version_aliased"
+    name(registry, "champion", 2)
+    registry.delete_version("iris", 1)
+    assert [version.number for version in registry.list_versions("iris")] == [2]
+
+
+def test_aliases_go_with_their_model(registry: ModelRegistry, model: ModelRecord) -> None:
+    name(registry, "champion", 1)
+    registry.delete_model("iris")
+    registry.create_model(a_model())
+    assert registry.get_aliases("iris") == AliasBook()
+
+
+def test_of_parallel_changes_of_aliases_none_is_lost(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    calls = [partial(name, registry, f"a{number % 3}", number) for number in range(1, 19)]
+    assert at_once(calls) == ["done"] * 18
+    book = registry.get_aliases("iris")
+    named = [change.version for alias in book.aliases.values() for change in alias.history]
+    assert sorted(named, key=str) == sorted(range(1, 19), key=str)
+
+
+def test_a_version_is_never_both_deleted_and_named(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    def name_if_there(number: int) -> None:
+        def change(book: AliasBook) -> AliasBook:
+            registry.get_version("iris", number)
+            return book.with_alias(book.alias("champion").moved("set", number))
+
+        registry.update_aliases("iris", change)
+
+    for number in range(1, 9):
+        commit(registry, model)
+        delete = partial(registry.delete_version, "iris", number)
+        codes = at_once([partial(name_if_there, number), delete])
+        assert codes in (["done", "version_aliased"], ["version_not_found", "done"])
 
 
 def test_a_fit_of_a_deleted_model_does_not_land_in_its_successor(

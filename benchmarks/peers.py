@@ -1,0 +1,117 @@
+"""The implementations that are measured, each behind the same few calls."""
+
+import time
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from gmm_engine import COVARIANCE_FAMILIES, FitOptions, Mixture, fit
+from gmm_engine.em import expectation
+from gmm_engine.regularization import DataScale
+from gmm_engine.samples import Samples
+
+try:
+    import daal4py
+except ImportError:
+    daal4py = None
+
+
+class Peer(Protocol):
+    name: str
+
+    @property
+    def can_run(self) -> bool: ...
+
+    def step(self) -> float:
+        """Take one EM step and return its seconds."""
+
+
+class Ours:
+    """gmm_engine: the E-step with its sums, and the M-step."""
+
+    name = "ours"
+    can_run = True
+
+    def __init__(self, X: NDArray[np.floating], start: Mixture) -> None:
+        self._samples = Samples.checked(X)
+        self._floor = DataScale.of(self._samples).floor
+        self._family = COVARIANCE_FAMILIES[start.covariance_type]
+        self._mixture = start
+
+    def step(self) -> float:
+        begun = time.perf_counter()
+        statistics = expectation(self._mixture, self._samples)
+        self._mixture, _ = Mixture.from_statistics(statistics, self._family, self._floor)
+        return time.perf_counter() - begun
+
+
+class ScikitLearn:
+    """scikit-learn's GaussianMixture: its own E-step and M-step."""
+
+    name = "scikit-learn"
+    can_run = True
+
+    def __init__(self, X: NDArray[np.float64], start: Mixture) -> None:
+        self._X = X
+        self.model = GaussianMixture(start.n_components, covariance_type=start.covariance_type)
+        self.model.weights_, self.model.means_ = start.weights, start.means
+        self.model.covariances_ = start.covariances
+        self.model.precisions_cholesky_ = start.precisions_cholesky
+
+    def step(self) -> float:
+        begun = time.perf_counter()
+        _, log_resp = self.model._e_step(self._X)  # noqa: SLF001 - a step alone has no public call
+        self.model._m_step(self._X, log_resp)  # noqa: SLF001 - as above
+        return time.perf_counter() - begun
+
+    @staticmethod
+    def from_defaults(n_components: int, seed: int) -> GaussianMixture:
+        return GaussianMixture(n_components, n_init=10, random_state=seed)
+
+
+class OneDal:
+    """oneDAL's em_gmm through daal4py; full covariance only."""
+
+    name = "oneDAL"
+    STEPS = 4
+
+    def __init__(self, X: NDArray[np.float64], start: Mixture) -> None:
+        self._X, self._start = X, start
+        self.can_run = daal4py is not None and self._runs()
+
+    def step(self) -> float:
+        algorithm = daal4py.em_gmm(
+            nComponents=self._start.n_components, maxIterations=self.STEPS, accuracyThreshold=0.0
+        )
+        begun = time.perf_counter()
+        algorithm.compute(
+            self._X,
+            self._start.weights.reshape(1, -1),
+            self._start.means,
+            list(self._start.covariances),
+        )
+        return (time.perf_counter() - begun) / self.STEPS
+
+    def _runs(self) -> bool:
+        try:
+            self.step()
+            self.step()
+        except RuntimeError:  # ill-conditioned: its start is ours, a few steps into the fit
+            return False
+        return True
+
+
+def random_mixture_data(
+    n_samples: int, n_features: int, n_components: int, family: str
+) -> tuple[NDArray[np.float64], Mixture]:
+    """Return overlapping clusters and a mixture a few EM steps into a fit of them."""
+    rng = np.random.default_rng(n_features * 1000 + n_components)
+    means = rng.standard_normal((n_components, n_features)) * 1.5
+    X = rng.standard_normal((n_samples, n_features))
+    X += means[rng.integers(0, n_components, n_samples)]
+    options = FitOptions(
+        n_components, family, init_params="random_from_data", max_iter=2, tol=0.0, random_state=0
+    )
+    return X, fit(X, options).mixture

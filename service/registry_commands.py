@@ -1,0 +1,83 @@
+"""``gmm-service registry …``: look after a registry, also beside a running service.
+
+What is found goes to standard output as lines of JSON; the summary for people to standard error.
+"""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
+from service.errors import ServiceError
+from service.wiring import Upkeep, open_upkeep
+
+FAULTS_FOUND = 1
+
+registry = typer.Typer(help="Look after a registry.", no_args_is_help=True)
+
+Keep = Annotated[
+    int | None,
+    typer.Option(min=1, help="Versions kept of a model [GMM_MAX_VERSIONS]; all without it."),
+]
+
+
+@registry.command("list")
+def list_models(registry_dir: RegistryDir = None) -> None:
+    """List models: versions, the latest one, aliases."""
+    with _upkeep(registry_dir) as upkeep:
+        for record in upkeep.registry.list_models():
+            latest = upkeep.registry.latest_version(record.id)
+            _say(
+                model=record.id,
+                versions=len(upkeep.registry.list_versions(record.id)),
+                latest_version=None if latest is None else latest.number,
+                aliases=dict(upkeep.registry.get_aliases(record.id).targets),
+            )
+
+
+@registry.command()
+def fsck(registry_dir: RegistryDir = None) -> None:
+    """Check every stored byte against its digest; exit with 1 when something is damaged."""
+    n_looked_at = n_faults = 0
+    with _upkeep(registry_dir) as upkeep:
+        for finding in upkeep.check():
+            n_looked_at += 1
+            if finding.fault is not None:
+                n_faults += 1
+                _say(model=finding.model_id, what=finding.what, fault=finding.fault)
+    typer.echo(f"{n_looked_at} looked at, {n_faults} damaged", err=True)
+    if n_faults:
+        raise typer.Exit(FAULTS_FOUND)
+
+
+@registry.command()
+def gc(registry_dir: RegistryDir = None, keep: Keep = None) -> None:
+    """Clear what a crash left; with a bound also delete the oldest versions that are too many."""
+    with _upkeep(registry_dir, keep) as upkeep:  # opening a registry clears
+        for record in upkeep.registry.list_models():
+            deleted = upkeep.retention.collect(record.id)
+            if deleted:
+                _say(model=record.id, deleted_versions=list(deleted))
+
+
+@contextmanager
+def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upkeep]:
+    overrides: Overrides = {}
+    if registry_dir is not None:
+        overrides["registry_dir"] = registry_dir
+    if keep is not None:
+        overrides["max_versions"] = keep
+    settings = read_settings(overrides)
+    try:
+        yield open_upkeep(settings)
+    except ServiceError as error:
+        typer.echo(f"can't use the registry {settings.registry_dir}: {error.detail}", err=True)
+        raise typer.Exit(USAGE_ERROR) from error
+
+
+def _say(**facts: object) -> None:
+    typer.echo(json.dumps(facts))

@@ -1,0 +1,103 @@
+"""Fits of data that comes block by block."""
+
+import tracemalloc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gmm_engine import Blocks, FitOptions, fit
+from gmm_engine.errors import (
+    DimensionMismatchError,
+    EmptyDataError,
+    InvalidDataError,
+    InvalidParameterError,
+    NonFiniteNumberError,
+    TooFewSamplesError,
+)
+from tests.support.data import iris, separated_clusters
+
+OPTIONS = FitOptions(3, random_state=0)
+
+
+def in_blocks(X: NDArray[np.float64], n_blocks: int) -> Blocks:
+    return Blocks(lambda: np.array_split(X, n_blocks))
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_blocks_are_fitted_like_the_whole_array(covariance_type: str) -> None:
+    options = FitOptions(3, covariance_type, random_state=0)
+    whole, blocks = fit(iris(), options), fit(in_blocks(iris(), 7), options)
+    assert blocks.criteria.log_likelihood == pytest.approx(whole.criteria.log_likelihood, abs=1e-3)
+    np.testing.assert_allclose(blocks.mixture.means, whole.mixture.means, atol=1e-3)
+
+
+def test_weights_come_with_their_blocks() -> None:
+    X = iris()
+    weight = np.random.default_rng(0).integers(0, 3, len(X)).astype(float)
+    blocks = Blocks(lambda: zip(np.array_split(X, 4), np.array_split(weight, 4), strict=True))
+    start = fit(X, OPTIONS).mixture
+    whole = fit(X, OPTIONS, sample_weight=weight, start=start)
+    parts = fit(blocks, OPTIONS, start=start)
+    assert parts.criteria.n_samples == weight.sum()
+    assert parts.log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-9)
+
+
+def test_a_memory_map_is_read_in_place(tmp_path: Path) -> None:
+    X = separated_clusters(np.random.default_rng(0), rows_each=400).X
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    assert fit(mapped, OPTIONS).log_likelihood == fit(X, OPTIONS).log_likelihood
+
+
+def test_memory_is_bounded_by_a_block() -> None:
+    n_blocks, block_rows, D = 40, 20_000, 4
+
+    def read() -> Iterator[NDArray[np.float64]]:
+        for seed in range(n_blocks):
+            yield np.random.default_rng(seed).standard_normal((block_rows, D))
+
+    options = FitOptions(2, max_iter=2, tol=0.0, init_params="random_from_data", random_state=0)
+    fit(Blocks(lambda: [next(read())]), options)  # compiled code and thread pools are there now
+    tracemalloc.start()
+    fit(Blocks(read), options)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 8 * block_rows * D * 8 < n_blocks * block_rows * D * 8 / 4
+
+
+def test_blocks_that_change_between_passes_are_refused() -> None:
+    calls: list[int] = []
+
+    def read() -> list[NDArray[np.float64]]:
+        calls.append(1)
+        return [iris()[: 150 - len(calls)]]
+
+    with pytest.raises(InvalidDataError, match="when read again"):
+        fit(Blocks(read), OPTIONS)
+
+
+def test_an_iterator_that_can_be_read_once_only_is_refused() -> None:
+    once = iter(np.array_split(iris(), 3))
+    with pytest.raises(InvalidDataError, match="when read again"):
+        fit(Blocks(lambda: once), OPTIONS)
+
+
+def test_wrong_blocks_are_refused_like_wrong_arrays() -> None:
+    X = iris()
+    spoilt = X.copy()
+    spoilt[3, 1] = np.nan
+    with pytest.raises(NonFiniteNumberError):
+        fit(Blocks(lambda: [X, spoilt]), OPTIONS)
+    with pytest.raises(DimensionMismatchError):
+        fit(Blocks(lambda: [X, X[:, :2]]), OPTIONS)
+    with pytest.raises(EmptyDataError):
+        fit(Blocks(list), OPTIONS)
+    with pytest.raises(TooFewSamplesError):
+        fit(Blocks(lambda: [X[:1], X[:1]]), OPTIONS)
+    with pytest.raises(InvalidParameterError, match="start"):
+        fit(in_blocks(X, 2), OPTIONS, start=np.zeros(150))
+    with pytest.raises(InvalidDataError, match="sample_weight"):
+        fit(in_blocks(X, 2), OPTIONS, sample_weight=np.ones(150))

@@ -1,0 +1,164 @@
+"""The compiled passes beside plain NumPy, for every way of weighing a block."""
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import cast
+
+import numpy as np
+import pytest
+from mpmath import mp, mpf
+from numba import njit
+from numpy.typing import NDArray
+
+from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
+from gmm_engine.errors import OutOfRangeError
+from gmm_engine.kernels.lanes import exp_of_nonpositive, log_of_at_least_one
+from gmm_engine.kernels.passes import BLOCK_ROWS, MAX_UNROLLED_FEATURES
+from gmm_engine.kernels.ranges import in_order, row_ranges
+from tests.support.data import random_mixture, rows_of
+
+every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
+every_way = pytest.mark.parametrize("n_features", [*range(1, MAX_UNROLLED_FEATURES + 6), 16, 33])
+
+
+def example(covariance_type: str, n_features: int) -> Mixture:
+    rng = np.random.default_rng(n_features)
+    return random_mixture(covariance_type, n_components=3, n_features=n_features, rng=rng)
+
+
+def plain_log_joint(mixture: Mixture, X: NDArray[np.float64]) -> NDArray[np.float64]:
+    columns = []
+    for weight, mean, covariance in zip(
+        mixture.weights, mixture.means, mixture.to_dense(), strict=True
+    ):
+        distances = np.einsum("ij,ij->i", X - mean, np.linalg.solve(covariance, (X - mean).T).T)
+        log_det = np.linalg.slogdet(2.0 * np.pi * covariance)[1]
+        columns.append(np.log(weight) - 0.5 * (log_det + distances))
+    return np.stack(columns, axis=1)
+
+
+@every_family
+@every_way
+@pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 5])
+def test_sums_and_scores_are_those_of_plain_numpy(
+    covariance_type: str, n_features: int, n_rows: int
+) -> None:
+    mixture = example(covariance_type, n_features)
+    rng = np.random.default_rng(n_rows)
+    X, weight = rows_of(mixture, n_rows, rng), rng.uniform(0.0, 2.0, n_rows)
+    joint = plain_log_joint(mixture, X)
+    scores = np.logaddexp.reduce(joint, axis=1)
+    resp = np.exp(joint - scores[:, np.newaxis])
+
+    answered = kernels.score(mixture.prepared, X, joint=True, resp=True, log_prob=True, labels=True)
+    np.testing.assert_allclose(answered.joint, joint, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(answered.resp, resp, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(answered.log_prob, scores, rtol=1e-10, atol=1e-10)
+    np.testing.assert_array_equal(answered.labels, joint.argmax(axis=1))
+
+    moments = kernels.expectation(mixture.prepared, [(X, weight)])
+    gamma = resp * weight[:, np.newaxis]
+    deviations = X[:, np.newaxis] - mixture.means
+    second = np.einsum("nk,nki,nkj->kij", gamma, deviations, deviations)
+    expected = {
+        "full": second,
+        "tied": second.sum(axis=0, keepdims=True),
+        "diag": np.diagonal(second, axis1=1, axis2=2),
+        "spherical": np.diagonal(second, axis1=1, axis2=2),
+    }[covariance_type]
+    np.testing.assert_allclose(moments.nk, gamma.sum(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        moments.first, np.einsum("nk,nki->ki", gamma, deviations), rtol=1e-8, atol=1e-9
+    )
+    np.testing.assert_allclose(moments.scatter, expected, rtol=1e-8, atol=1e-9)
+    assert moments.log_likelihood == pytest.approx(float(weight @ scores), rel=1e-11)
+    assert moments.log_max_resp == pytest.approx(
+        float(weight @ np.log(resp.max(axis=1))), rel=1e-8, abs=1e-9
+    )
+
+
+@every_family
+@pytest.mark.parametrize("n_features", [3, 20])
+def test_single_precision_rows_give_what_their_doubles_give(
+    covariance_type: str, n_features: int
+) -> None:
+    mixture = example(covariance_type, n_features)
+    X = rows_of(mixture, 300, np.random.default_rng(0)).astype(np.float32)
+    single = kernels.expectation(mixture.prepared, [(X, None)])
+    double = kernels.expectation(mixture.prepared, [(X.astype(np.float64), None)])
+    np.testing.assert_array_equal(single.scatter, double.scatter)
+    assert single.log_likelihood == double.log_likelihood
+
+
+@every_family
+def test_a_row_is_scored_alike_alone_and_among_others(covariance_type: str) -> None:
+    mixture = example(covariance_type, 5)
+    X = rows_of(mixture, 200, np.random.default_rng(1))
+    together = mixture.predict_proba(X)
+    np.testing.assert_array_equal(
+        np.concatenate([mixture.predict_proba(x[None]) for x in X]), together
+    )
+
+
+def test_a_row_beyond_every_component_is_named_by_its_number_in_the_data() -> None:
+    X = np.zeros((70_000, 2))
+    X[65_432] = 1e152
+    sharp = Mixture.from_arrays(
+        {"weights": [1.0], "means": [[0.0, 0.0]], "covariances": [np.eye(2) * 1e-20]}
+    )
+    with pytest.raises(OutOfRangeError, match="row 65432 "):
+        sharp.score_samples(X)
+
+
+def compiled_over(
+    function: Callable[[float], float],
+) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+    """Return a compiled loop over an array, as the passes use the function."""
+
+    def each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+        out = np.empty_like(x)
+        for i in range(len(x)):
+            out[i] = function(x[i])
+        return out
+
+    return cast("Callable[[NDArray[np.float64]], NDArray[np.float64]]", njit(each))
+
+
+exp_each = compiled_over(exp_of_nonpositive)
+log_each = compiled_over(log_of_at_least_one)
+
+
+def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:
+    rng = np.random.default_rng(0)
+    x = np.concatenate([-rng.uniform(0, 700, 3000), -(10.0 ** rng.uniform(-18, 0, 1000)), [0.0]])
+    y = np.concatenate([rng.uniform(1, 1e6, 3000), 1 + 10.0 ** rng.uniform(-15, 0, 1000), [1.0]])
+    with mp.workprec(120):
+        exact_exp = np.array([float(mp.exp(mpf(v))) for v in x])
+        exact_log = np.array([float(mp.log(mpf(v))) for v in y])
+    np.testing.assert_array_max_ulp(exp_each(x), exact_exp, maxulp=2)
+    np.testing.assert_array_max_ulp(log_each(y), exact_log, maxulp=2)
+
+
+def test_exp_of_what_is_out_of_range_is_zero() -> None:
+    np.testing.assert_array_equal(exp_each(np.array([-709.0, -np.inf, np.nan])), 0.0)
+
+
+@pytest.mark.parametrize("n_rows", [1, 95, 96, 97, 10_000, 1_234_567])
+def test_ranges_cover_every_row_once_in_order(n_rows: int) -> None:
+    ranges = row_ranges(n_rows, 8, 8)
+    assert ranges[0].start == 0
+    assert ranges[-1].stop == n_rows
+    assert all(a.stop == b.start for a, b in pairwise(ranges))
+
+
+def test_what_fails_in_a_range_reaches_the_caller_and_leaves_the_threads_usable() -> None:
+    ranges = [slice(i, i + 1) for i in range(20)]
+
+    def work(rows: slice) -> int:
+        if rows.start == 7:
+            raise OutOfRangeError("the seventh")
+        return int(rows.start)
+
+    with pytest.raises(OutOfRangeError, match="seventh"):
+        list(in_order(work, ranges))
+    assert list(in_order(lambda rows: rows.start, ranges)) == list(range(20))

@@ -1,0 +1,102 @@
+"""``gmm-service registry list | fsck | gc`` over a directory, as an operator runs them."""
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner, Result
+
+from service.adapters.registry_files import FileRegistry
+from service.cli import app
+from service.domain.records import AliasBook, VersionRecord
+from tests.support.records import SMALL_MIXTURE, a_draft, a_model
+from tests.support.registries import contents, place_of
+
+
+def run(path: Path, command: str, *options: str) -> Result:
+    return CliRunner().invoke(app, ["registry", command, "--registry-dir", str(path), *options])
+
+
+def lines(ended: Result) -> list[object]:
+    return [json.loads(line) for line in ended.stdout.splitlines()]
+
+
+def name(registry: FileRegistry, alias: str, number: int) -> AliasBook:
+    return registry.update_aliases(
+        "iris", lambda book: book.with_alias(book.alias(alias).moved("set", number))
+    )
+
+
+def test_models_are_listed(path: Path, registry: FileRegistry, version: VersionRecord) -> None:
+    registry.create_model(a_model("empty"))
+    name(registry, "champion", 1)
+
+    ended = run(path, "list")
+
+    assert ended.exit_code == 0
+    assert lines(ended) == [
+        {"model": "empty", "versions": 0, "latest_version": None, "aliases": {}},
+        {"model": "iris", "versions": 1, "latest_version": 1, "aliases": {"champion": 1}},
+    ]
+
+
+def test_a_sound_registry_passes_its_check(path: Path, version: VersionRecord) -> None:
+    ended = run(path, "fsck")
+
+    assert (ended.exit_code, ended.stdout) == (0, "")
+    assert ended.stderr == "3 looked at, 0 damaged\n"
+
+
+def test_every_damage_is_found_and_nothing_is_changed(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    for model_id in ("a", "b", "c"):
+        registry.create_model(a_model(model_id))
+    second = registry.commit_version(
+        a_draft(registry.get_model("iris"), SMALL_MIXTURE), SMALL_MIXTURE
+    )
+    name(registry, "champion", 7)
+    parameters = place_of(path, version) / "params.joblib"
+    parameters.write_bytes(parameters.read_bytes()[:-1])
+    (place_of(path, second) / "manifest.json").unlink()
+    (path / "models" / "a" / "model.json").write_bytes(b"{}")
+    (path / "models" / "b" / "aliases.json").write_bytes(b"{}")
+    (path / "models" / "c" / "versions").rmdir()
+    before = contents(path)
+
+    ended = run(path, "fsck")
+
+    assert ended.exit_code == 1
+    assert lines(ended) == [
+        {"model": "a", "what": "model", "fault": "model_corrupt"},
+        {"model": "b", "what": "aliases", "fault": "model_corrupt"},
+        {"model": "c", "what": "versions", "fault": "model_corrupt"},
+        {"model": "iris", "what": "alias champion", "fault": "version_not_found"},
+        {"model": "iris", "what": "version 1", "fault": "model_corrupt"},
+        {"model": "iris", "what": "version 2", "fault": "model_corrupt"},
+    ]
+    assert contents(path) == before
+
+
+def test_collecting_clears_leftovers_and_what_is_too_many(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    for _ in range(3):
+        registry.commit_version(a_draft(registry.get_model("iris"), SMALL_MIXTURE), SMALL_MIXTURE)
+    name(registry, "champion", 2)
+    (path / ".staging" / "0123").mkdir()
+    (path / ".trash" / "4567").mkdir()
+
+    kept_all, kept_two = run(path, "gc"), run(path, "gc", "--keep", "2")
+
+    assert (kept_all.exit_code, kept_all.stdout) == (0, "")
+    assert lines(kept_two) == [{"model": "iris", "deleted_versions": [1, 3]}]
+    assert [found.number for found in registry.list_versions("iris")] == [2, 4]
+    assert not list((path / ".staging").iterdir()) + list((path / ".trash").iterdir())
+
+
+def test_a_directory_that_is_no_registry_is_left_as_it_is(path: Path) -> None:
+    ended = run(path, "fsck")
+
+    assert ended.exit_code == 2
+    assert "can't use the registry" in ended.stderr
+    assert not path.exists()
