@@ -68,7 +68,7 @@ class FitOptions:
         require_integer_at_least("max_iter", self.max_iter, 1)
         require_integer_at_least("n_init", self.n_init, 1)
         require_known("init_params", self.init_params, INITIALIZERS)
-        if self.reg_covar != "auto":
+        if not isinstance(self.reg_covar, str) or self.reg_covar != "auto":
             require_number_at_least("reg_covar", self.reg_covar, 0.0)
         if self.random_state is not None:
             require_integer_at_least("random_state", self.random_state, 0)
@@ -150,6 +150,8 @@ def fit(
         A covariance collapsed and ``reg_covar`` was too small to hold it.
     """
     began = time.monotonic()
+    if budget_seconds is not None:
+        require_number_at_least("budget_seconds", budget_seconds, 0.0)
     samples = sample_source(X, sample_weight)
     _require_enough(samples, options)
     deadline = math.inf if budget_seconds is None else began + budget_seconds

@@ -18,6 +18,7 @@ from gmm_engine.regularization import Regularization
 from gmm_engine.samples import Samples
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
+    as_generator,
     as_real_array,
     as_samples,
     require_finite,
@@ -206,7 +207,11 @@ class Mixture:
         return kernels.score(self.prepared, self._rows(X), log_prob=True).log_prob
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one."""
+        """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one.
+
+        Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
+        below the rounding of their common distance, and the responsibilities become even.
+        """
         return kernels.score(self.prepared, self._rows(X), resp=True).resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
@@ -263,7 +268,7 @@ class Mixture:
             The component that each row was drawn from.
         """
         require_integer_at_least("n_samples", n_samples, 1)
-        generator = np.random.default_rng(rng)
+        generator = as_generator(rng)
         edges = np.cumsum(self.weights)
         labels = np.searchsorted(edges, generator.random(n_samples) * edges[-1], side="right")
         X = generator.standard_normal((n_samples, self.n_features))
