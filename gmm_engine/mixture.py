@@ -18,6 +18,7 @@ from gmm_engine.regularization import Regularization
 from gmm_engine.samples import Samples
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
+    as_generator,
     as_real_array,
     as_samples,
     require_finite,
@@ -95,7 +96,8 @@ class Mixture:
         ----------
         arrays : mapping
             ``weights`` (K,), ``means`` (K, D) and ``covariances`` in the family's shape:
-            full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
+            full (K, D, D), tied (D, D), diag (K, D), spherical (K,). In their stead
+            ``precisions`` or ``precisions_cholesky``, as a mixture gives them.
         covariance_type : str
             A key of ``COVARIANCE_FAMILIES``.
 
@@ -106,23 +108,24 @@ class Mixture:
         NonFiniteNumberError, SingularCovarianceError
         """
         require_known("covariance_type", covariance_type, COVARIANCE_FAMILIES)
-        missing = {"weights", "means", "covariances"} - set(arrays)
+        readers = COVARIANCE_FAMILIES[covariance_type].readers()
+        spread = next((name for name in readers if name in arrays), "covariances")
+        names = ("weights", "means", spread)
+        missing = set(names) - set(arrays)
         if missing:
             raise InvalidParameterError(", ".join(sorted(missing)), "must be given")
-        weights, means, covariances = (
-            np.array(as_real_array(arrays[name], what=name))
-            for name in ("weights", "means", "covariances")
+        weights, means, spreads = (
+            np.array(as_real_array(arrays[name], what=name)) for name in names
         )
         if means.ndim != 2 or means.size == 0:
             raise InvalidParameterError("means", "must have shape (n_components, n_features)")
         n_components, n_features = means.shape
         require_shape(weights, (n_components,), what="weights")
-        for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
+        for name, value in zip(names, (weights, means, spreads), strict=True):
             require_finite(value, what=name)
         if weights.min() < 0 or abs(weights.sum() - 1.0) > WEIGHT_SUM_TOLERANCE:
             raise InvalidParameterError("weights", "must not be negative and must sum to 1")
-        family = COVARIANCE_FAMILIES[covariance_type]
-        return cls(weights, means, family.from_array(covariances, n_components, n_features))
+        return cls(weights, means, readers[spread](spreads, n_components, n_features))
 
     @classmethod
     def from_statistics(
@@ -204,7 +207,11 @@ class Mixture:
         return kernels.score(self.prepared, self._rows(X), log_prob=True).log_prob
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
-        """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one."""
+        """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one.
+
+        Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
+        below the rounding of their common distance, and the responsibilities become even.
+        """
         return kernels.score(self.prepared, self._rows(X), resp=True).resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
@@ -261,7 +268,7 @@ class Mixture:
             The component that each row was drawn from.
         """
         require_integer_at_least("n_samples", n_samples, 1)
-        generator = np.random.default_rng(rng)
+        generator = as_generator(rng)
         edges = np.cumsum(self.weights)
         labels = np.searchsorted(edges, generator.random(n_samples) * edges[-1], side="right")
         X = generator.standard_normal((n_samples, self.n_features))

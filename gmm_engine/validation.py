@@ -124,6 +124,13 @@ def require_number_at_least(name: str, value: object, minimum: float) -> None:
         raise InvalidParameterError(name, f"must be a finite number of at least {minimum:g}")
 
 
+def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:
+    """Return the generator itself, or a new one from a seed."""
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        require_integer_at_least("rng", rng, 0)
+    return np.random.default_rng(rng)
+
+
 def require_known(name: str, value: object, table: Mapping[str, object]) -> None:
     if not isinstance(value, str) or value not in table:
         raise InvalidParameterError(name, f"must be one of {', '.join(sorted(table))}")

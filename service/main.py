@@ -72,6 +72,7 @@ def new_app() -> FastAPI:
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.threads.look_up(services.fitting.recover)
     services.lifecycle.begin_serving()
     try:
         yield

@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.identifiers import ID_PATTERN
@@ -23,6 +23,11 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     registry_dir: Path = Field(Path("registry"), description="Directory of models and versions.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="SQL database of jobs, such as `postgresql://user@host/name`; a file in the "
+        "registry's directory without it.",
+    )
     allow_unauthenticated: bool = Field(
         False, description="Listen beyond this machine although no one has to authenticate."
     )
@@ -68,6 +73,10 @@ class Settings(BaseSettings):
     mixture_cache_bytes: int = Field(
         256 * MEBIBYTE, ge=0, le=1024 * GIBIBYTE, description="Loaded parameters kept in memory."
     )
+
+    @property
+    def database(self) -> str | None:
+        return None if self.database_url is None else self.database_url.get_secret_value()
 
     @property
     def limits(self) -> Limits:

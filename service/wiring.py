@@ -1,9 +1,10 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from service.adapters.job_store_memory import MemoryJobStore
+from service.adapters.database import Database
+from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
@@ -20,12 +21,22 @@ from service.settings import Settings
 
 def build_services(settings: Settings) -> Services:
     registry = FileRegistry(settings.registry_dir)
+    database = Database.at(settings.database, settings.registry_dir)
     runner = ThreadRunner(threads=settings.fit_threads, queue_size=settings.fit_queue_size)
-    return assemble(settings, registry, MemoryJobStore(), runner)
+
+    def close(timeout_seconds: float) -> None:
+        runner.close(timeout_seconds)
+        database.close()
+
+    return assemble(settings, registry, SqlJobStore(database), runner, close)
 
 
 def assemble(
-    settings: Settings, registry: ModelRegistry, jobs: JobStore, runner: JobRunner
+    settings: Settings,
+    registry: ModelRegistry,
+    jobs: JobStore,
+    runner: JobRunner,
+    close: Callable[[float], None],
 ) -> Services:
     """Put the domain on the given adapters."""
     limits = settings.limits
@@ -46,7 +57,7 @@ def assemble(
             drain_seconds=settings.drain_seconds,
             max_body_bytes=settings.max_body_bytes,
         ),
-        close=runner.close,
+        close=close,
     )
 
 

@@ -37,7 +37,18 @@ pass itself, is not mistaken for current when another file here has changed."""
 
 # Sums may be regrouped and products fused; NaN and infinity keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-_OPTIONS = {"cache": True, "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+
+
+def _can_cache() -> bool:
+    """Tell whether Numba finds a place on disk to keep compiled code in."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:
+        return False
+    return True
+
+
+_OPTIONS = {"cache": _can_cache(), "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.

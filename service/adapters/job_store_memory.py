@@ -2,22 +2,23 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import islice
 
-from service.domain.records import JobRecord
+from service.adapters.subscriptions import Call, Subscriptions
+from service.domain.records import JobProgress, JobRecord
 from service.errors import NotFound
 
 MAX_ENDED_JOBS = 1000
 """How many ended jobs are kept; the oldest are forgotten first."""
-
-DoneCall = Callable[[], None]
 
 
 class MemoryJobStore:
     def __init__(self, max_ended_jobs: int = MAX_ENDED_JOBS) -> None:
         self._max_ended_jobs = max_ended_jobs
         self._jobs: dict[str, JobRecord] = {}
-        self._waiting: dict[str, list[DoneCall]] = {}
+        self._until_done = Subscriptions()
+        self._on_change = Subscriptions()
         self._lock = threading.Lock()
 
     def add(self, job: JobRecord) -> None:
@@ -28,51 +29,62 @@ class MemoryJobStore:
         with self._lock:
             return self._found(job_id)
 
-    def list(self, *, model_id: str | None = None) -> Sequence[JobRecord]:
+    def list(
+        self, *, model_id: str | None = None, is_done: bool | None = None
+    ) -> Sequence[JobRecord]:
         with self._lock:
             newest_first = list(reversed(self._jobs.values()))
-        return [job for job in newest_first if model_id is None or job.model_id == model_id]
+        return [
+            job
+            for job in newest_first
+            if model_id in {None, job.model_id} and is_done in {None, job.is_done}
+        ]
 
     def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
         with self._lock:
             job = self._jobs[job_id] = change(self._found(job_id))
-            calls = self._waiting.pop(job_id, []) if job.is_done else []
             if job.is_done:
                 self._forget_oldest()
-        for call in calls:
-            call()
+        self._tell(job)
         return job
 
-    def wait(self, job_id: str, timeout_seconds: float) -> JobRecord:
-        done = threading.Event()
-        forget = self.when_done(job_id, done.set)
-        try:
-            done.wait(timeout_seconds)
-            return self.get(job_id)
-        finally:
-            forget()
+    def note_progress(self, job_id: str, progress: JobProgress) -> None:
+        with self._lock:
+            job = self._jobs.get(job_id)
+            if job is None or job.is_done:
+                return
+            job = self._jobs[job_id] = replace(job, progress=progress)
+        self._tell(job)
 
-    def when_done(self, job_id: str, call: DoneCall) -> Callable[[], None]:
+    def when_done(self, job_id: str, call: Call) -> Call:
         with self._lock:
             is_done = self._found(job_id).is_done
-            if not is_done:
-                self._waiting.setdefault(job_id, []).append(call)
-        if is_done:
+            forget = self._until_done.add(job_id, call)
+        if is_done and self._until_done.take(job_id, call):
             call()
-        return lambda: self._stop_waiting(job_id, call)
+        return forget
+
+    def when_changed(self, job_id: str, call: Call) -> Call:
+        with self._lock:
+            self._found(job_id)
+            return self._on_change.add(job_id, call)
 
     def remove(self, job_id: str) -> None:
         with self._lock:
             self._jobs.pop(job_id, None)
-            self._waiting.pop(job_id, None)
+        self._until_done.take_all(job_id)
+        self._on_change.take_all(job_id)
 
-    def _stop_waiting(self, job_id: str, call: DoneCall) -> None:
-        with self._lock:
-            calls = self._waiting.get(job_id, [])
-            if call in calls:
-                calls.remove(call)
-            if not calls:
-                self._waiting.pop(job_id, None)
+    def abandoned(self) -> Sequence[JobRecord]:
+        return []  # its jobs die with the process
+
+    def _tell(self, job: JobRecord) -> None:
+        if not job.is_done:
+            calls = self._on_change.of(job.id)
+        else:
+            calls = [*self._on_change.take_all(job.id), *self._until_done.take_all(job.id)]
+        for call in calls:
+            call()
 
     def _found(self, job_id: str) -> JobRecord:
         try:

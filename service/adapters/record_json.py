@@ -12,6 +12,7 @@ import types
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields, is_dataclass
 from datetime import datetime
+from enum import StrEnum
 from functools import cache
 from hashlib import sha256
 from numbers import Integral, Real
@@ -94,8 +95,16 @@ def _decoder(kind: Hashable) -> Decode:
         return _mapping(_decoder(arguments[1]))
     if origin is Sequence:
         return _sequence(_decoder(arguments[0]))
-    if isinstance(kind, type) and is_dataclass(kind):
+    if isinstance(kind, type):
+        return _of_class(kind)
+    raise TypeError(f"{kind} can't be read")
+
+
+def _of_class(kind: type) -> Decode:
+    if is_dataclass(kind):
         return _dataclass(kind)
+    if issubclass(kind, StrEnum):
+        return kind
     return _SCALARS[kind]
 
 

@@ -179,7 +179,7 @@ class Catalogue:
         return options
 
     def _view(self, record: ModelRecord) -> ModelView:
-        is_fitting = any(not job.is_done for job in self._jobs.list(model_id=record.id))
+        is_fitting = bool(self._jobs.list(model_id=record.id, is_done=False))
         latest = self._registry.latest_version(record.id)
         settled = ModelStatus.FITTED if latest else ModelStatus.CREATED
         return ModelView(

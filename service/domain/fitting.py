@@ -6,7 +6,8 @@ The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,7 @@ from service.domain.records import (
     JobStatus,
     ModelRecord,
     VersionDraft,
+    VersionRecord,
 )
 from service.domain.refusals import engine_refusals
 from service.domain.retention import Retention
@@ -107,9 +109,25 @@ class Fitting:
         return self._jobs.get(job_id)
 
     def cancel_all(self, model_id: str) -> None:
-        for job in self._jobs.list(model_id=model_id):
-            if not job.is_done:
-                self._runner.cancel(job.id)
+        for job in self._jobs.list(model_id=model_id, is_done=False):
+            self._runner.cancel(job.id)
+
+    def recover(self) -> None:
+        """Settle the jobs of dead processes: ended if there is a version, otherwise cut off.
+
+        A version is committed before its job is moved, so that the version is what counts.
+        """
+        for job in self._jobs.abandoned():
+            version = self._version_of(job)
+            settled = self._jobs.update(job.id, partial(_settled, version=version))
+            logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+
+    def _version_of(self, job: JobRecord) -> VersionRecord | None:
+        try:
+            versions = self._registry.list_versions(job.model_id)
+        except NotFound:
+            return None
+        return next((version for version in versions if version.job_id == job.id), None)
 
     def get_job(self, job_id: str) -> JobRecord:
         return self._jobs.get(job_id)
@@ -189,7 +207,7 @@ class _Listener:
         self.jobs.update(self.job_id, JobRecord.started)
 
     def progressed(self, progress: JobProgress) -> None:
-        self.jobs.update(self.job_id, lambda job: replace(job, progress=progress))
+        self.jobs.note_progress(self.job_id, progress)
 
     def finished(self, result: FitResult, duration_seconds: float) -> None:
         summary = _summary_of(result, duration_seconds)
@@ -222,6 +240,15 @@ class _Listener:
             feature_names=self.feature_names,
             data_digest=self.data_digest,
         )
+
+
+def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:
+    if job.is_done:  # another process was faster
+        return job
+    if version is None:
+        return job.interrupted()
+    begun = job if job.status is JobStatus.RUNNING else job.started()
+    return begun.succeeded(version.number, version.summary)
 
 
 def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:

@@ -105,8 +105,10 @@ class JobStore(Protocol):
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raise ``NotFound`` (``job_not_found``)."""
 
-    def list(self, *, model_id: str | None = None) -> Sequence[JobRecord]:
-        """Return the kept jobs, newest first, of one model if asked."""
+    def list(
+        self, *, model_id: str | None = None, is_done: bool | None = None
+    ) -> Sequence[JobRecord]:
+        """Return the kept jobs, newest first; of one model, or those done or not, if asked."""
 
     def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
         """Apply ``change`` to the stored job as one step and return the new one.
@@ -114,8 +116,11 @@ class JobStore(Protocol):
         ``change`` may raise ``IllegalTransition``; then nothing is stored and it is passed on.
         """
 
-    def wait(self, job_id: str, timeout_seconds: float) -> JobRecord:
-        """Return the job as soon as it is done, or as it stands when the time is up."""
+    def note_progress(self, job_id: str, progress: JobProgress) -> None:
+        """Remember how far a job is; unlike any other change it may be lost by a crash.
+
+        Unknown and ended jobs are ignored.
+        """
 
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
         """Call ``call`` once the job is done, at once if it is; return what takes that back.
@@ -123,8 +128,17 @@ class JobStore(Protocol):
         ``call`` may come from any thread, must be quick and must not call the store.
         """
 
+    def when_changed(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        """Call ``call`` after each change and each progress, until the end or that is taken back.
+
+        As above; a change of another process may be told late, and several by one call.
+        """
+
     def remove(self, job_id: str) -> None:
         """Forget a job that was refused before it began; unknown ones are ignored."""
+
+    def abandoned(self) -> Sequence[JobRecord]:
+        """Return the jobs that are not done and whose process lives no more."""
 
 
 class FitListener(Protocol):

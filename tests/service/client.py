@@ -14,7 +14,7 @@ from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
 from service.adapters.runner_inline import InlineRunner
 from service.api.services import Services
-from service.domain.ports import JobRunner, ModelRegistry
+from service.domain.ports import JobRunner, JobStore, ModelRegistry
 from service.main import create_app
 from service.settings import Settings
 from service.wiring import assemble
@@ -75,14 +75,17 @@ def serving(
     settings: Settings | None = None,
     *,
     registry: ModelRegistry | None = None,
+    jobs: JobStore | None = None,
     runner: JobRunner | None = None,
 ) -> Iterator[Client]:
     """Serve from the start of the application's life to its end."""
+    chosen = runner or InlineRunner()
     services = assemble(
         settings or Settings(),
         registry or MemoryRegistry(),
-        MemoryJobStore(),
-        runner or InlineRunner(),
+        jobs or MemoryJobStore(),
+        chosen,
+        chosen.close,
     )
     with start_blocking_portal() as portal:
         app = create_app(services)

@@ -1,12 +1,31 @@
 """Fixtures of the service's tests: a client of a whole service, empty or with a fitted model."""
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
+from tests.support.databases import create_database, postgresql_server
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """Run a server in a directory that its own user may enter, unlike pytest's."""
+    with (
+        tempfile.TemporaryDirectory(prefix="gmm-postgresql-") as directory,
+        postgresql_server(Path(directory)) as sockets,
+    ):
+        yield sockets
+
+
+@pytest.fixture
+def new_database(postgresql: str) -> str:
+    return create_database(postgresql, uuid4().hex)
 
 
 @pytest.fixture

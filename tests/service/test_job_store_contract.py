@@ -1,19 +1,61 @@
-"""What every store of jobs promises."""
+"""What every store of jobs promises, held over each of them."""
 
 import threading
-import time
+from collections.abc import Iterator
 
 import pytest
 
 from service.adapters.job_store_memory import MemoryJobStore
 from service.domain.ports import JobStore
-from service.domain.records import IllegalTransition, JobFailure, JobRecord, JobStatus
+from service.domain.records import (
+    FitSummary,
+    FitWarningRecord,
+    IllegalTransition,
+    JobFailure,
+    JobProgress,
+    JobRecord,
+    JobStatus,
+)
 from service.errors import NotFound
+from tests.support.databases import DATABASES, store_in
+
+PATIENCE_SECONDS = 20.0
+PROGRESS = JobProgress(
+    restart=0,
+    n_init=1,
+    iteration=3,
+    max_iter=9,
+    log_likelihood=-1.5,
+    delta=0.1,
+    eta_seconds=2.0,
+)
+SUMMARY = FitSummary(
+    converged=True,
+    stop_reason="converged",
+    n_iter=2,
+    n_samples=8.0,
+    n_features=2,
+    n_parameters=11,
+    log_likelihood=-1.0 / 3.0,
+    mean_log_likelihood=-1.0 / 24.0,
+    bic=1.0,
+    aic=2.0,
+    aicc=float("inf"),
+    icl=3.0,
+    log_likelihood_history=(-0.5, -1.0 / 3.0),
+    weights=(0.25, 0.75),
+    warnings=(FitWarningRecord("constant_feature", "a feature is constant"),),
+    duration_seconds=0.1,
+)
 
 
-@pytest.fixture
-def store() -> JobStore:
-    return MemoryJobStore()
+@pytest.fixture(params=["memory", *DATABASES])
+def store(request: pytest.FixtureRequest) -> Iterator[JobStore]:
+    if request.param == "memory":
+        yield MemoryJobStore(max_ended_jobs=2)
+        return
+    with store_in(request, request.param, max_ended_jobs=2) as store:
+        yield store
 
 
 def ended(job: JobRecord) -> JobRecord:
@@ -67,19 +109,40 @@ def test_of_many_racing_steps_one_is_taken(store: JobStore) -> None:
     assert len(taken) == 1
 
 
-def test_waiting_ends_with_the_job(store: JobStore) -> None:
+def test_every_field_of_a_job_is_kept(store: JobStore) -> None:
     store.add(JobRecord(id="job", model_id="m"))
-    threading.Timer(0.1, lambda: store.update("job", ended)).start()
-    begun = time.monotonic()
+    store.update("job", JobRecord.started)
+    store.note_progress("job", PROGRESS)
 
-    assert store.wait("job", 20.0).is_done
-    assert time.monotonic() - begun < 10.0
+    ended = store.update("job", lambda job: job.succeeded(3, SUMMARY))
+
+    assert store.get("job") == ended
+    assert ended.summary == SUMMARY
+    assert ended.progress == PROGRESS
 
 
-def test_waiting_ends_with_the_time(store: JobStore) -> None:
+def test_progress_is_seen_at_once_and_never_after_the_end(store: JobStore) -> None:
     store.add(JobRecord(id="job", model_id="m"))
+    store.update("job", JobRecord.started)
+    store.note_progress("job", PROGRESS)
+    assert store.get("job").progress == PROGRESS
+    assert store.list()[0].progress == PROGRESS
 
-    assert not store.wait("job", 0.01).is_done
+    store.update("job", ended)
+    later = JobProgress(1, 1, 1, 1, 0.0, None, None)
+    store.note_progress("job", later)
+    store.note_progress("nowhere", later)
+
+    assert store.get("job").progress == PROGRESS
+
+
+def test_jobs_that_are_done_are_told_from_the_others(store: JobStore) -> None:
+    for name in ("one", "two"):
+        store.add(JobRecord(id=name, model_id="m"))
+    store.update("one", ended)
+
+    assert [job.id for job in store.list(is_done=True)] == ["one"]
+    assert [job.id for job in store.list(is_done=False, model_id="m")] == ["two"]
 
 
 def test_the_end_is_told_once_also_when_it_has_been(store: JobStore) -> None:
@@ -105,8 +168,28 @@ def test_a_removed_job_is_gone(store: JobStore) -> None:
     assert store.list() == []
 
 
-def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never() -> None:
-    store = MemoryJobStore(max_ended_jobs=2)
+def test_each_change_is_told_until_that_is_taken_back(store: JobStore) -> None:
+    store.add(JobRecord(id="job", model_id="m"))
+    told: list[JobStatus] = []
+    forget = store.when_changed("job", lambda: told.append(JobStatus.RUNNING))
+
+    store.update("job", JobRecord.started)
+    store.note_progress("job", PROGRESS)
+    forget()
+    store.update("job", ended)
+
+    assert len(told) == 2
+    with pytest.raises(NotFound):
+        store.when_changed("nowhere", lambda: None)
+
+
+def test_the_jobs_of_a_living_process_are_not_abandoned(store: JobStore) -> None:
+    store.add(JobRecord(id="job", model_id="m"))
+
+    assert store.abandoned() == []
+
+
+def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never(store: JobStore) -> None:
     store.add(JobRecord(id="running", model_id="m"))
     for number in range(4):
         store.add(JobRecord(id=f"job-{number}", model_id="m"))
