@@ -4,8 +4,10 @@ What is found goes to standard output as lines of JSON; the summary for people t
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +25,7 @@ Keep = Annotated[
     int | None,
     typer.Option(min=1, help="Versions kept of a model [GMM_MAX_VERSIONS]; all without it."),
 ]
+As = Annotated[str | None, typer.Option("--as", help="Another id for the model.")]
 
 
 @registry.command("list")
@@ -64,6 +67,37 @@ def gc(registry_dir: RegistryDir = None, keep: Keep = None) -> None:
                 _say(model=record.id, deleted_versions=list(deleted))
 
 
+@registry.command("export")
+def export_model(model: str, file: Path, registry_dir: RegistryDir = None) -> None:
+    """Write a model with its versions and aliases into one new file."""
+    with _upkeep(registry_dir) as upkeep:
+        content = upkeep.export_model(model)
+        try:
+            with file.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _file_failed(file, error) from error
+    _say(model=model, bytes=len(content), sha256=sha256(content).hexdigest())
+
+
+@registry.command("import")
+def import_model(file: Path, registry_dir: RegistryDir = None, name: As = None) -> None:
+    """Check such a file and store its model in one step; nothing in it is run."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise _file_failed(file, error) from error
+    with _upkeep(registry_dir) as upkeep:
+        _say(model=upkeep.import_model(content, name))
+
+
+def _file_failed(file: Path, error: OSError) -> typer.Exit:
+    typer.echo(f"{file}: {error.strerror}", err=True)
+    return typer.Exit(USAGE_ERROR)
+
+
 @contextmanager
 def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upkeep]:
     overrides: Overrides = {}
@@ -75,7 +109,7 @@ def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upke
     try:
         yield open_upkeep(settings)
     except ServiceError as error:
-        typer.echo(f"can't use the registry {settings.registry_dir}: {error.detail}", err=True)
+        typer.echo(f"{settings.registry_dir}: {error.detail}", err=True)
         raise typer.Exit(USAGE_ERROR) from error
 
 
