@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
-from service.errors import ServiceError
+from service.domain.ports import ModelRegistry
+from service.errors import NotFound, ServiceError
 from service.wiring import Upkeep, open_upkeep
 
 FAULTS_FOUND = 1
@@ -32,14 +33,13 @@ As = Annotated[str | None, typer.Option("--as", help="Another id for the model."
 def list_models(registry_dir: RegistryDir = None) -> None:
     """List models: versions, the latest one, aliases."""
     with _upkeep(registry_dir) as upkeep:
-        for record in upkeep.registry.list_models():
-            latest = upkeep.registry.latest_version(record.id)
-            _say(
-                model=record.id,
-                versions=len(upkeep.registry.list_versions(record.id)),
-                latest_version=None if latest is None else latest.number,
-                aliases=dict(upkeep.registry.get_aliases(record.id).targets),
-            )
+        for model_id in upkeep.registry.stored_models():
+            try:
+                _say(**_line_of(upkeep.registry, model_id))
+            except NotFound:  # deleted meanwhile
+                continue
+            except ServiceError as error:
+                _say(model=model_id, fault=error.code)
 
 
 @registry.command()
@@ -91,6 +91,16 @@ def import_model(file: Path, registry_dir: RegistryDir = None, name: As = None) 
         raise _file_failed(file, error) from error
     with _upkeep(registry_dir) as upkeep:
         _say(model=upkeep.import_model(content, name))
+
+
+def _line_of(models: ModelRegistry, model_id: str) -> dict[str, object]:
+    latest = models.latest_version(models.get_model(model_id).id)
+    return {
+        "model": model_id,
+        "versions": len(models.list_versions(model_id)),
+        "latest_version": None if latest is None else latest.number,
+        "aliases": dict(models.get_aliases(model_id).targets),
+    }
 
 
 def _file_failed(file: Path, error: OSError) -> typer.Exit:

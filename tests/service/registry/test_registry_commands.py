@@ -48,6 +48,19 @@ def test_models_are_listed(path: Path, registry: FileRegistry, version: VersionR
     ]
 
 
+def test_a_damaged_model_is_listed_as_such(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    registry.create_model(a_model("other"))
+    (path / "models" / "iris" / "model.json").unlink()
+
+    ended = run(path, "list")
+
+    assert ended.exit_code == 0
+    assert lines(ended)[0] == {"model": "iris", "fault": "model_corrupt"}
+    assert len(lines(ended)) == 2
+
+
 def test_a_sound_registry_passes_its_check(path: Path, version: VersionRecord) -> None:
     ended = run(path, "fsck")
 
