@@ -130,8 +130,8 @@ def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
         try:
             return body_type.model_validate(document)
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False, include_input=False)
-            raise refusal_of_fields(errors, document) from error
+            errors = error.errors(include_url=False, include_input=False)
+            raise refusal_of_fields(errors, document, body_type.model_fields) from error
 
     return checked_body
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions
 from service.domain.fitting import Fitting
-from service.domain.identifiers import is_legal_id, new_model_id
+from service.domain.identifiers import ID_RULE, is_legal_id, new_model_id
 from service.domain.limits import Limits
 from service.domain.paging import Page, Place, page_of
 from service.domain.ports import JobStore, ModelRegistry
@@ -233,11 +233,7 @@ def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:
 
 def _legal(model_id: str) -> str:
     if not is_legal_id(model_id):
-        detail = (
-            "an id has 1 to 63 lower-case letters, digits, dots, underscores and hyphens, begins "
-            "with a letter or digit, and is not 'stats'"
-        )
         raise InvalidInput(
-            "invalid_parameter", detail, issues=[Issue("#/id", "invalid_parameter", detail)]
+            "invalid_parameter", ID_RULE, issues=[Issue("#/id", "invalid_parameter", ID_RULE)]
         )
     return model_id
