@@ -30,8 +30,10 @@ from gmm_engine.validation import (
 
 START_ROWS = 10_000
 """Starts are sought on at most this many rows, drawn at random."""
-HEATS = ((10, 3), (50, 1))
+HEATS = ((4, 5), (12, 3), (40, 1))
 """The starts of a portfolio run against each other: after so many EM steps so many go on."""
+SAME_HEIGHT = 1e-6
+"""Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
 
 
 class StopReason(StrEnum):
@@ -217,6 +219,16 @@ class _Run:
                 self.stop_reason = StopReason.TIME_BUDGET
 
 
+def _best_distinct(runs: list[_Run], n_kept: int, apart: float) -> list[_Run]:
+    """Return the best runs that differ in height, best first."""
+    kept: list[_Run] = []
+    for run in sorted(runs, key=lambda run: run.rank, reverse=True):
+        heights = (other.last.log_likelihood for other in kept)
+        if all(abs(run.last.log_likelihood - height) > apart for height in heights):
+            kept.append(run)
+    return kept[:n_kept]
+
+
 @dataclass(frozen=True, slots=True)
 class _Search:
     """The runs of one fit: what they share, and how the best is found."""
@@ -279,7 +291,7 @@ class _Search:
         for n_steps, n_kept in HEATS if len(runs) > 1 else ():
             for run in runs:
                 self._carried_on(run, min(n_steps, self.options.max_iter), part.total_weight)
-            runs = sorted(runs, key=lambda run: run.rank, reverse=True)[:n_kept]
+            runs = _best_distinct(runs, n_kept, SAME_HEIGHT * part.total_weight)
         if part.n_rows == self.samples.n_rows:
             return runs[0]
         return self._begun(self.samples, runs[0].last.mixture, restart)
