@@ -10,7 +10,7 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests serve openapi format lock clean
+.PHONY: help demo test lint types tests crash serve openapi format lock clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -34,6 +34,10 @@ types: $(STAMP)
 # made these tests take three times as long on two cores.
 tests: $(STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
+
+# An hour or so; the same in a short form is part of the tests.
+crash: $(STAMP) ## Kill, fail and cut the power of the registry and the service, thousands of times.
+	CRASH_TESTS=long OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m crash $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	$(BIN)/gmm-service serve

@@ -3,11 +3,14 @@
 Numbers only: the engine knows no file, no network and no service.
 """
 
+from gmm_engine.conversion import from_sklearn, to_sklearn
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import EMStep, em_steps
 from gmm_engine.errors import GmmEngineError
+from gmm_engine.estimator import GaussianMixture
 from gmm_engine.fitting import FitOptions, FitResult, FitWarning, StopReason, fit
+from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
@@ -22,12 +25,16 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "FitWarning",
+    "GaussianMixture",
+    "Given",
     "GmmEngineError",
     "Mixture",
     "StopReason",
     "em_steps",
     "fit",
+    "from_sklearn",
     "set_thread_count",
     "thread_count",
+    "to_sklearn",
     "warm_up",
 ]

@@ -1,5 +1,6 @@
 """When EM may stop: an estimate of how far the log-likelihood still is from its limit."""
 
+import math
 from collections import deque
 
 import numpy as np
@@ -9,6 +10,11 @@ LEAST_OBSERVED = 3
 REMEMBERED_RATES = 50
 ROUNDING = 8.0 * np.finfo(float).eps
 """A relative gain below this is the rounding of the sum."""
+SAME_DATA = 1e-12
+"""Log-likelihoods of one mixture closer than this, relatively, belong to the same data."""
+
+Trail = tuple[tuple[float, bool], ...]
+"""The last log-likelihoods of a run, and whether an accelerated step led there."""
 
 
 class LimitEstimate:
@@ -23,12 +29,28 @@ class LimitEstimate:
     def __init__(self) -> None:
         self._last = np.nan
         self._gain = np.nan
-        self._n_observed = 0
+        self._trail: deque[tuple[float, bool]] = deque(maxlen=REMEMBERED_RATES + 2)
         self._rates: deque[float] = deque(maxlen=REMEMBERED_RATES)
+
+    @property
+    def trail(self) -> Trail:
+        """What a run that goes on from here has to know."""
+        return tuple(self._trail)
+
+    def follow(self, trail: Trail, log_likelihood: float) -> None:
+        """Go on from the end of a run, whose data was this if ``log_likelihood`` was its last.
+
+        On other data nothing of it counts.
+        """
+        if trail and math.isclose(trail[-1][0], log_likelihood, rel_tol=SAME_DATA):
+            for earlier, accelerated in trail:
+                self.observe(earlier, accelerated=accelerated)
+        else:
+            self.observe(log_likelihood)
 
     def observe(self, log_likelihood: float, *, accelerated: bool = False) -> None:
         """Take note of the next step's log-likelihood."""
-        self._n_observed += 1
+        self._trail.append((log_likelihood, accelerated))
         gain = np.nan if accelerated else log_likelihood - self._last
         if self._gain > 0.0 and gain > 0.0:
             self._rates.append(gain / self._gain)
@@ -36,7 +58,7 @@ class LimitEstimate:
 
     def is_within(self, tolerance: float) -> bool:
         """Tell whether the estimated rest is below ``tolerance``; never for a tolerance of 0."""
-        if tolerance == 0.0 or self._n_observed < LEAST_OBSERVED:
+        if tolerance == 0.0 or len(self._trail) < LEAST_OBSERVED:
             return False
         if abs(self._gain) <= ROUNDING * abs(self._last):
             return True

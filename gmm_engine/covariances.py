@@ -7,10 +7,12 @@ in ``COVARIANCE_FAMILIES``; nothing else asks which family it has.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import rq
 
 from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
@@ -64,6 +66,29 @@ class CovarianceFamily(ABC):
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         """Take covariances in the family's own shape; raise on anything that is not one."""
 
+    @classmethod
+    @abstractmethod
+    def from_precisions(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        """Take the covariances' inverses, as ``precisions`` gives them."""
+
+    @classmethod
+    @abstractmethod
+    def from_precisions_cholesky(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        """Take factors U with Σ⁻¹ = U Uᵀ, as ``precisions_cholesky`` gives them, and keep them."""
+
+    @classmethod
+    def readers(cls) -> Mapping[str, Callable[[NDArray[np.float64], int, int], Self]]:
+        """Return what a family can be made from, by the parameter's name."""
+        return {
+            "covariances": cls.from_array,
+            "precisions": cls.from_precisions,
+            "precisions_cholesky": cls.from_precisions_cholesky,
+        }
+
     @abstractmethod
     def to_array(self) -> NDArray[np.float64]:
         """Return the covariances in the family's own shape."""
@@ -112,12 +137,20 @@ class FullCovariances(CovarianceFamily):
     form = DenseScatter
     has_correlations = True
 
-    def __init__(self, covariances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
+    def __init__(
+        self,
+        covariances: NDArray[np.float64],
+        remedy: str = GIVE_ANOTHER_MATRIX,
+        *,
+        precisions_cholesky: NDArray[np.float64] | None = None,
+    ) -> None:
         self.n_components, self.n_features = map(int, covariances.shape[:2])
         self._covariances = covariances
         self._factors = _cholesky_factors(covariances, remedy)
-        self.precisions_cholesky = _inverse_factors(self._factors, remedy)
-        self.log_det = 2.0 * np.log(np.diagonal(self._factors, axis1=1, axis2=2)).sum(axis=1)
+        if precisions_cholesky is None:
+            precisions_cholesky = _inverse_factors(self._factors, remedy)
+        self.precisions_cholesky = precisions_cholesky
+        self.log_det = _log_det_of(np.diagonal(precisions_cholesky, axis1=1, axis2=2))
 
     @classmethod
     def estimate(
@@ -130,7 +163,23 @@ class FullCovariances(CovarianceFamily):
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components, n_features, n_features), what="covariances")
-        return cls(_symmetric(array))
+        return cls(_symmetric(array, what="covariances"))
+
+    @classmethod
+    def from_precisions(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components, n_features, n_features), what="precisions")
+        factors = _upper_factors(_symmetric(array, what="precisions"))
+        return cls(_inverted(factors), precisions_cholesky=factors)
+
+    @classmethod
+    def from_precisions_cholesky(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components, n_features, n_features), what="precisions_cholesky")
+        factors = _as_upper(array)
+        return cls(_inverted(factors), precisions_cholesky=factors)
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._covariances)
@@ -173,12 +222,16 @@ class TiedCovariances(CovarianceFamily):
         covariance: NDArray[np.float64],
         n_components: int,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        *,
+        precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
         self.n_components, self.n_features = n_components, len(covariance)
         self._covariance = covariance
         self._factor = _cholesky_factors(covariance[np.newaxis], remedy)[0]
-        self.precisions_cholesky = _inverse_factors(self._factor[np.newaxis], remedy)[0]
-        self.log_det = np.full(n_components, 2.0 * np.log(np.diagonal(self._factor)).sum())
+        if precisions_cholesky is None:
+            precisions_cholesky = _inverse_factors(self._factor[np.newaxis], remedy)[0]
+        self.precisions_cholesky = precisions_cholesky
+        self.log_det = np.full(n_components, _log_det_of(np.diagonal(precisions_cholesky)))
 
     @classmethod
     def estimate(
@@ -192,7 +245,23 @@ class TiedCovariances(CovarianceFamily):
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_features, n_features), what="covariances")
-        return cls(_symmetric(array), n_components)
+        return cls(_symmetric(array, what="covariances"), n_components)
+
+    @classmethod
+    def from_precisions(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_features, n_features), what="precisions")
+        factors = _upper_factors(_symmetric(array, what="precisions")[np.newaxis])
+        return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
+
+    @classmethod
+    def from_precisions_cholesky(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_features, n_features), what="precisions_cholesky")
+        factors = _as_upper(array[np.newaxis])
+        return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._covariance)
@@ -230,12 +299,20 @@ class DiagonalCovariances(CovarianceFamily):
     form = DiagonalScatter
     has_correlations = False
 
-    def __init__(self, variances: NDArray[np.float64], remedy: str = GIVE_ANOTHER_MATRIX) -> None:
+    def __init__(
+        self,
+        variances: NDArray[np.float64],
+        remedy: str = GIVE_ANOTHER_MATRIX,
+        *,
+        precisions_cholesky: NDArray[np.float64] | None = None,
+    ) -> None:
         _require_positive(variances, remedy)
         self.n_components, self.n_features = map(int, variances.shape)
         self._variances = variances
-        self.precisions_cholesky = 1.0 / np.sqrt(variances)
-        self.log_det = np.log(variances).sum(axis=1)
+        if precisions_cholesky is None:
+            precisions_cholesky = 1.0 / np.sqrt(variances)
+        self.precisions_cholesky = precisions_cholesky
+        self.log_det = _log_det_of(precisions_cholesky)
 
     @classmethod
     def estimate(
@@ -249,6 +326,20 @@ class DiagonalCovariances(CovarianceFamily):
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components, n_features), what="covariances")
         return cls(array)
+
+    @classmethod
+    def from_precisions(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components, n_features), what="precisions")
+        return cls(_reciprocal(array))
+
+    @classmethod
+    def from_precisions_cholesky(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components, n_features), what="precisions_cholesky")
+        return cls(np.square(_reciprocal(array)), precisions_cholesky=np.abs(array))
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._variances)
@@ -291,12 +382,16 @@ class SphericalCovariances(CovarianceFamily):
         variances: NDArray[np.float64],
         n_features: int,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        *,
+        precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
         _require_positive(variances[:, np.newaxis], remedy)
         self.n_components, self.n_features = len(variances), n_features
         self._variances = variances
-        self.precisions_cholesky = 1.0 / np.sqrt(variances)
-        self.log_det = n_features * np.log(variances)
+        if precisions_cholesky is None:
+            precisions_cholesky = 1.0 / np.sqrt(variances)
+        self.precisions_cholesky = precisions_cholesky
+        self.log_det = n_features * _log_det_of(precisions_cholesky[:, np.newaxis])
 
     @classmethod
     def estimate(
@@ -312,6 +407,21 @@ class SphericalCovariances(CovarianceFamily):
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components,), what="covariances")
         return cls(array, n_features)
+
+    @classmethod
+    def from_precisions(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components,), what="precisions")
+        return cls(_reciprocal(array), n_features)
+
+    @classmethod
+    def from_precisions_cholesky(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> Self:
+        require_shape(array, (n_components,), what="precisions_cholesky")
+        variances = np.square(_reciprocal(array))
+        return cls(variances, n_features, precisions_cholesky=np.abs(array))
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._variances)
@@ -371,6 +481,48 @@ def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.fl
     return inverses
 
 
+def _log_det_of(diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return log |Σ| = −2 Σ_j log U_jj for the diagonals of precision factors U."""
+    return np.asarray(-2.0 * np.log(diagonals).sum(axis=-1))
+
+
+def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangular U with U Uᵀ = Σ⁻¹ of every matrix.
+
+    Cholesky's factor is lower triangular; that of the matrix turned about is U turned about.
+    """
+    factors = _cholesky_factors(precisions[:, ::-1, ::-1], GIVE_ANOTHER_MATRIX)
+    return np.ascontiguousarray(factors[:, ::-1, ::-1])
+
+
+def _as_upper(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangular R with R Rᵀ = U Uᵀ and a positive diagonal.
+
+    That is U itself where it is one already, to the last bit.
+    """
+    require_finite(factors, what="precisions_cholesky")
+    if np.tril(factors, -1).any() or (np.diagonal(factors, axis1=1, axis2=2) < 0).any():
+        upper = np.stack([rq(factor, mode="r") for factor in factors])
+        signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0, -1.0, 1.0)
+        factors = upper * signs[:, np.newaxis, :]
+    singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) == 0).any(axis=1))
+    if singular.size:
+        raise SingularCovarianceError(int(singular[0][0]), GIVE_ANOTHER_MATRIX)
+    return factors
+
+
+def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U."""
+    inverses = _inverse_factors(factors.transpose(0, 2, 1), GIVE_ANOTHER_MATRIX)
+    return _mirrored(inverses.transpose(0, 2, 1) @ inverses)
+
+
+def _reciprocal(array: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 1/x; what comes of a zero is infinite and refused where variances are."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return np.asarray(1.0 / array)
+
+
 def read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
     view = array.view()
     view.flags.writeable = False
@@ -385,13 +537,13 @@ def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(0.5 * array + 0.5 * np.swapaxes(array, -1, -2))
 
 
-def _symmetric(array: NDArray[np.float64]) -> NDArray[np.float64]:
-    require_finite(array, what="covariances")
+def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
+    require_finite(array, what=what)
     transposed = np.swapaxes(array, -1, -2)
     size = np.sqrt(np.abs(np.diagonal(array, axis1=-2, axis2=-1)))
     allowed = SYMMETRY_TOLERANCE * size[..., :, np.newaxis] * size[..., np.newaxis, :]
     if not (np.abs(array - transposed) <= allowed).all():
-        raise InvalidParameterError("covariances", "must be symmetric")
+        raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
 
 

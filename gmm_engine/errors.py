@@ -12,6 +12,7 @@ GmmEngineError (ValueError)
 └── NotFittedError             not_fitted
 
 They are ``ValueError`` so that callers who know NumPy and scikit-learn catch what they expect.
+What ``GaussianMixture`` does not refuse but wants to be known is a warning, at the end.
 """
 
 from collections.abc import Sequence
@@ -76,3 +77,11 @@ class SingularCovarianceError(GmmEngineError):
 
 class NotFittedError(GmmEngineError, AttributeError):
     code = "not_fitted"
+
+
+class FitQualityWarning(UserWarning):
+    """A fit came to an end, but its result deserves a second look."""
+
+
+class ConvergenceWarning(FitQualityWarning):
+    """The best run stopped before it converged."""

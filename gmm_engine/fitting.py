@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.acceleration import Accelerator
 from gmm_engine.blas import one_blas_thread
-from gmm_engine.convergence import LimitEstimate
+from gmm_engine.convergence import LimitEstimate, Trail
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import EMStep, em_steps
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
+from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
@@ -93,6 +94,8 @@ class FitResult:
     n_iter: int
     stop_reason: StopReason
     warnings: tuple[FitWarning, ...] = ()
+    trail: Trail = ()
+    """The end of the way, that of earlier fits that this one continued included."""
 
     @property
     def converged(self) -> bool:
@@ -104,6 +107,7 @@ class FitResult:
 
 
 StepCallback = Callable[[EMStep], None]
+Start = Mixture | FitResult | Given | ArrayLike
 
 
 def fit(
@@ -111,7 +115,7 @@ def fit(
     options: FitOptions,
     *,
     sample_weight: ArrayLike | None = None,
-    start: Mixture | ArrayLike | None = None,
+    start: Start | None = None,
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
 ) -> FitResult:
@@ -123,10 +127,11 @@ def fit(
     options : FitOptions
     sample_weight : array_like of shape (n_samples,), optional
         A row of weight w counts like w equal rows.
-    start : Mixture or array_like, optional
+    start : Mixture, FitResult, Given or array_like, optional
         Where to start instead of ``options.init_params``: a mixture, labels (n_samples,) or
-        responsibilities (n_samples, K). There is one run then, and its components keep their
-        order; otherwise they are ordered by falling weight, then by mean.
+        responsibilities (n_samples, K), or the result of a fit that is to go on. There is one
+        run then. Of what is ``Given`` in part, every restart finds the rest. The components keep
+        the order of the start; without one they are ordered by falling weight, then by mean.
     on_step : callable, optional
         Called with every ``EMStep``; what it raises ends the fit and is passed on.
     budget_seconds : float, optional
@@ -159,20 +164,26 @@ def fit(
 def _fitted(
     samples: SampleSource,
     options: FitOptions,
-    start: Mixture | ArrayLike | None,
+    start: Start | None,
     on_step: StepCallback | None,
     deadline: float,
 ) -> FitResult:
     scale = DataScale.of(samples)
+    if isinstance(start, Given):
+        start = start.as_whole(options.covariance_type) or start
     search = _Search(
         samples=samples,
         options=options,
+        given=start if isinstance(start, Given) else None,
         scale=scale,
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
         deadline=deadline,
     )
-    best = search.best_of_restarts() if start is None else search.from_given(start)
+    if start is None or isinstance(start, Given):
+        best = search.best_of_restarts()
+    else:
+        best = search.from_whole(start)
     mixture = best.last.mixture
     if start is None:
         mixture = mixture.reordered(_canonical_order(mixture))
@@ -188,19 +199,24 @@ def _fitted(
         n_iter=best.last.iteration,
         stop_reason=best.stop_reason or StopReason.MAX_ITER,
         warnings=_warnings(best, scale, options),
+        trail=best.trail,
     )
 
 
 class _Run:
-    """One run of EM, which can be halted and carried on."""
+    """One run of EM, which can be halted and carried on; also from the ``trail`` of another."""
 
-    def __init__(self, steps: Iterator[EMStep]) -> None:
+    def __init__(self, steps: Iterator[EMStep], trail: Trail = ()) -> None:
         self._steps = steps
         self._limit = LimitEstimate()
         self.last = next(steps)
         self.log_likelihoods: list[float] = []
         self.stop_reason: StopReason | None = None
-        self._limit.observe(self.last.log_likelihood)
+        self._limit.follow(trail, self.last.log_likelihood)
+
+    @property
+    def trail(self) -> Trail:
+        return self._limit.trail
 
     @property
     def rank(self) -> tuple[bool, float]:
@@ -235,6 +251,7 @@ class _Search:
 
     samples: SampleSource
     options: FitOptions
+    given: Given | None
     scale: DataScale
     held_by: Regularization
     on_step: StepCallback | None
@@ -263,7 +280,11 @@ class _Search:
             if run is not None:
                 yield run
 
-    def from_given(self, start: Mixture | ArrayLike) -> _Run:
+    def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
+        if isinstance(start, FitResult):
+            self._require_same_form(start.mixture)
+            steps = self._reported_steps(self.samples, start.mixture, restart=0)
+            return self._finished(_Run(steps, start.trail))
         if isinstance(start, Mixture):
             self._require_same_form(start)
             return self._finished(self._begun(self.samples, start, restart=0))
@@ -280,14 +301,11 @@ class _Search:
         Returns the run that got furthest, to be carried on; on all the data from where it is.
         """
         part = self.samples.drawn(START_ROWS, rng)
-        runs = [
-            self._begun(
-                part,
-                initialize(part, self.scale, self.options.n_components, self.family.form, rng),
-                restart,
-            )
+        starts = (
+            initialize(part, self.scale, self.options.n_components, self.family.form, rng)
             for initialize in INITIALIZERS[self.options.init_params]
-        ]
+        )
+        runs = [self._begun(part, self._with_given(start), restart) for start in starts]
         for n_steps, n_kept in HEATS if len(runs) > 1 else ():
             for run in runs:
                 self._carried_on(run, min(n_steps, self.options.max_iter), part.total_weight)
@@ -295,6 +313,12 @@ class _Search:
         if part.n_rows == self.samples.n_rows:
             return runs[0]
         return self._begun(self.samples, runs[0].last.mixture, restart)
+
+    def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
+        if self.given is None:
+            return start
+        found, _ = Mixture.from_statistics(start, self.family, self.held_by)
+        return self.given.in_place_of(found)
 
     def _begun(
         self, samples: SampleSource, start: SufficientStatistics | Mixture, restart: int

@@ -179,6 +179,7 @@ def neighborhoods(
 INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
     "auto": (
         k_means,
+        k_means,
         k_means_standardized,
         k_means_whitened,
         k_means_projected,

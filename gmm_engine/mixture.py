@@ -96,7 +96,8 @@ class Mixture:
         ----------
         arrays : mapping
             ``weights`` (K,), ``means`` (K, D) and ``covariances`` in the family's shape:
-            full (K, D, D), tied (D, D), diag (K, D), spherical (K,).
+            full (K, D, D), tied (D, D), diag (K, D), spherical (K,). In their stead
+            ``precisions`` or ``precisions_cholesky``, as a mixture gives them.
         covariance_type : str
             A key of ``COVARIANCE_FAMILIES``.
 
@@ -107,23 +108,24 @@ class Mixture:
         NonFiniteNumberError, SingularCovarianceError
         """
         require_known("covariance_type", covariance_type, COVARIANCE_FAMILIES)
-        missing = {"weights", "means", "covariances"} - set(arrays)
+        readers = COVARIANCE_FAMILIES[covariance_type].readers()
+        spread = next((name for name in readers if name in arrays), "covariances")
+        names = ("weights", "means", spread)
+        missing = set(names) - set(arrays)
         if missing:
             raise InvalidParameterError(", ".join(sorted(missing)), "must be given")
-        weights, means, covariances = (
-            np.array(as_real_array(arrays[name], what=name))
-            for name in ("weights", "means", "covariances")
+        weights, means, spreads = (
+            np.array(as_real_array(arrays[name], what=name)) for name in names
         )
         if means.ndim != 2 or means.size == 0:
             raise InvalidParameterError("means", "must have shape (n_components, n_features)")
         n_components, n_features = means.shape
         require_shape(weights, (n_components,), what="weights")
-        for name, value in (("weights", weights), ("means", means), ("covariances", covariances)):
+        for name, value in zip(names, (weights, means, spreads), strict=True):
             require_finite(value, what=name)
         if weights.min() < 0 or abs(weights.sum() - 1.0) > WEIGHT_SUM_TOLERANCE:
             raise InvalidParameterError("weights", "must not be negative and must sum to 1")
-        family = COVARIANCE_FAMILIES[covariance_type]
-        return cls(weights, means, family.from_array(covariances, n_components, n_features))
+        return cls(weights, means, readers[spread](spreads, n_components, n_features))
 
     @classmethod
     def from_statistics(

@@ -35,6 +35,9 @@ def room(name: str, *, sees: str = "", uses: str | None = "") -> Room:
 ROOMS = (
     # llvmlite is the part of Numba that writes instructions; it comes with it.
     room("gmm_engine", sees="gmm_engine", uses="numpy scipy numba llvmlite threadpoolctl"),
+    # Imported when scikit-learn itself is in use, never by the engine's own import.
+    room("gmm_engine.scikit_learn", sees="gmm_engine", uses="numpy sklearn"),
+    room("gmm_engine.conversion", sees="gmm_engine", uses="numpy sklearn"),
     room("service.errors"),
     room("service.domain", sees="service.domain service.errors gmm_engine", uses="numpy"),
     room(

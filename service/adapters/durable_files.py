@@ -148,7 +148,8 @@ class Directory:
         try:
             yield
         finally:
-            fcntl.flock(self._descriptor, fcntl.LOCK_UN)
+            with suppress(OSError):  # closing the directory lets go too; what was done is done
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)
 
     def claim(self) -> bool:
         """Take the lock if nobody has it, and keep it until this object is closed."""

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from service.adapters import durable_files
+
 COUNTED = frozenset({"open", "mkdir", "write", "fsync", "rename", "unlink"})
 
 
@@ -78,3 +80,8 @@ def _inode(descriptor: object) -> int:
     if not isinstance(descriptor, int):
         raise TypeError("a descriptor is a number")
     return os.fstat(descriptor).st_ino
+
+
+def use_disk(disk: object) -> None:
+    """Let the registry of this process call ``disk`` where it calls the module ``os``."""
+    vars(durable_files)["os"] = disk

@@ -1,0 +1,78 @@
+"""Mixtures to and from scikit-learn's ``GaussianMixture``; every score stays what it was.
+
+``to_sklearn`` alone needs scikit-learn to be installed, and imports it when it is called.
+"""
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from gmm_engine.errors import InvalidParameterError, NotFittedError
+from gmm_engine.given import normalized_if_single
+from gmm_engine.mixture import Mixture
+
+if TYPE_CHECKING:
+    import sklearn.mixture
+
+
+class FittedMixture(Protocol):
+    """What is read of a fitted ``sklearn.mixture.GaussianMixture``."""
+
+    covariance_type: str
+
+    @property
+    def weights_(self) -> ArrayLike: ...
+
+    @property
+    def means_(self) -> ArrayLike: ...
+
+    @property
+    def precisions_cholesky_(self) -> ArrayLike: ...
+
+
+def from_sklearn(model: FittedMixture) -> Mixture:
+    """Return the mixture that a fitted scikit-learn ``GaussianMixture`` holds.
+
+    It is made from ``weights_``, ``means_`` and ``precisions_cholesky_``, which are all that
+    scikit-learn's own scores are computed from.
+
+    Raises
+    ------
+    NotFittedError
+        One of these is missing.
+    InvalidParameterError
+        It is a ``BayesianGaussianMixture``, whose scores are not those of its mean parameters.
+    """
+    if hasattr(model, "weight_concentration_prior"):
+        raise InvalidParameterError(
+            "model", "is a Bayesian mixture, whose scores no mixture of fixed parameters has"
+        )
+    try:
+        arrays = {
+            "weights": normalized_if_single(model.weights_),
+            "means": model.means_,
+            "precisions_cholesky": model.precisions_cholesky_,
+        }
+    except AttributeError as error:
+        raise NotFittedError(f"the model is not fitted: {error}") from error
+    return Mixture.from_arrays(arrays, model.covariance_type)
+
+
+def to_sklearn(mixture: Mixture) -> "sklearn.mixture.GaussianMixture":
+    """Return a fitted scikit-learn ``GaussianMixture`` with the parameters of ``mixture``."""
+    from sklearn.mixture import GaussianMixture  # noqa: PLC0415 - only who calls this needs it
+
+    model = GaussianMixture(mixture.n_components, covariance_type=mixture.covariance_type)
+    model.weights_ = np.array(mixture.weights)
+    model.means_ = np.array(mixture.means)
+    model.covariances_ = np.array(mixture.covariances)
+    model.precisions_ = np.array(mixture.precisions)
+    model.precisions_cholesky_ = np.array(mixture.precisions_cholesky)
+    model.n_features_in_ = mixture.n_features
+    # It was not fitted here: no step was taken, and a warm start begins anew.
+    model.converged_ = True
+    model.n_iter_ = 0
+    model.lower_bound_ = -np.inf
+    model.lower_bounds_ = []
+    return model
