@@ -4,15 +4,18 @@ What is found goes to standard output as lines of JSON; the summary for people t
 """
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
-from service.errors import ServiceError
+from service.domain.ports import ModelRegistry
+from service.errors import NotFound, ServiceError
 from service.wiring import Upkeep, open_upkeep
 
 FAULTS_FOUND = 1
@@ -23,20 +26,20 @@ Keep = Annotated[
     int | None,
     typer.Option(min=1, help="Versions kept of a model [GMM_MAX_VERSIONS]; all without it."),
 ]
+As = Annotated[str | None, typer.Option("--as", help="Another id for the model.")]
 
 
 @registry.command("list")
 def list_models(registry_dir: RegistryDir = None) -> None:
     """List models: versions, the latest one, aliases."""
     with _upkeep(registry_dir) as upkeep:
-        for record in upkeep.registry.list_models():
-            latest = upkeep.registry.latest_version(record.id)
-            _say(
-                model=record.id,
-                versions=len(upkeep.registry.list_versions(record.id)),
-                latest_version=None if latest is None else latest.number,
-                aliases=dict(upkeep.registry.get_aliases(record.id).targets),
-            )
+        for model_id in upkeep.registry.stored_models():
+            try:
+                _say(**_line_of(upkeep.registry, model_id))
+            except NotFound:  # deleted meanwhile
+                continue
+            except ServiceError as error:
+                _say(model=model_id, fault=error.code)
 
 
 @registry.command()
@@ -64,6 +67,47 @@ def gc(registry_dir: RegistryDir = None, keep: Keep = None) -> None:
                 _say(model=record.id, deleted_versions=list(deleted))
 
 
+@registry.command("export")
+def export_model(model: str, file: Path, registry_dir: RegistryDir = None) -> None:
+    """Write a model with its versions and aliases into one new file."""
+    with _upkeep(registry_dir) as upkeep:
+        content = upkeep.export_model(model)
+        try:
+            with file.open("xb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:
+            raise _file_failed(file, error) from error
+    _say(model=model, bytes=len(content), sha256=sha256(content).hexdigest())
+
+
+@registry.command("import")
+def import_model(file: Path, registry_dir: RegistryDir = None, name: As = None) -> None:
+    """Check such a file and store its model in one step; nothing in it is run."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise _file_failed(file, error) from error
+    with _upkeep(registry_dir) as upkeep:
+        _say(model=upkeep.import_model(content, name))
+
+
+def _line_of(models: ModelRegistry, model_id: str) -> dict[str, object]:
+    latest = models.latest_version(models.get_model(model_id).id)
+    return {
+        "model": model_id,
+        "versions": len(models.list_versions(model_id)),
+        "latest_version": None if latest is None else latest.number,
+        "aliases": dict(models.get_aliases(model_id).targets),
+    }
+
+
+def _file_failed(file: Path, error: OSError) -> typer.Exit:
+    typer.echo(f"{file}: {error.strerror}", err=True)
+    return typer.Exit(USAGE_ERROR)
+
+
 @contextmanager
 def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upkeep]:
     overrides: Overrides = {}
@@ -75,7 +119,7 @@ def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upke
     try:
         yield open_upkeep(settings)
     except ServiceError as error:
-        typer.echo(f"can't use the registry {settings.registry_dir}: {error.detail}", err=True)
+        typer.echo(f"{settings.registry_dir}: {error.detail}", err=True)
         raise typer.Exit(USAGE_ERROR) from error
 
 

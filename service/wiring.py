@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from service.adapters.database import Database
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
+from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_thread import ThreadRunner
@@ -13,9 +14,11 @@ from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
+from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
 from service.domain.ports import JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
+from service.errors import InvalidInput
 from service.settings import Settings
 
 
@@ -70,6 +73,20 @@ class Upkeep:
 
     def check(self) -> Iterator[Finding]:
         return findings(self.registry)
+
+    def export_model(self, model_id: str) -> bytes:
+        return model_file_of(self.registry.export_model(model_id))
+
+    def import_model(self, data: bytes, model_id: str | None) -> str:
+        """Store the model of such a file, under another id if one is given; return its id."""
+        try:
+            bundle = bundle_of(data)
+        except ModelFileError as error:
+            raise InvalidInput("model_file_invalid", str(error)) from error
+        if model_id is not None and not is_legal_id(model_id):
+            raise InvalidInput("invalid_parameter", "that can't be the id of a model")
+        self.registry.import_model(bundle.as_new(model_id or bundle.record.id))
+        return model_id or bundle.record.id
 
 
 def open_upkeep(settings: Settings) -> Upkeep:

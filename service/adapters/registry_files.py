@@ -12,7 +12,7 @@ import errno
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,7 @@ from service.adapters.artifact import Artifact, ArtifactError, artifact_of, mixt
 from service.adapters.durable_files import Directory, NotPlainError
 from service.adapters.file_cache import FileCache
 from service.adapters.manifest import FORMAT, Manifest, manifest_of
+from service.adapters.model_file import ModelBundle
 from service.adapters.record_json import DamagedRecordError, sealed, unsealed
 from service.domain.identifiers import is_legal_id
 from service.domain.records import AliasBook, ModelRecord, VersionDraft, VersionRecord
@@ -110,12 +111,7 @@ class FileRegistry:
             with layout.staged(root) as (stage, staged_name):
                 stage.write_new(layout.MODEL_FILE, content)
                 stage.ensure(layout.VERSIONS)
-                try:
-                    layout.publish(root, staged_name, models, record.id)
-                except OSError as error:
-                    if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
-                        raise Conflict.model_exists(record.id) from None
-                    raise
+                _publish_model(root, staged_name, models, record.id)
 
     def get_model(self, model_id: str) -> ModelRecord:
         with refusals.reading(), self._place(model_id) as place:
@@ -232,6 +228,52 @@ class FileRegistry:
                 stage.write_new("probe", b"probe")
         except StorageFull as error:
             raise Unavailable(error.code, error.detail) from error
+
+    def export_model(self, model_id: str) -> ModelBundle:
+        """Return a model with all that belongs to it, as it is at one moment, verified."""
+        with refusals.writing(), self._place(model_id) as place, place.locked():
+            versions = [self.get_version(model_id, n) for n in self.stored_versions(model_id)]
+            return ModelBundle(
+                self._record(place),
+                self._book(place),
+                [(version, self.load_mixture(version)) for version in versions],
+            )
+
+    def import_model(self, bundle: ModelBundle) -> None:
+        """Store a whole model in one step; raise ``Conflict`` when there is one of its id."""
+        with (
+            refusals.writing(),
+            self._root() as root,
+            root.subdirectory(layout.MODELS) as models,
+            layout.staged(root) as (stage, staged_name),
+        ):
+            stage.write_new(layout.MODEL_FILE, sealed(StoredModel(FORMAT, bundle.record)))
+            if bundle.book.aliases:
+                stored = StoredAliases(FORMAT, bundle.record.id, bundle.book)
+                stage.write_new(layout.ALIASES_FILE, sealed(stored))
+            stage.ensure(layout.VERSIONS)
+            with stage.subdirectory(layout.VERSIONS) as versions:
+                for version, mixture in bundle.versions:
+                    self._import_version(root, versions, version, mixture)
+                if bundle.last_number > layout.last_number(versions):
+                    layout.keep_number(versions, bundle.last_number)
+                versions.sync()
+            stage.sync()
+            _publish_model(root, staged_name, models, bundle.record.id)
+
+    def _import_version(
+        self, root: Directory, versions: Directory, version: VersionRecord, mixture: Mixture
+    ) -> None:
+        artifact = artifact_of(mixture)
+        self._check_room(root, len(artifact.data))
+        stored = replace(
+            version, artifact_digest=artifact.digest, artifact_bytes=len(artifact.data)
+        )
+        name = layout.version_name(version.number)
+        versions.make(name)
+        with versions.subdirectory(name) as directory:
+            directory.write_new(layout.PARAMETERS_FILE, artifact.data)
+            _complete(directory, artifact, Manifest(FORMAT, stored, artifact.arrays))
 
     def stored_models(self) -> Sequence[str]:
         """Return the ids of all models, damaged ones too."""
@@ -359,6 +401,15 @@ class FileRegistry:
     def _check_same_model(self, place: _Place, draft: VersionDraft) -> None:
         if draft.model_uid not in {None, self._record(place).uid}:
             raise NotFound.model(draft.model_id)
+
+
+def _publish_model(root: Directory, staged_name: str, models: Directory, model_id: str) -> None:
+    try:
+        layout.publish(root, staged_name, models, model_id)
+    except OSError as error:
+        if error.errno in {errno.EEXIST, errno.ENOTEMPTY}:
+            raise Conflict.model_exists(model_id) from None
+        raise
 
 
 def _complete(stage: Directory, artifact: Artifact, manifest: Manifest) -> None:

@@ -1,14 +1,23 @@
 """``gmm-service registry list | fsck | gc`` over a directory, as an operator runs them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from typer.testing import CliRunner, Result
 
 from service.adapters.registry_files import FileRegistry
 from service.cli import app
-from service.domain.records import AliasBook, VersionRecord
-from tests.support.records import SMALL_MIXTURE, a_draft, a_model
+from service.domain.records import AliasBook, ModelRecord, VersionRecord
+from tests.support.records import (
+    FAMILIES,
+    SMALL_MIXTURE,
+    a_draft,
+    a_mixture,
+    a_model,
+    is_same_mixture,
+)
 from tests.support.registries import contents, place_of
 
 
@@ -37,6 +46,19 @@ def test_models_are_listed(path: Path, registry: FileRegistry, version: VersionR
         {"model": "empty", "versions": 0, "latest_version": None, "aliases": {}},
         {"model": "iris", "versions": 1, "latest_version": 1, "aliases": {"champion": 1}},
     ]
+
+
+def test_a_damaged_model_is_listed_as_such(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    registry.create_model(a_model("other"))
+    (path / "models" / "iris" / "model.json").unlink()
+
+    ended = run(path, "list")
+
+    assert ended.exit_code == 0
+    assert lines(ended)[0] == {"model": "iris", "fault": "model_corrupt"}
+    assert len(lines(ended)) == 2
 
 
 def test_a_sound_registry_passes_its_check(path: Path, version: VersionRecord) -> None:
@@ -98,5 +120,63 @@ def test_a_directory_that_is_no_registry_is_left_as_it_is(path: Path) -> None:
     ended = run(path, "fsck")
 
     assert ended.exit_code == 2
-    assert "can't use the registry" in ended.stderr
+    assert "has the format 'none'" in ended.stderr
     assert not path.exists()
+
+
+def a_rich_model(registry: FileRegistry) -> None:
+    """Give ``iris`` four versions of every family, of which one is deleted, and aliases."""
+    for number, family in enumerate(FAMILIES, 1):
+        mixture = a_mixture(covariance_type=family, n_components=3, n_features=2, seed=number)
+        registry.commit_version(a_draft(registry.get_model("iris"), mixture), mixture)
+        name(registry, "champion", number)
+    name(registry, "champion", 1)
+    registry.delete_version("iris", 4)
+
+
+def test_a_model_is_carried_to_another_registry(
+    path: Path, registry: FileRegistry, model: ModelRecord, tmp_path: Path
+) -> None:
+    a_rich_model(registry)
+    other, file = FileRegistry(tmp_path / "other"), tmp_path / "iris.gmm"
+
+    exported = run(path, "export", "iris", str(file))
+    imported = run(tmp_path / "other", "import", str(file))
+    renamed = run(tmp_path / "other", "import", str(file), "--as", "flowers")
+
+    assert (exported.exit_code, imported.exit_code, renamed.exit_code) == (0, 0, 0)
+    assert [record.id for record in other.list_models()] == ["flowers", "iris"]
+    assert other.get_aliases("iris") == registry.get_aliases("iris")
+    assert list(other.list_versions("iris")) == list(registry.list_versions("iris"))
+    for version in other.list_versions("flowers"):
+        assert version.model_id == "flowers"
+        original = registry.load_mixture(registry.get_version("iris", version.number))
+        assert is_same_mixture(other.load_mixture(version), original)
+    assert replace(other.get_model("iris"), uid=model.uid) == model
+    assert len({record.uid for record in other.list_models()} | {model.uid}) == 3
+    draft = a_draft(other.get_model("iris"), SMALL_MIXTURE)
+    assert other.commit_version(draft, SMALL_MIXTURE).number == 5  # 4 was given, and is remembered
+    assert run(tmp_path / "other", "fsck").exit_code == 0
+
+
+def test_the_arrays_of_a_model_file_can_be_read_without_this_program(
+    path: Path, registry: FileRegistry, version: VersionRecord, tmp_path: Path
+) -> None:
+    run(path, "export", "iris", str(tmp_path / "iris.gmm"))
+
+    with np.load(tmp_path / "iris.gmm", allow_pickle=False) as arrays:
+        np.testing.assert_array_equal(arrays["versions/000001/means"], SMALL_MIXTURE.means)
+
+
+def test_what_is_there_is_not_written_over(
+    path: Path, registry: FileRegistry, version: VersionRecord, tmp_path: Path
+) -> None:
+    file = tmp_path / "iris.gmm"
+    run(path, "export", "iris", str(file))
+
+    ended = [run(path, "export", "iris", str(file)), run(path, "import", str(file))]
+    ended += [run(path, "import", str(tmp_path / "none")), run(path, "export", "none", "x")]
+    ended.append(run(path, "import", str(file), "--as", "../x"))
+
+    assert [end.exit_code for end in ended] == [2] * 5
+    assert [registry.get_version("iris", 1)] == list(registry.list_versions("iris"))

@@ -18,6 +18,8 @@ from service.adapters.artifact import artifact_of
 from service.adapters.manifest import Manifest, manifest_of
 from service.adapters.record_json import sealed
 from service.adapters.registry_files import FileRegistry, StoredModel
+from service.domain.inference import Inference
+from service.domain.limits import Limits
 from service.domain.records import ModelRecord, VersionRecord
 from service.errors import StorageFull
 from tests.support.records import SMALL_MIXTURE, a_draft, a_model, is_same_mixture
@@ -150,6 +152,28 @@ def test_a_damaged_record_is_refused_and_the_other_models_are_listed(
     registry.delete_model("iris")
     registry.create_model(model)
     assert registry.get_model("iris") == model
+
+
+def test_a_flipped_bit_of_the_aliases_is_noticed_and_nothing_answers_in_their_place(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    model = registry.get_model("iris")
+    registry.commit_version(a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE)
+    book = registry.update_aliases(
+        "iris", lambda book: book.with_alias(book.alias("champion").moved("set", 1))
+    )
+    inference = Inference(registry, registry.load_mixture, limits=Limits())
+    file = path / "models" / "iris" / "aliases.json"
+    good = file.read_bytes()
+    for position, bit in itertools.product(range(len(good)), range(8)):
+        file.write_bytes(flipped(good, position, bit))
+        assert code_of(lambda: registry.get_aliases("iris")) == "model_corrupt"
+    assert code_of(lambda: inference.open("iris")) == "model_corrupt"
+    assert code_of(lambda: registry.delete_version("iris", 1)) == "model_corrupt"
+    assert inference.open("iris", 2).version.number == 2
+    file.write_bytes(good)
+    assert registry.get_aliases("iris") == book
+    assert inference.open("iris").version == version
 
 
 def test_a_model_that_is_a_link_is_refused(

@@ -20,7 +20,15 @@ from tests.support.disks import WatchedDisk, failing_with, inodes_under
 from tests.support.records import SMALL_MIXTURE, a_draft, a_mixture, a_model, is_same_mixture
 from tests.support.registries import code_of
 
+PAGE_BYTES = 4096
+
 Verb = Callable[[FileRegistry], object]
+
+
+def name_champion(registry: FileRegistry) -> object:
+    return registry.update_aliases(
+        "iris", lambda book: book.with_alias(book.alias("champion").moved("set", 1))
+    )
 
 
 def verbs_of(model: ModelRecord) -> dict[str, Verb]:
@@ -28,6 +36,7 @@ def verbs_of(model: ModelRecord) -> dict[str, Verb]:
     return {
         "create": lambda registry: registry.create_model(new),
         "replace": lambda registry: registry.replace_model(model.updated(description="new")),
+        "name": name_champion,
         "commit": lambda registry: registry.commit_version(
             a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE
         ),
@@ -47,6 +56,7 @@ def state_of(path: Path) -> object:
     [
         ("create", errno.EIO, "storage_failed"),
         ("replace", errno.EIO, "storage_failed"),
+        ("name", errno.EIO, "storage_failed"),
         ("commit", errno.EIO, "storage_failed"),
         ("commit", errno.ENOSPC, "storage_full"),
         ("commit", errno.EROFS, "registry_read_only"),
@@ -81,7 +91,9 @@ def test_a_failing_call_to_the_disk_is_a_named_refusal_and_leaves_the_old_state_
     assert fail_at > 5
 
 
-@pytest.mark.parametrize("verb", ["create", "replace", "commit", "delete version", "delete model"])
+@pytest.mark.parametrize(
+    "verb", ["create", "replace", "name", "commit", "delete version", "delete model"]
+)
 def test_when_a_change_is_acknowledged_a_power_cut_takes_nothing_of_it(
     path: Path,
     registry: FileRegistry,
@@ -177,6 +189,35 @@ def test_a_full_disk_is_said_and_what_is_stored_is_served(small_disk: Path) -> N
     assert list((small_disk / "registry" / ".staging").iterdir()) == []
     (small_disk / "filler").unlink()
     assert registry.commit_version(a_draft(model, large), large).number == 2
+
+
+def test_a_disk_that_is_full_to_the_last_page_or_the_one_before_loses_nothing(
+    small_disk: Path,
+) -> None:
+    """Leave no page free, then one, then two …, until every change finds room."""
+    model, mixture = a_model(), a_mixture(n_components=4, n_features=8)
+    for n_pages in itertools.count():
+        shutil.rmtree(small_disk / "registry", ignore_errors=True)
+        registry = FileRegistry(small_disk / "registry", min_free_bytes=0)
+        registry.create_model(model)
+        registry.commit_version(a_draft(model, SMALL_MIXTURE), SMALL_MIXTURE)
+        before = state_of(small_disk / "registry")
+        n_free = os.statvfs(small_disk).f_bavail
+        (small_disk / "filler").write_bytes(bytes(max(0, n_free - n_pages) * PAGE_BYTES))
+        codes = [
+            code_of(lambda: registry.commit_version(a_draft(model, mixture), mixture)),  # noqa: B023 - called at once
+            code_of(lambda: name_champion(registry)),  # noqa: B023 - as above
+        ]
+        (small_disk / "filler").unlink()
+        assert set(codes) <= {"done", "storage_full"}
+        assert (state_of(small_disk / "registry") == before) == (codes[0] != "done")
+        assert registry.get_aliases("iris").targets == (
+            {"champion": 1} if codes[1] == "done" else {}
+        )
+        assert list((small_disk / "registry" / ".staging").iterdir()) == []
+        if codes == ["done", "done"]:
+            break
+    assert n_pages > 2
 
 
 def test_a_read_only_disk_is_said_and_what_is_stored_is_served(small_disk: Path) -> None:

@@ -1,0 +1,130 @@
+"""Two service processes over one registry: what one acknowledges the other has at once."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.adapters.record_json import sealed
+from service.adapters.registry_files import FileRegistry, StoredModel
+from tests.e2e.server import running
+from tests.service.rows import TWO_GROUPS
+from tests.support.records import a_model
+
+READY_SECONDS = 3.0
+MANY_MODELS = 10_000
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[httpx.Client, httpx.Client]]:
+    directory = tmp_path_factory.mktemp("two")
+    registry = directory / "registry"
+    with (
+        running(registry) as first,
+        running(registry) as second,
+        first.client() as one,
+        second.client() as other,
+    ):
+        yield one, other
+
+
+def shifted(seed: int) -> list[list[float]]:
+    return [[seed + x, y] for x, y in TWO_GROUPS]
+
+
+def mean_of(answer: httpx.Response) -> float:
+    return float(answer.json()["means"][0][0])
+
+
+def test_each_sees_the_other_s_changes_at_once(two: tuple[httpx.Client, httpx.Client]) -> None:
+    one, other = two
+    for turn in range(6):
+        writer, reader = (one, other) if turn % 2 else (other, one)
+        if turn == 0:
+            assert writer.post("/models", json={"id": "seen"}).status_code == 201
+            assert reader.get("/models/seen").status_code == 200
+        version = writer.post("/models/seen/fit", json={"X": shifted(turn)}).json()["version"]
+        answer = reader.get("/models/seen/parameters")
+        assert answer.json()["version"] == version == turn + 1
+        assert writer.patch("/models/seen", json={"description": f"{turn}"}).status_code == 200
+        assert reader.get("/models/seen").json()["description"] == f"{turn}"
+    one.put("/models/seen/aliases/champion", json={"version": 2})
+    assert other.get("/models/seen/parameters").json()["version"] == 2
+    assert other.delete("/models/seen/versions/2").json()["code"] == "version_aliased"
+    assert other.post("/models/seen/aliases/champion/rollback").status_code == 409
+    assert other.delete("/models/seen").status_code == 204
+    assert one.get("/models/seen").status_code == 404
+
+
+def test_of_fifty_creates_of_one_id_at_both_one_wins(
+    two: tuple[httpx.Client, httpx.Client],
+) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        answers = pool.map(
+            lambda turn: two[turn % 2].post("/models", json={"id": "wanted"}).status_code,
+            range(50),
+        )
+    assert sorted(answers) == [201] + [409] * 49
+
+
+def test_no_half_version_is_ever_answered(two: tuple[httpx.Client, httpx.Client]) -> None:
+    """While one commits, names and deletes, the other's answers are each of one version."""
+    one, other = two
+    one.post("/models", json={"id": "busy"})
+    base = mean_of_first_column()
+    seeds = {one.post("/models/busy/fit", json={"X": shifted(0)}).json()["version"]: 0}
+    one.put("/models/busy/aliases/champion", json={"version": 1})
+    is_over = threading.Event()
+    wrong: list[str] = []
+
+    def ask() -> None:
+        while not is_over.is_set():
+            answer = other.get("/models/busy/parameters")
+            if answer.status_code != 200:
+                wrong.append(answer.text)
+                continue
+            seed = round(mean_of(answer) - base)
+            if seed != answer.json()["version"] - 1:
+                wrong.append(answer.text)
+
+    asker = threading.Thread(target=ask)
+    asker.start()
+    for seed in range(1, 12):
+        number = one.post("/models/busy/fit", json={"X": shifted(seed)}).json()["version"]
+        seeds[number] = seed
+        one.put("/models/busy/aliases/champion", json={"version": number})
+        assert one.delete(f"/models/busy/versions/{number - 1}").status_code == 204
+    is_over.set()
+    asker.join()
+    assert seeds == {number: number - 1 for number in range(1, 13)}
+    assert wrong == []
+
+
+def mean_of_first_column() -> float:
+    return sum(x for x, _ in TWO_GROUPS) / len(TWO_GROUPS)
+
+
+@pytest.mark.slow
+def test_a_service_over_ten_thousand_models_is_ready_in_seconds(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    FileRegistry(registry)
+    template = a_model()
+    for number in range(MANY_MODELS):
+        record = replace(template, id=f"m{number}")
+        place = registry / "models" / record.id
+        (place / "versions").mkdir(parents=True)
+        (place / "model.json").write_bytes(sealed(StoredModel(1, record)))
+    seconds = []
+    for path in (tmp_path / "empty", registry):
+        begun = time.perf_counter()
+        with running(path) as server, server.client() as client:
+            seconds.append(time.perf_counter() - begun)
+            assert client.get("/models/m9999").status_code == (200 if path == registry else 404)
+    empty, full = seconds
+    print(f"ready in {full:.2f} s over {MANY_MODELS} models, in {empty:.2f} s over none")  # noqa: T201 - the figure
+    assert full - empty < READY_SECONDS
