@@ -53,5 +53,5 @@ def cholesky_factors(matrices: NDArray[np.float64]) -> tuple[NDArray[np.float64]
 def inverse_transposes(lower: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return U = L⁻ᵀ, upper triangular, for (K, D, D) lower factors."""
     upper = np.zeros(lower.shape)
-    _invert(lower, upper)
+    _invert(np.ascontiguousarray(lower), upper)
     return upper
