@@ -14,7 +14,15 @@ from service.api.inference import every_criterion, one_criterion
 from service.api.negotiation import JSON, accepted_type
 from service.api.payloads import CODECS
 from service.api.payloads.values import Value
-from service.api.questions import AimedAt, Stopwatch, Target, encoded, inference_headers
+from service.api.questions import (
+    AimedAt,
+    Content,
+    Stopwatch,
+    Target,
+    data_response,
+    encoded,
+    inference_headers,
+)
 from service.api.schemas import (
     MetricAnswer,
     Parameters,
@@ -118,7 +126,7 @@ async def _stored(
     stopwatch.lap("compute")
     content = encoded(version, values_of(version.summary), JSON)
     stopwatch.lap("encode")
-    return Response(content, media_type=JSON, headers=inference_headers(version, stopwatch))
+    return data_response(content, JSON, inference_headers(version, stopwatch))
 
 
 async def _asked(
@@ -129,7 +137,7 @@ async def _asked(
 ) -> Response:
     stopwatch = Stopwatch()
 
-    def answered() -> tuple[VersionRecord, bytes]:
+    def answered() -> tuple[VersionRecord, Content]:
         stopwatch.lap("queue")
         fitted = door.inference.open(target.model_id, target.version, target.alias)
         values = values_of(fitted)
@@ -139,4 +147,4 @@ async def _asked(
         return fitted.version, content
 
     version, content = await door.threads.compute(answered)
-    return Response(content, media_type=media_type, headers=inference_headers(version, stopwatch))
+    return data_response(content, media_type, inference_headers(version, stopwatch))

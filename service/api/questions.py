@@ -6,12 +6,14 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
 
+import numpy as np
 from fastapi import Depends, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
@@ -33,6 +35,10 @@ LARGE_TABLE_NUMBERS = 20_000
 ONE_TEXT = WithJsonSchema({"type": "string"})
 """For clients there is one; it is read as a list so that two are seen to disagree."""
 
+LARGE_ANSWER_NUMBERS = 200_000
+"""An answer of more numbers than this is made and sent in parts."""
+
+Content = bytes | Iterator[bytes]
 Verb = Callable[[FittedModel, Table], Mapping[str, Value]]
 
 
@@ -77,9 +83,9 @@ class AskedQuestion:
         is_large = self.payload.table.X.size > LARGE_TABLE_NUMBERS
         run = threads.compute if is_large else threads.look_up
         version, content = await run(self._answered, verb)
-        return Response(content, media_type=self.media_type, headers=self._headers(version))
+        return data_response(content, self.media_type, self._headers(version))
 
-    def _answered(self, verb: Verb) -> tuple[VersionRecord, bytes]:
+    def _answered(self, verb: Verb) -> tuple[VersionRecord, Content]:
         self.stopwatch.lap("queue")
         fitted = self.services.inference.open(
             self.target.model_id, self.target.version, self.target.alias
@@ -186,8 +192,20 @@ def _target(model_id: str, version: int | None, alias: str | None) -> Target:
     return Target(model_id, version, alias)
 
 
-def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> bytes:
-    return CODECS[media_type].encode(DataAnswer(version.model_id, version.number, values))
+def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> Content:
+    answer = DataAnswer(version.model_id, version.number, values)
+    n_numbers = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
+    codec = CODECS[media_type]
+    if n_numbers > LARGE_ANSWER_NUMBERS:
+        return codec.encode_in_parts(answer)
+    return codec.encode(answer)
+
+
+def data_response(content: Content, media_type: str, headers: Mapping[str, str]) -> Response:
+    if isinstance(content, bytes):
+        return Response(content, media_type=media_type, headers=dict(headers))
+    # Each part is made in another thread, when the one before is on its way to the client.
+    return StreamingResponse(content, media_type=media_type, headers=headers)
 
 
 def inference_headers(version: VersionRecord, stopwatch: Stopwatch) -> dict[str, str]:

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from gmm_engine import Mixture
 from service.domain.data import Table
 from service.domain.identifiers import CHAMPION, LATEST, is_legal_id
-from service.domain.limits import BYTES_PER_NUMBER, Limits
+from service.domain.limits import Limits
 from service.domain.ports import ModelRegistry
 from service.domain.records import VersionRecord
 from service.domain.refusals import engine_refusals, no_alias
-from service.errors import Conflict, InvalidInput, Issue, ModelUnnamed, NotFound
+from service.errors import Conflict, InvalidInput, ModelUnnamed, NotFound
 
 
 class Measured(Protocol):
@@ -82,17 +82,7 @@ class FittedModel:
     def sample(
         self, n_samples: int, random_state: int | None
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        n_numbers = n_samples * (self.mixture.n_features + 1)
-        if (
-            n_samples > self.limits.max_rows
-            or BYTES_PER_NUMBER * n_numbers > self.limits.max_memory_bytes
-        ):
-            detail = f"at most {self.limits.max_rows} rows, and fewer of many features, are drawn"
-            raise InvalidInput(
-                "work_budget_exceeded",
-                detail,
-                issues=[Issue("#/n_samples", "work_budget_exceeded", detail)],
-            )
+        self.limits.require_draw(n_samples, self.mixture.n_features)
         with engine_refusals(rng="random_state"):
             return self.mixture.sample(n_samples, random_state)
 

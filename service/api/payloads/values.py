@@ -1,6 +1,6 @@
 """What a codec turns bytes into, and what it turns into bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -51,6 +51,13 @@ class Codec(Protocol):
 
     def encode(self, answer: DataAnswer) -> bytes:
         """Return the answer; what is not finite becomes the format's missing value."""
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        """Yield the same bytes in parts, each made in a few milliseconds.
+
+        For large answers: encoders hold the interpreter's lock, and nothing else would go on while
+        they make hundreds of megabytes at once, which also need not be in memory together.
+        """
 
     def request_schema(self, *, extra_fields: frozenset[str]) -> JsonSchema:
         """Return what ``decode`` takes as a JSON Schema, with examples."""

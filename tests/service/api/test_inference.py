@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, Mixture, fit
+from service.api.payloads.json_format import JsonCodec
+from service.api.payloads.values import DataAnswer
 from service.settings import Settings
 from tests.service.client import JSON_HEADERS, Client, serving
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
@@ -252,6 +254,44 @@ def test_the_configured_model_is_meant_when_none_is_named() -> None:
 
         assert client.post("/predict", {"X": ONE_OF_EACH}).json()["model"] == "second"
         assert client.post("/predict?model=first", {"X": ONE_OF_EACH}).json()["model"] == "first"
+
+
+def test_a_large_answer_comes_in_parts_and_says_the_same(fitted: Client, mixture: Mixture) -> None:
+    asked = {"n_samples": 100_000, "random_state": 3}
+    response = fitted.post("/models/groups/sample", asked)
+
+    X, labels = mixture.sample(100_000, 3)
+    assert "content-length" not in response.headers
+    assert response.headers["content-type"] == "application/json"
+    assert np.array_equal(response.json()["X"], X)
+    assert np.array_equal(response.json()["labels"], labels)
+
+
+def test_no_more_is_drawn_than_fits_into_the_memory_of_a_request() -> None:
+    with serving(Settings(max_memory_bytes=2**20)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+        most = 2**20 // (8 * 3 * 3)
+        refused = client.post("/models/groups/sample", {"n_samples": most + 1})
+        drawn = client.post("/models/groups/sample", {"n_samples": most})
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "work_budget_exceeded")
+    assert refused.json()["detail"] == f"at most {most} rows of this model are drawn at once"
+    assert len(drawn.json()["X"]) == most
+
+
+@pytest.mark.parametrize(
+    "shape", [(0,), (3,), (0, 2), (100_001,), (70_001, 3), (3, 40_000), (5, 200, 200)]
+)
+def test_parts_join_to_the_bytes_of_the_whole(shape: tuple[int, ...]) -> None:
+    array = np.random.default_rng(0).normal(size=shape)
+    array.flat[:1] = np.nan
+    answer = DataAnswer("a", 1, {"first": array, "second": array.T, "third": 0.5, "fourth": "b"})
+
+    parts = list(JsonCodec().encode_in_parts(answer))
+
+    assert b"".join(parts) == JsonCodec().encode(answer)
+    assert max(map(len, parts)) < 2**21
 
 
 def test_a_seed_draws_the_same_rows_again(fitted: Client, mixture: Mixture) -> None:
