@@ -40,7 +40,8 @@ crash: $(STAMP) ## Kill, fail and cut the power of the registry and the service,
 	CRASH_TESTS=long OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m crash $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
-	$(BIN)/gmm-service serve
+	@echo "Starting the service; a few seconds ..."
+	@$(BIN)/gmm-service serve
 
 openapi: $(STAMP) ## Write openapi.json anew from the code.
 	$(BIN)/gmm-service openapi --output openapi.json

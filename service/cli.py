@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 import gmm_engine
 from service import __version__
+from service.api.connection import BoundedProtocol
 from service.api.services import Services
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.errors import ServiceError
@@ -77,8 +78,9 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
     settings = read_settings(overrides)
-    gmm_engine.warm_up()
+    # First, so that a busy port is told at once; who connects from now on is answered soon.
     with _listener(settings.host, settings.port) as listener:
+        gmm_engine.warm_up()
         services = _services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
@@ -128,7 +130,7 @@ def _services(settings: Settings) -> Services:
 def _server_config(application: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http="httptools",
+        http=BoundedProtocol,
         ws="none",
         lifespan="on",
         log_config=None,

@@ -11,6 +11,7 @@ ServiceError
 ├── PreconditionFailed     the client's copy is out of date
 ├── InvalidInput           well-formed but wrong; may name the places
 ├── BodyTooLarge
+├── HeadTooLarge           the request line and headers
 ├── UnsupportedMediaType
 ├── NotAcceptable
 ├── TooManyRequests        a bound of a queue or a rate is reached
@@ -122,6 +123,10 @@ class InvalidInput(ServiceError):
 
 class BodyTooLarge(ServiceError):
     title = "Body too large"
+
+
+class HeadTooLarge(ServiceError):
+    title = "Head too large"
 
 
 class UnsupportedMediaType(ServiceError):

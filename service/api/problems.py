@@ -21,6 +21,7 @@ from service.errors import (
     MAX_NAMED_ISSUES,
     BodyTooLarge,
     Conflict,
+    HeadTooLarge,
     InternalFailure,
     InvalidInput,
     Issue,
@@ -46,6 +47,7 @@ STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     Conflict: HTTPStatus.CONFLICT,
     PreconditionFailed: HTTPStatus.PRECONDITION_FAILED,
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
@@ -124,6 +126,10 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
     retry_after = error.retry_after_seconds or RETRY_SECONDS.get(type(error))
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
+
+
+def problem_content(error: ServiceError, request_id: str) -> bytes:
+    return orjson.dumps(problem_of(error, request_id))
 
 
 def status_of(error: ServiceError) -> HTTPStatus:

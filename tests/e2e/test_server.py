@@ -144,10 +144,14 @@ def test_head_is_get_without_the_body(server: Server) -> None:
 
 def raw(server: Server, request: bytes) -> bytes:
     """Send the request, asking for the connection's end, and return what comes back until then."""
+    return exchanged(
+        server, request.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: close\r\n", 1)
+    )
+
+
+def exchanged(server: Server, requests: bytes) -> bytes:
     with socket.create_connection(server.address, timeout=ANSWER_SECONDS) as connection:
-        connection.sendall(
-            request.replace(b"HTTP/1.1\r\n", b"HTTP/1.1\r\nConnection: close\r\n", 1)
-        )
+        connection.sendall(requests)
         received = b""
         while chunk := connection.recv(65536):
             received += chunk
@@ -177,6 +181,22 @@ RAW = {
         b"GET /livez HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello",
         b"200",
     ),
+    "a head that is just small enough": (
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 32_000 + b"\r\n\r\n",
+        b"200",
+    ),
+    "a header that is too large": (
+        b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: " + b"x" * 33_000 + b"\r\n\r\n",
+        b"431",
+    ),
+    "too many headers": (
+        b"GET /livez HTTP/1.1\r\nHost: a\r\n" + b"X-Many: 0123456789\r\n" * 3000 + b"\r\n",
+        b"431",
+    ),
+    "a path that is too long": (
+        b"GET /" + b"x" * 33_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"431",
+    ),
     "a chunked body": (
         b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
         b"Transfer-Encoding: chunked\r\n\r\n5\r\n"
@@ -197,6 +217,38 @@ def test_raw_bytes_are_answered(server: Server, case: str) -> None:
 
     assert answer.split(b" ", 2)[1] == status
     assert b"Traceback" not in answer
+    if status >= b"400":
+        head, _, content = answer.partition(b"\r\n\r\n")
+        problem = json.loads(content)
+        assert b"application/problem+json" in head
+        assert f"x-request-id: {problem['request_id']}" in head.decode().lower()
+        assert problem["status"] == int(status)
+
+
+def test_a_header_that_never_ends_is_cut_off(server: Server) -> None:
+    with socket.create_connection(server.address, timeout=ANSWER_SECONDS) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\nX-Long: ")
+        sent = 0
+        try:
+            while sent < 10 * 2**20:
+                sent += connection.send(b"x" * 4096)
+        except ConnectionError:
+            pass
+
+    assert sent < 10 * 2**20
+
+
+def test_a_request_after_a_body_has_a_head_of_its_own(server: Server) -> None:
+    body = b'{"X":[[1,2]]' + b" " * 60_000 + b"}"
+    one = (
+        b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(body)}\r\n\r\n".encode()
+        + body
+    )
+    last = one.replace(b"Host: a", b"Host: a\r\nConnection: close")
+    answer = exchanged(server, one * 2 + last)
+
+    assert answer.count(b"HTTP/1.1 200") == 3
 
 
 def test_a_body_that_grows_too_large_is_cut_off(tmp_path: Path) -> None:
@@ -241,6 +293,8 @@ def test_each_request_is_one_line_of_json_without_the_data(server: Server) -> No
         ({"GMM_HOST": "192.0.2.1"}, "GMM_ALLOW_UNAUTHENTICATED"),
         ({"GMM_PORT": "70000"}, "GMM_PORT"),
         ({"GMM_FIT_THREADS": "none"}, "GMM_FIT_THREADS"),
+        ({"GMM_MAX_BODY_BYTE": "1024"}, "did you mean GMM_MAX_BODY_BYTES?"),
+        ({"gmm_colour": "red"}, "gmm_colour: there is no such setting"),
     ],
 )
 def test_settings_that_can_not_be_meant_stop_the_start(
@@ -250,6 +304,20 @@ def test_settings_that_can_not_be_meant_stop_the_start(
 
     assert ended.exit_code == 2
     assert message in ended.stderr
+
+
+def test_variables_that_a_cluster_sets_beside_a_service_of_that_name_are_no_settings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "format").write_text("gmm-registry 99\n")
+    settings = {"GMM_SERVICE_HOST": "10.0.0.1", "GMM_PORT_8000_TCP_ADDR": "10.0.0.1"}
+
+    ended = CliRunner().invoke(
+        app, ["serve", "--port", "0", "--registry-dir", str(tmp_path)], env=settings
+    )
+
+    assert "no such setting" not in ended.stderr
+    assert "can't use the registry" in ended.stderr
 
 
 def test_a_registry_of_another_make_stops_the_start(tmp_path: Path) -> None:
