@@ -13,8 +13,8 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import rq
-from scipy.linalg.lapack import dtrtri
 
+from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
 from gmm_engine.regularization import Regularization
 from gmm_engine.statistics import (
@@ -465,27 +465,19 @@ def _at_least_tiny(nk: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
     """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
-    try:
-        return np.asarray(np.linalg.cholesky(covariances), dtype=np.float64)
-    except np.linalg.LinAlgError:
-        for k, matrix in enumerate(covariances):
-            try:
-                np.linalg.cholesky(matrix)
-            except np.linalg.LinAlgError:
-                raise SingularCovarianceError(k, remedy) from None
-        raise
+    factors, singular = kernels.cholesky_factors(covariances)
+    if singular >= 0:
+        raise SingularCovarianceError(singular, remedy)
+    return factors
 
 
 def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
     """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
-    inverses = np.empty_like(factors)
-    for k, factor in enumerate(factors):
-        inverses[k], _ = dtrtri(factor.T, lower=0)
+    inverses = kernels.inverse_transposes(factors)
     with np.errstate(over="ignore"):
-        precisions = np.einsum("kij,kij->ki", inverses, inverses)  # the diagonals of U Uᵀ
-    beyond = np.argwhere(~np.isfinite(precisions))
-    if beyond.size:
-        raise SingularCovarianceError(int(beyond[0][0]), remedy)
+        precisions = np.einsum("kij,kij->k", inverses, inverses)  # the traces of U Uᵀ
+    if not np.isfinite(precisions).all():
+        raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
     return inverses
 
 

@@ -31,8 +31,14 @@ from gmm_engine.validation import (
 
 START_ROWS = 10_000
 """Starts are sought on at most this many rows, drawn at random."""
-HEATS = ((10, 3), (50, 1))
-"""The starts of a portfolio run against each other: after so many EM steps so many go on."""
+TRIAL_STEPS = 8
+"""EM steps that each start of a portfolio gets before it is compared with the others."""
+ENOUGH_ALIKE = 2
+"""When so many starts of different kinds have reached the best height, no more are tried."""
+FINAL_RUNS, FINAL_STEPS = 3, 40
+"""So many distinct runs go on to so many steps before one is chosen."""
+SAME_HEIGHT = 1e-6
+"""Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
 
 
 class StopReason(StrEnum):
@@ -233,6 +239,25 @@ class _Run:
                 self.stop_reason = StopReason.TIME_BUDGET
 
 
+def _n_at_the_top(runs: list[_Run], apart: float) -> int:
+    """Return how many healthy runs have come within ``apart`` of the best."""
+    best = max(runs, key=lambda run: run.rank)
+    height = best.last.log_likelihood
+    return sum(
+        not run.last.degenerate and abs(run.last.log_likelihood - height) <= apart for run in runs
+    )
+
+
+def _best_distinct(runs: list[_Run], n_kept: int, apart: float) -> list[_Run]:
+    """Return the best runs that differ in height, best first."""
+    kept: list[_Run] = []
+    for run in sorted(runs, key=lambda run: run.rank, reverse=True):
+        heights = (other.last.log_likelihood for other in kept)
+        if all(abs(run.last.log_likelihood - height) > apart for height in heights):
+            kept.append(run)
+    return kept[:n_kept]
+
+
 @dataclass(frozen=True, slots=True)
 class _Search:
     """The runs of one fit: what they share, and how the best is found."""
@@ -251,22 +276,25 @@ class _Search:
 
     def best_of_restarts(self) -> _Run:
         seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
-        runs = (
-            self._finished(self._most_promising(restart, np.random.default_rng(seed)))
-            for restart, seed in enumerate(seeds)
-        )
-        best = next(runs)
-        for run in self._in_time(runs, best):
-            best = max(best, run, key=lambda run: run.rank)
+        best: _Run | None = None
+        for restart, seed in enumerate(seeds):
+            run = self._best_from(restart, np.random.default_rng(seed))
+            best = run if best is None else max(best, run, key=lambda run: run.rank)
+            if run.stop_reason is StopReason.TIME_BUDGET:
+                break
+        assert best is not None  # noqa: S101 - n_init is at least one
         return best
 
-    @staticmethod
-    def _in_time(runs: Iterator[_Run], first: _Run) -> Iterator[_Run]:
-        run: _Run | None = first
-        while run is not None and run.stop_reason is not StopReason.TIME_BUDGET:
-            run = next(runs, None)
-            if run is not None:
-                yield run
+    def _best_from(self, restart: int, rng: np.random.Generator) -> _Run:
+        """Finish the most promising run; another one only where that ends degenerate."""
+        best: _Run | None = None
+        for promising in self._promising(restart, rng):
+            run = self._finished(promising)
+            best = run if best is None else max(best, run, key=lambda run: run.rank)
+            if not run.last.degenerate or run.stop_reason is StopReason.TIME_BUDGET:
+                break
+        assert best is not None  # noqa: S101 - there is at least one start
+        return best
 
     def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
         if isinstance(start, FitResult):
@@ -283,24 +311,42 @@ class _Search:
         )
         return self._finished(self._begun(self.samples, statistics, restart=0))
 
-    def _most_promising(self, restart: int, rng: np.random.Generator) -> _Run:
-        """Let every start of the portfolio run a little, on part of the data if it is large.
+    def _promising(self, restart: int, rng: np.random.Generator) -> Iterator[_Run]:
+        """Yield runs to be carried on, the most promising first.
 
-        Returns the run that got furthest, to be carried on; on all the data from where it is.
+        Starts are sought, and try a few steps, on part of the data if it is large.
         """
         part = self.samples.drawn(START_ROWS, rng)
-        starts = (
-            initialize(part, self.scale, self.options.n_components, self.family.form, rng)
-            for initialize in INITIALIZERS[self.options.init_params]
+        initializers = INITIALIZERS[self.options.init_params]
+        begun = (
+            self._begun(
+                part,
+                self._with_given(
+                    initialize(part, self.scale, self.options.n_components, self.family.form, rng)
+                ),
+                restart,
+            )
+            for initialize in initializers
         )
-        runs = [self._begun(part, self._with_given(start), restart) for start in starts]
-        for n_steps, n_kept in HEATS if len(runs) > 1 else ():
-            for run in runs:
-                self._carried_on(run, min(n_steps, self.options.max_iter), part.total_weight)
-            runs = sorted(runs, key=lambda run: run.rank, reverse=True)[:n_kept]
-        if part.n_rows == self.samples.n_rows:
-            return runs[0]
-        return self._begun(self.samples, runs[0].last.mixture, restart)
+        for run in self._ranked(begun, part) if len(initializers) > 1 else begun:
+            if part.n_rows == self.samples.n_rows:
+                yield run
+            else:
+                yield self._begun(self.samples, run.last.mixture, restart)
+
+    def _ranked(self, begun: Iterator[_Run], part: Samples) -> list[_Run]:
+        """Let the starts try a few steps, and the best of them some more; best first."""
+        apart = SAME_HEIGHT * part.total_weight
+        tried: list[_Run] = []
+        for run in begun:
+            tried.append(self._carried_on(run, TRIAL_STEPS, part.total_weight))
+            if _n_at_the_top(tried, apart) >= ENOUGH_ALIKE:
+                break
+        finalists = _best_distinct(tried, FINAL_RUNS, apart)
+        if len(finalists) > 1:
+            for run in finalists:
+                self._carried_on(run, FINAL_STEPS, part.total_weight)
+        return sorted(finalists, key=lambda run: run.rank, reverse=True)
 
     def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
         if self.given is None:
@@ -317,6 +363,7 @@ class _Search:
         return self._carried_on(run, self.options.max_iter, self.samples.total_weight)
 
     def _carried_on(self, run: _Run, n_steps: int, n_samples: float) -> _Run:
+        n_steps = min(n_steps, self.options.max_iter)
         run.carry_on(n_steps, tolerance=self.options.tol * n_samples, deadline=self.deadline)
         return run
 
@@ -391,8 +438,9 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
     warnings.extend(
         FitWarning(
             "degenerate_component",
-            f"component {component} has collapsed onto too few distinct rows; lower "
-            "n_components, raise reg_covar or n_init",
+            f"component {component} has next to no spread in some direction, measured by that of "
+            "all the data: it holds too few distinct rows, or outliers stretch the measure; lower "
+            "n_components, raise n_init, give reg_covar as a number, or leave outliers out",
         )
         for component in run.last.degenerate
     )

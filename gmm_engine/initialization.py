@@ -177,15 +177,16 @@ def neighborhoods(
 
 
 INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
-    "auto": (
+    "auto": (  # neighbours differ in kind: what they agree on is hardly a bias that they share
         k_means,
-        k_means_standardized,
-        k_means_whitened,
         k_means_projected,
-        ward_clusters,
-        neighborhoods,
-        neighborhoods,
         random_rows,
+        k_means_whitened,
+        neighborhoods,
+        k_means_standardized,
+        ward_clusters,
+        k_means,
+        neighborhoods,
         random_rows,
     ),
     "k-means++": (k_means_plus_plus,),

@@ -122,7 +122,7 @@ class VarianceFloor:
         held = covariances.copy()
         n_held = _none(covariances)
         for k, matrix in enumerate(scaled):
-            if not _is_positive_definite(matrix - self.shape):
+            if not _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 raised, n_raised = self._raised(matrix)
                 held[k] = raised * self.scale * self.scale[:, np.newaxis]
                 n_held[k] = max(n_raised - self.n_flat, 0)
@@ -219,11 +219,7 @@ def regularization(reg_covar: float | Literal["auto"], scale: DataScale) -> Regu
 
 
 def _is_positive_definite(matrices: NDArray[np.float64]) -> bool:
-    try:
-        np.linalg.cholesky(matrices)
-    except np.linalg.LinAlgError:
-        return False
-    return True
+    return kernels.cholesky_factors(matrices)[1] < 0
 
 
 def _none(covariances: NDArray[np.float64]) -> NDArray[np.intp]:

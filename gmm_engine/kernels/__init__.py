@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.factors import cholesky_factors, inverse_transposes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
@@ -26,7 +27,9 @@ __all__ = [
     "Moments",
     "Prepared",
     "Scores",
+    "cholesky_factors",
     "expectation",
+    "inverse_transposes",
     "score",
     "set_thread_count",
     "thread_count",

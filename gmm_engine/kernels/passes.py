@@ -48,7 +48,7 @@ def _can_cache() -> bool:
     return True
 
 
-_OPTIONS = {"cache": _can_cache(), "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
+OPTIONS = {"cache": _can_cache(), "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -283,7 +283,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
     """
     stamp = _STAMP
 
-    @njit(_EXPECTATION_SIGNATURES, **_OPTIONS)
+    @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
     def expectation(
         X, weight, constants, means, width, factors, factor_stride, moments, scatter, scatter_stride
     ):
@@ -365,7 +365,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
     """
     stamp = _STAMP
 
-    @njit(_SCORING_SIGNATURES, **_OPTIONS)
+    @njit(_SCORING_SIGNATURES, **OPTIONS)
     def scoring(
         X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
     ):

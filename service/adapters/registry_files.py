@@ -131,9 +131,11 @@ class FileRegistry:
                     raise refusals.revision_mismatch(record.id)
                 layout.replace_file(stage, place.model, layout.MODEL_FILE, content)
 
-    def delete_model(self, model_id: str) -> None:
+    def delete_model(self, model_id: str, *, seen: ModelRecord | None = None) -> None:
         with refusals.writing(), self._place(model_id) as place:
             with place.locked():
+                if seen is not None and self._record(place) != seen:
+                    raise refusals.revision_mismatch(model_id)
                 trashed_name = layout.withdraw(place.root, place.models, model_id)
             layout.empty_trash(place.root, trashed_name)
 

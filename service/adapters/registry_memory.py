@@ -54,9 +54,11 @@ class MemoryRegistry:
                 raise refusals.revision_mismatch(record.id)
             shelf.record = record
 
-    def delete_model(self, model_id: str) -> None:
+    def delete_model(self, model_id: str, *, seen: ModelRecord | None = None) -> None:
         with self._lock:
-            self._shelf(model_id)
+            stored = self._shelf(model_id).record
+            if seen is not None and stored != seen:
+                raise refusals.revision_mismatch(model_id)
             del self._shelves[model_id]
 
     def commit_version(self, draft: VersionDraft, mixture: Mixture) -> VersionRecord:

@@ -1,12 +1,14 @@
 """What signatures ask for: ids from the path, queries, checked bodies."""
 
+import re
+import sys
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, get_args, get_origin
 
 from fastapi import Depends, Header, Path, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
-from pydantic import ValidationError
+from pydantic import BeforeValidator, ValidationError
 
 from service.api.negotiation import JSON, answers_json, content_type
 from service.api.payloads.body import read_body
@@ -23,8 +25,12 @@ B = TypeVar("B", bound=Body)
 MAX_CONTROL_BODY_BYTES = 1024**2
 MAX_CONTROL_FIELDS = 64
 
-QUERY_NAMES: dict[str, frozenset[str]] = {}
-"""By operation; filled as operations are first used."""
+WRITTEN_NUMBER = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+HUGE_NUMBER = re.compile(r"[0-9]{300,}(\.[0-9]*)?\Z")
+
+QUERY_NAMES: dict[str, dict[str, bool]] = {}
+"""By operation: its query parameters, and which may be given several times; filled as operations
+are first used."""
 
 
 async def door_of(request: Request) -> Services:
@@ -38,8 +44,25 @@ AliasName = Annotated[
     str, Path(alias="alias", max_length=256, description="The alias, such as `champion`.")
 ]
 JobId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The job's id.")]
+
+
+def as_written(text: object) -> object:
+    """Refuse numbers in other forms than their own, such as 01 and 1.0: one thing, one address."""
+    if isinstance(text, str) and not WRITTEN_NUMBER.match(text):
+        raise ValueError("must be a whole number, written in digits")
+    return text
+
+
+def cut_to_finite(text: object) -> object:
+    """Take a wait beyond the range of a double for a long one."""
+    is_huge = isinstance(text, str) and HUGE_NUMBER.match(text)
+    return sys.float_info.max if is_huge else text
+
+
 VersionNumber = Annotated[
-    int, Path(alias="n", ge=1, le=LARGEST_VERSION, description="The version's number.")
+    int,
+    Path(alias="n", ge=1, le=LARGEST_VERSION, description="The version's number."),
+    BeforeValidator(as_written),
 ]
 Metric = Annotated[
     str,
@@ -57,6 +80,7 @@ VersionQuery = Annotated[
         le=LARGEST_VERSION,
         description="The version; without it `champion` if that alias is set, else the latest.",
     ),
+    BeforeValidator(as_written),
 ]
 AliasQuery = Annotated[
     str | None,
@@ -70,8 +94,13 @@ WaitQuery = Annotated[
         allow_inf_nan=False,
         description="Seconds to wait for the fit to end; more than the service allows is cut.",
     ),
+    BeforeValidator(cut_to_finite),
 ]
-PageSize = Annotated[int, Query(ge=1, le=1000, description="Items of a page at the most.")]
+PageSize = Annotated[
+    int,
+    Query(ge=1, le=1000, description="Items of a page at the most."),
+    BeforeValidator(as_written),
+]
 PageToken = Annotated[
     str | None, Query(max_length=1024, description="`next_page_token` of the page before.")
 ]
@@ -101,37 +130,47 @@ def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
         try:
             return body_type.model_validate(document)
         except ValidationError as error:
-            errors = error.errors(include_url=False, include_context=False, include_input=False)
-            raise refusal_of_fields(errors, document) from error
+            errors = error.errors(include_url=False, include_input=False)
+            raise refusal_of_fields(errors, document, body_type.model_fields) from error
 
     return checked_body
 
 
-async def refuse_unknown_query(request: Request) -> None:
-    """Refuse a query parameter that the route does not have: it would be ignored in silence."""
+async def refuse_stray_query(request: Request) -> None:
+    """Refuse a query parameter that would be ignored in silence: unknown here, or given twice."""
     route: APIRoute = request.scope["route"]
-    known = query_names(route)
-    unknown = [name for name in request.query_params if name not in known]
-    if unknown:
-        takes = f"takes {', '.join(sorted(known))}" if known else "takes none"
+    may_repeat = query_names(route)
+    given = [name for name, _ in request.query_params.multi_items()]
+    if any(name not in may_repeat for name in given):
+        takes = f"takes {', '.join(sorted(may_repeat))}" if may_repeat else "takes none"
         detail = f"there is no such query parameter here; this path {takes}"
         raise InvalidInput(
             "invalid_parameter", detail, issues=[Issue("#/query", "unknown_parameter", detail)]
         )
+    for name in request.query_params:
+        if given.count(name) > 1 and not may_repeat[name]:
+            detail = f"{name} may be given once"
+            raise InvalidInput(
+                "invalid_parameter",
+                detail,
+                issues=[Issue(f"#/query/{name}", "repeated_parameter", detail)],
+            )
 
 
-def query_names(route: APIRoute) -> frozenset[str]:
+def query_names(route: APIRoute) -> dict[str, bool]:
     if route.unique_id not in QUERY_NAMES:
-        QUERY_NAMES[route.unique_id] = frozenset(_query_names(route.dependant))
+        QUERY_NAMES[route.unique_id] = dict(_query_names(route.dependant))
     return QUERY_NAMES[route.unique_id]
 
 
-def _query_names(dependant: Dependant) -> Iterator[str]:
+def _query_names(dependant: Dependant) -> Iterator[tuple[str, bool]]:
     for parameter in dependant.query_params:
-        yield parameter.alias
+        annotation = parameter.field_info.annotation
+        choices = (annotation, *get_args(annotation))
+        yield parameter.alias, any(get_origin(choice) is list for choice in choices)
     for dependency in dependant.dependencies:
         yield from _query_names(dependency)
 
 
-IN_EVERY_ROUTE = [Depends(refuse_unknown_query)]
+IN_EVERY_ROUTE = [Depends(refuse_stray_query)]
 IN_EVERY_JSON_ROUTE = [*IN_EVERY_ROUTE, Depends(answers_json)]

@@ -20,7 +20,7 @@ from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 
 RETRY_SECONDS = 1
-WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d{1,9})\"?(?=$|[,;\s])", re.IGNORECASE)
+WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=$|[,;\s])", re.IGNORECASE)
 ASYNC_PREFERENCE = re.compile(r"(?:^|[,;\s])respond-async(?=$|[,;\s])", re.IGNORECASE)
 
 

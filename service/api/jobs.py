@@ -16,15 +16,14 @@ from service.api.dependencies import (
 from service.api.documentation import operation
 from service.api.examples import JOB
 from service.api.responses import json_response, next_link
-from service.api.schemas import Job, JobList
-from service.domain.identifiers import ID_PATTERN
+from service.api.schemas import Job, JobList, LegalId
 from service.domain.records import JobStatus
 from service.errors import NotFound
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 
 TAG = "jobs"
-ModelQuery = Annotated[str | None, Query(pattern=ID_PATTERN, description="Jobs of this model.")]
+ModelQuery = Annotated[LegalId | None, Query(description="Jobs of this model.")]
 StatusQuery = Annotated[JobStatus | None, Query(description="Jobs in this state.")]
 
 

@@ -1,5 +1,6 @@
 """Routes of models: declare, list, look at, change, delete."""
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Annotated
 
@@ -20,7 +21,7 @@ from service.api.documentation import json_body, operation
 from service.api.examples import MODEL
 from service.api.responses import etag_of, json_response, names_tag, next_link, tagged_response
 from service.api.schemas import CreateModel, Model, ModelList, UpdateModel
-from service.domain.catalogue import ModelOrder
+from service.domain.catalogue import ModelOrder, ModelView
 from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed, StorageFull
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
@@ -130,11 +131,7 @@ async def update_model(
         door.catalogue.update_model,
         model_id,
         body.change(),
-        is_current=(
-            None
-            if if_match is None
-            else lambda view: names_tag(request, "if-match", etag_of(Model.of(view)))
-        ),
+        is_current=_condition(request, if_match),
     )
     return tagged_response(request, Model.of(view))
 
@@ -147,12 +144,22 @@ async def update_model(
         summary="Delete a model",
         description="With all its versions; running fits are cancelled.",
         answers={HTTPStatus.NO_CONTENT: (None, {})},
-        refusals=(NotFound,),
+        refusals=(NotFound, PreconditionFailed),
     ),
 )
-async def delete_model(door: Door, model_id: ModelId) -> Response:
-    await door.threads.look_up(door.catalogue.delete_model, model_id)
+async def delete_model(
+    request: Request, door: Door, model_id: ModelId, if_match: IfMatch = None
+) -> Response:
+    await door.threads.look_up(
+        door.catalogue.delete_model, model_id, is_current=_condition(request, if_match)
+    )
     return Response(status_code=HTTPStatus.NO_CONTENT)
+
+
+def _condition(request: Request, if_match: str | None) -> Callable[[ModelView], bool] | None:
+    if if_match is None:
+        return None
+    return lambda view: names_tag(request, "if-match", etag_of(Model.of(view)))
 
 
 def _label(text: str) -> tuple[str, str]:

@@ -5,14 +5,14 @@ and one that echoes a large body answers with a larger one.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import cast
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import Scope
@@ -75,6 +75,26 @@ NOT_FOUND_CODES = {
 }
 """By a part of the route's path: what is not there when the parameter in it can't be one."""
 
+SENTENCES: Mapping[str, tuple[str, str]] = {
+    "missing": ("missing_field", "this field is required"),
+    "finite_number": ("non_finite_number", "must be a finite number"),
+    "int_type": ("wrong_type", "must be a whole number"),
+    "int_from_float": ("wrong_type", "must be a whole number"),
+    "int_parsing": ("wrong_type", "must be a whole number"),
+    "int_parsing_size": ("out_of_range", "must be a smaller number"),
+    "float_type": ("wrong_type", "must be a number"),
+    "float_parsing": ("wrong_type", "must be a number"),
+    "string_type": ("wrong_type", "must be a string"),
+    "dict_type": ("wrong_type", "must be an object"),
+    "string_too_short": ("invalid_value", "must have at least {min_length} characters"),
+    "string_too_long": ("invalid_value", "must have at most {max_length} characters"),
+    "too_long": ("invalid_value", "there may be at most {max_length}"),
+    "enum": ("invalid_value", "must be one of {expected}"),
+    "greater_than_equal": ("out_of_range", "must be at least {ge}"),
+    "less_than_equal": ("out_of_range", "must be at most {le}"),
+}
+"""Codes and sentences by Pydantic's names of what can be wrong; a test knows them all."""
+
 Location = tuple[str | int, ...]
 Problem = dict[str, object]
 
@@ -125,11 +145,6 @@ def problem_of(error: ServiceError, request_id: str | None = None) -> Problem:
 def request_id_of(scope: Scope) -> str | None:
     request_id = scope.get("state", {}).get("request_id")
     return request_id if isinstance(request_id, str) else None
-
-
-def issues_of(errors: Sequence[Mapping[str, object]], root: object) -> list[Issue]:
-    """Return Pydantic's errors about ``root`` as issues, without the values they are about."""
-    return [_issue_of(error, root) for error in errors[:MAX_NAMED_ISSUES]]
 
 
 def _problem(
@@ -209,18 +224,30 @@ def _refusal_of_parameters(error: RequestValidationError, path: str) -> ServiceE
     return InvalidInput("invalid_parameter", _sentence(issues), issues=issues)
 
 
-def refusal_of_fields(errors: Sequence[Mapping[str, object]], root: object) -> InvalidInput:
-    issues = issues_of(errors, root)
+def refusal_of_fields(
+    errors: Sequence[ErrorDetails], root: object, fields: Iterable[str]
+) -> InvalidInput:
+    """Tell Pydantic's errors about ``root`` without the values they are about.
+
+    ``fields`` are those that there may be.
+    """
+    issues = [_issue_of(error, root, fields) for error in errors[:MAX_NAMED_ISSUES]]
     return InvalidInput("invalid_parameter", _sentence(issues), issues=issues)
 
 
 def _sentence(issues: Sequence[Issue]) -> str:
-    return f"{issues[0].pointer}: {issues[0].detail}" if issues else "a parameter is wrong"
+    if not issues:
+        return "a parameter is wrong"
+    first = issues[0]
+    return first.detail if first.pointer == "#" else f"{first.pointer}: {first.detail}"
 
 
-def _issue_of(error: Mapping[str, object], root: object) -> Issue:
-    location = cast("Location", error["loc"])
-    return Issue(_pointer(location, root, str(error["type"])), *_code_and_detail(error))
+def _issue_of(error: ErrorDetails, root: object, fields: Iterable[str]) -> Issue:
+    pointer = _pointer(error["loc"], root, error["type"])
+    if error["type"] == "extra_forbidden":
+        detail = f"there is no such field here; there may be: {', '.join(fields)}"
+        return Issue(pointer, "unknown_field", detail)
+    return Issue(pointer, *_code_and_detail(error))
 
 
 def _pointer(location: Location, root: object, kind: str) -> str:
@@ -238,17 +265,9 @@ def _pointer(location: Location, root: object, kind: str) -> str:
     return pointer
 
 
-def _code_and_detail(error: Mapping[str, object]) -> tuple[str, str]:
-    kind, message = str(error["type"]), str(error["msg"])
-    match kind:
-        case "extra_forbidden":
-            return "unknown_field", "there is no such field"
-        case "missing":
-            return "missing_field", "this field is required"
-        case "finite_number":
-            return "non_finite_number", "must be a finite number"
-    if kind.startswith(("greater_than", "less_than")):
-        return "out_of_range", message
-    if kind.endswith(("_type", "_parsing", "_from_float")):
-        return "wrong_type", message
-    return "invalid_value", message.removeprefix("Value error, ")
+def _code_and_detail(error: ErrorDetails) -> tuple[str, str]:
+    kind = error["type"]
+    if kind == "value_error":  # raised by a check of ours
+        return "invalid_value", error["msg"].removeprefix("Value error, ")
+    code, sentence = SENTENCES.get(kind, ("invalid_value", "can't be this"))
+    return code, sentence.format_map(error.get("ctx", {}))

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query, Request, Response
+from pydantic import WithJsonSchema
 
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type, content_type
@@ -28,6 +29,9 @@ LARGE_BODY_BYTES = 64 * 1024
 """Decoding more than this takes longer than a hop to another thread."""
 LARGE_TABLE_NUMBERS = 20_000
 """Rows of more numbers than this take a turn among the few computing threads."""
+
+ONE_TEXT = WithJsonSchema({"type": "string"})
+"""For clients there is one; it is read as a list so that two are seen to disagree."""
 
 Verb = Callable[[FittedModel, Table], Mapping[str, Value]]
 
@@ -116,15 +120,16 @@ async def ask_version(request: Request, model_id: ModelId, number: VersionNumber
 
 async def ask_bare(
     request: Request,
-    model: Annotated[str | None, Query(max_length=256, description="The model's id.")] = None,
+    *,
+    model: Annotated[list[str] | None, Query(description="The model's id."), ONE_TEXT] = None,
     version: VersionQuery = None,
     alias: AliasQuery = None,
-    gmm_model: Annotated[str | None, Header(description="The model's id.")] = None,
+    gmm_model: Annotated[list[str] | None, Header(description="The model's id."), ONE_TEXT] = None,
 ) -> None:
     stopwatch = Stopwatch()
     media_type = accepted_type(request, CODECS)
     payload = await read_payload(request, extra_fields=BARE_FIELDS)
-    named = {name for name in (model, payload.model, gmm_model) if name}
+    named = {name for name in (*(model or ()), payload.model, *(gmm_model or ())) if name}
     stopwatch.lap("parse")
     services = services_of(request)
     found = await services.threads.look_up(services.inference.find_model, named)

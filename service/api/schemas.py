@@ -4,6 +4,7 @@ Rows of numbers never pass through here: they are decoded and encoded in ``paylo
 classes of data answers only document them.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Literal, Self, cast
@@ -23,7 +24,7 @@ from service.api.problems import problem_of
 from service.domain.aliases import AliasView
 from service.domain.catalogue import COVARIANCE_TYPES, INIT_PARAMS, ModelChange, ModelView
 from service.domain.fitting import refusal_of
-from service.domain.identifiers import ID_PATTERN, new_model_id
+from service.domain.identifiers import ID_PATTERN, ID_RULE, is_legal_id, new_model_id
 from service.domain.records import (
     AliasRecord,
     FitSummary,
@@ -52,6 +53,30 @@ def few_entries(value: object) -> object:
     return value
 
 
+def integral(value: object) -> object:
+    """Take 3.0 for 3, as JSON Schema does: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def auto_or_not_negative(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value == "auto" or (is_number and 0 <= cast("float", value) < math.inf):
+        return value
+    raise ValueError('must be "auto" or a finite number of at least 0')
+
+
+def legal_id(value: str) -> str:
+    if not is_legal_id(value):
+        raise ValueError(ID_RULE)
+    return value
+
+
+def without_colon(key: str) -> str:
+    if ":" in key:
+        raise ValueError("a label's key must not have a colon in it")
+    return key
+
+
 CovarianceType = Annotated[
     str,
     AfterValidator(one_of(COVARIANCE_TYPES)),
@@ -62,17 +87,29 @@ InitParams = Annotated[
     AfterValidator(one_of(INIT_PARAMS)),
     WithJsonSchema({"type": "string", "enum": list(INIT_PARAMS)}),
 ]
+Whole = Annotated[int, BeforeValidator(integral)]
+LegalId = Annotated[
+    str,
+    AfterValidator(legal_id),
+    WithJsonSchema({"type": "string", "pattern": ID_PATTERN}),
+]
 RegCovar = Annotated[
-    Literal["auto"] | Annotated[float, Field(ge=0, allow_inf_nan=False)],
+    Literal["auto"] | float,
+    BeforeValidator(auto_or_not_negative),
     WithJsonSchema(
         {"anyOf": [{"type": "string", "enum": ["auto"]}, {"type": "number", "minimum": 0}]}
     ),
 ]
 RandomState = Annotated[
-    Annotated[int, Field(ge=0, le=LARGEST_SEED)] | None,
+    Annotated[Whole, Field(ge=0, le=LARGEST_SEED)] | None,
     WithJsonSchema({"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_SEED}),
 ]
-LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[^:]+$")]
+LabelKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=63),
+    AfterValidator(without_colon),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 63, "pattern": "^[^:]+$"}),
+]
 LabelValue = Annotated[str, StringConstraints(max_length=256)]
 Labels = Annotated[dict[LabelKey, LabelValue], BeforeValidator(few_entries)]
 
@@ -91,13 +128,13 @@ def without_defaults(schema: JsonDict) -> None:
 
 
 class ModelFields(Body):
-    n_components: int = Field(1, ge=1, description="Number of Gaussian components, K.")
+    n_components: Whole = Field(1, ge=1, description="Number of Gaussian components, K.")
     covariance_type: CovarianceType = Field("full", description="Form of the covariances.")
     tol: float = Field(
         1e-6, ge=0, description="Estimated distance from convergence to stop at, nats a row."
     )
-    max_iter: int = Field(500, ge=1, description="EM steps of each restart at the most.")
-    n_init: int = Field(1, ge=1, description="Restarts; the best is kept.")
+    max_iter: Whole = Field(500, ge=1, description="EM steps of each restart at the most.")
+    n_init: Whole = Field(1, ge=1, description="Restarts; the best is kept.")
     init_params: InitParams = Field("auto", description="How starts are found.")
     reg_covar: RegCovar = Field(
         "auto", description='Added to variances; "auto" follows the scale of the data.'
@@ -121,9 +158,8 @@ HYPERPARAMETERS = tuple(
 
 
 class CreateModel(ModelFields):
-    id: str = Field(
+    id: LegalId = Field(
         default_factory=new_model_id,
-        pattern=ID_PATTERN,
         description="Made by the server when it is left out.",
     )
 
@@ -148,7 +184,7 @@ class UpdateModel(ModelFields):
 
 
 class SampleRequest(Body):
-    n_samples: int = Field(1, ge=1, description="Rows to draw.")
+    n_samples: Whole = Field(1, ge=1, description="Rows to draw.")
     random_state: RandomState = Field(None, description="Seed; the same seed draws the same rows.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"n_samples": 2, "random_state": 0}]})
@@ -334,7 +370,7 @@ class Version(BaseModel):
 
 
 class PutAlias(Body):
-    version: int = Field(ge=1, le=LARGEST_VERSION, description="The version that it shall name.")
+    version: Whole = Field(ge=1, le=LARGEST_VERSION, description="The version that it shall name.")
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"version": 1}]})
 

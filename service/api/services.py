@@ -1,6 +1,5 @@
 """What the routes stand on, as one value in ``app.state``; built in ``service.wiring``."""
 
-import math
 import os
 import time
 from asyncio import AbstractEventLoop, Event, get_running_loop
@@ -117,7 +116,7 @@ class Services:
 
     def wait_seconds(self, wished: float | None, default: float) -> float:
         seconds = default if wished is None else wished
-        return min(seconds, self.options.max_wait_seconds) if math.isfinite(seconds) else default
+        return min(seconds, self.options.max_wait_seconds)
 
     async def _set_when_draining(self, over: Event) -> None:
         await self.lifecycle.drained()

@@ -8,6 +8,7 @@ from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     IN_EVERY_ROUTE,
     Door,
+    IfMatch,
     IfNoneMatch,
     ModelId,
     PageSize,
@@ -16,9 +17,9 @@ from service.api.dependencies import (
 )
 from service.api.documentation import operation
 from service.api.examples import VERSION, VERSION_SUMMARY
-from service.api.responses import json_response, names_tag, next_link, tagged_response
+from service.api.responses import etag_of, json_response, names_tag, next_link, tagged_response
 from service.api.schemas import Version, VersionList, VersionSummary
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, NotFound, PreconditionFailed
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 without_json = APIRouter(dependencies=IN_EVERY_ROUTE)
@@ -85,11 +86,26 @@ async def get_version(
         summary="Delete a version",
         description="Its number is never given again.",
         answers={HTTPStatus.NO_CONTENT: (None, {})},
-        refusals=(NotFound, Conflict),
+        refusals=(NotFound, Conflict, PreconditionFailed),
     ),
 )
-async def delete_version(door: Door, model_id: ModelId, number: VersionNumber) -> Response:
-    await door.threads.look_up(door.catalogue.delete_version, model_id, number)
+async def delete_version(
+    request: Request,
+    door: Door,
+    model_id: ModelId,
+    number: VersionNumber,
+    if_match: IfMatch = None,
+) -> Response:
+    await door.threads.look_up(
+        door.catalogue.delete_version,
+        model_id,
+        number,
+        is_current=(
+            None
+            if if_match is None
+            else lambda version: names_tag(request, "if-match", etag_of(Version.of(version)))
+        ),
+    )
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 

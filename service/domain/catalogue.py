@@ -3,16 +3,19 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions
 from service.domain.fitting import Fitting
-from service.domain.identifiers import is_legal_id, new_model_id
+from service.domain.identifiers import ID_RULE, is_legal_id, new_model_id
 from service.domain.limits import Limits
 from service.domain.paging import Page, Place, page_of
 from service.domain.ports import JobStore, ModelRegistry
-from service.domain.records import ModelRecord, VersionRecord
+from service.domain.records import ModelRecord, VersionRecord, utc_now
 from service.domain.refusals import engine_refusals
 from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed
+
+T = TypeVar("T")
 
 COVARIANCE_TYPES = tuple(COVARIANCE_FAMILIES)
 INIT_PARAMS = tuple(INITIALIZERS)
@@ -77,11 +80,14 @@ class Catalogue:
         self._limits = limits
 
     def create_model(self, model_id: str | None, change: ModelChange) -> ModelView:
+        now = utc_now()
         record = ModelRecord(
             id=new_model_id() if model_id is None else _legal(model_id),
             options=self._options(change.options),
             description=change.description or "",
             labels=change.labels or {},
+            created_at=now,
+            updated_at=now,
         )
         self._registry.create_model(record)
         return ModelView(record, ModelStatus.CREATED, None, {})
@@ -107,6 +113,7 @@ class Catalogue:
             place_of=order.place_of,
             page_size=page_size,
             token=page_token,
+            listing=("models", order, *sorted(f"{key}:{value}" for key, value in labels.items())),
             descending=order.is_descending,
         )
         return Page(self._views_of(page.items), page.next_token)
@@ -121,11 +128,7 @@ class Catalogue:
         """Apply ``change``; with ``is_current`` only to what the client has seen."""
         for attempts_left in reversed(range(UPDATE_ATTEMPTS)):
             view = self.get_model(model_id)
-            if is_current is not None and not is_current(view):
-                raise PreconditionFailed(
-                    "precondition_failed",
-                    "the model has changed since the copy that If-Match names; get it again",
-                )
+            _require_current("model", view, is_current)
             changed = view.record.updated(
                 options=self._options(change.options, base=view.record.options),
                 description=change.description,
@@ -142,9 +145,16 @@ class Catalogue:
             return self._view(changed)
         raise AssertionError("the last attempt returns or raises")
 
-    def delete_model(self, model_id: str) -> None:
+    def delete_model(
+        self, model_id: str, *, is_current: Callable[[ModelView], bool] | None = None
+    ) -> None:
         """Remove the model first, so that no fit can still begin or commit, then stop its fits."""
-        self._registry.delete_model(model_id)
+        seen = None
+        if is_current is not None:
+            view = self.get_model(model_id)
+            _require_current("model", view, is_current)
+            seen = view.record
+        self._registry.delete_model(model_id, seen=seen)
         self._fitting.cancel_all(model_id)
 
     def get_version(self, model_id: str, number: int) -> VersionRecord:
@@ -158,9 +168,18 @@ class Catalogue:
             place_of=lambda version: (f"{version.number:09d}",),
             page_size=page_size,
             token=page_token,
+            listing=("versions", model_id),
         )
 
-    def delete_version(self, model_id: str, number: int) -> None:
+    def delete_version(
+        self,
+        model_id: str,
+        number: int,
+        *,
+        is_current: Callable[[VersionRecord], bool] | None = None,
+    ) -> None:
+        if is_current is not None:
+            _require_current("version", self._registry.get_version(model_id, number), is_current)
         self._registry.delete_version(model_id, number)
 
     def read_artifact(self, model_id: str, number: int) -> tuple[VersionRecord, bytes]:
@@ -199,6 +218,14 @@ class Catalogue:
         return views
 
 
+def _require_current(noun: str, seen: T, is_current: Callable[[T], bool] | None) -> None:
+    if is_current is not None and not is_current(seen):
+        raise PreconditionFailed(
+            "precondition_failed",
+            f"the {noun} has changed since the copy that If-Match names; get it again",
+        )
+
+
 def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:
     fields = {name: getattr(options, name) for name in FitOptions.__dataclass_fields__}
     return FitOptions(**(fields | dict(given)))
@@ -206,11 +233,7 @@ def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:
 
 def _legal(model_id: str) -> str:
     if not is_legal_id(model_id):
-        detail = (
-            "an id has 1 to 63 lower-case letters, digits, dots, underscores and hyphens, begins "
-            "with a letter or digit, and is not 'stats'"
-        )
         raise InvalidInput(
-            "invalid_parameter", detail, issues=[Issue("#/id", "invalid_parameter", detail)]
+            "invalid_parameter", ID_RULE, issues=[Issue("#/id", "invalid_parameter", ID_RULE)]
         )
     return model_id

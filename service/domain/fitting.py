@@ -149,6 +149,7 @@ class Fitting:
             place_of=lambda job: (job.created_at.isoformat(timespec="microseconds"), job.id),
             page_size=page_size,
             token=page_token,
+            listing=("jobs", model_id or "", status or ""),
             descending=True,
         )
 

@@ -4,6 +4,10 @@ import re
 import secrets
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
+ID_RULE = (
+    "an id has 1 to 63 lower-case letters, digits, dots, underscores and hyphens, begins with a "
+    "letter or digit, and is not 'stats'"
+)
 RESERVED_IDS = frozenset({"stats"})
 """A fixed path of another protocol stands where this id would."""
 

@@ -43,8 +43,11 @@ class ModelRegistry(Protocol):
         change came between.
         """
 
-    def delete_model(self, model_id: str) -> None:
+    def delete_model(self, model_id: str, *, seen: ModelRecord | None = None) -> None:
         """Remove a model with all its versions, in one step; raise ``NotFound``.
+
+        With ``seen`` only while the declared model is still that one; else raises
+        ``PreconditionFailed`` (``revision_mismatch``) and removes nothing.
 
         A commit of a version racing with it either happened before (and is removed too) or
         fails with ``NotFound``: a deleted model is never resurrected.

@@ -352,7 +352,7 @@ def test_a_component_that_collapsed_is_named(covariance_type: str, where: str) -
     start = np.append(blobs.labels, np.full(len(X) - len(blobs.X), 2))
     result = fit(X, FitOptions(3, covariance_type), start=start)
     assert codes(result) == ["degenerate_component"]
-    assert "component 2 has collapsed" in result.warnings[0].detail
+    assert "component 2 has next to no spread" in result.warnings[0].detail
     assert "lower n_components" in result.warnings[0].detail
     assert all(np.isfinite(value).all() for value in result.mixture.to_arrays().values())
     assert np.isfinite(result.criteria.bic)

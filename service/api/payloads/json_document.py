@@ -24,6 +24,10 @@ MAX_TRACED_BYTES = 1024**2
 STRUCTURE = b'[]{}":\\'
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:)?|[\[\]{}]', re.DOTALL)
+BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
+"""A bracket, or a string whole, closed or not: so that nothing is looked at twice."""
+NOT_A_NUMBER = re.compile(r"[^a-z]?[+-]?(nan|inf(inity)?)\b", re.IGNORECASE)
+"""At the place where the parser stopped: before or behind the sign."""
 
 
 def parse_json(body: bytes) -> JsonValue:
@@ -36,6 +40,23 @@ def parse_json(body: bytes) -> JsonValue:
     return document
 
 
+def _require_shallow(body: bytes) -> None:
+    """Look for deep nesting in what is no JSON, such as brackets that are never closed."""
+    depth = 0
+    for token in BRACKET.finditer(body, 0, MAX_TRACED_BYTES):
+        match token.group()[:1]:
+            case b"{" | b"[":
+                depth += 1
+            case b"}" | b"]":
+                depth -= 1
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+
+
+def _too_deep() -> MalformedRequest:
+    return MalformedRequest("nesting_too_deep", f"the body nests deeper than {MAX_DEPTH} levels")
+
+
 def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | InvalidInput:
     if "infinity" in error.msg:
         return InvalidInput(
@@ -46,9 +67,16 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
     if body.startswith(b"\xef\xbb\xbf"):
         return MalformedRequest("malformed_json", "the body must not begin with a byte order mark")
     try:
-        body.decode()
+        text = body.decode()
     except UnicodeDecodeError:
         return MalformedRequest("not_utf8", "the body is not UTF-8")
+    _require_shallow(body)
+    if NOT_A_NUMBER.match(text, max(0, error.pos - 1)):
+        return MalformedRequest(
+            "malformed_json",
+            "NaN and Infinity are not JSON (RFC 8259); impute missing values or leave their rows "
+            f"out: line {error.lineno}, column {error.colno}",
+        )
     return MalformedRequest(
         "malformed_json",
         f"the body is not JSON (RFC 8259): line {error.lineno}, column {error.colno}",
@@ -107,9 +135,7 @@ def _walk(body: bytes) -> None:
             case b"{" | b"[":
                 keys_of_open.append(set())
                 if len(keys_of_open) > MAX_DEPTH:
-                    raise MalformedRequest(
-                        "nesting_too_deep", f"the body nests deeper than {MAX_DEPTH} levels"
-                    )
+                    raise _too_deep()
             case b"}" | b"]":
                 keys_of_open.pop()
             case _ if token.group(2) is not None:

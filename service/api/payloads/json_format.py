@@ -111,8 +111,9 @@ def _require_known_fields(
         tellable = sorted(
             name for name in unknown if name.isidentifier() and len(name) < MAX_FIELDS
         )
-        detail = f"there is no such field here; besides {field} there may be: " + (
-            ", ".join(sorted(known - {field})) or "nothing"
+        others = ", ".join(sorted(known - {field}))
+        detail = "there is no such field here; " + (
+            f"beside {field} there may be: {others}" if others else f"{field} stands alone"
         )
         pointers = [f"#/{name}" for name in tellable if name.isascii()] or ["#"]
         raise InvalidInput(
@@ -187,8 +188,9 @@ def _feature_names(document: dict[str, JsonValue]) -> tuple[str, ...] | None:
         raise _invalid(f"#/{field}", "wrong_type", "must be a list of names")
     for index, name in enumerate(names):
         # pandas numbers the columns of a frame that has no names
-        if not isinstance(name, str) and type(name) is not int:
-            raise _invalid(f"#/{field}/{index}", "wrong_type", "must be a name")
+        is_number = field == "columns" and type(name) is int
+        if not (isinstance(name, str) or is_number):
+            raise _invalid(f"#/{field}/{index}", "wrong_type", "a name must be a string")
     return tuple(map(str, names))
 
 

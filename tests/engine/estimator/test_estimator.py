@@ -445,7 +445,7 @@ def test_a_start_collapsed_onto_single_rows_is_refused_by_name_or_held_up() -> N
     }
     with pytest.raises(errors.SingularCovarianceError, match=r"component 0.*raise reg_covar"):
         GaussianMixture(2, reg_covar=0.0, **params).fit(X)
-    with pytest.warns(errors.FitQualityWarning, match="component 0 has collapsed"):
+    with pytest.warns(errors.FitQualityWarning, match="component 0 has next to no spread"):
         held = GaussianMixture(2, **params).fit(X)
     assert np.isfinite(held.covariances_).all()
 

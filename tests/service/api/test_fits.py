@@ -86,6 +86,19 @@ def test_a_fit_not_done_in_time_answers_with_its_job() -> None:
         assert client.post("/models/groups/fit", {"X": TWO_GROUPS}).status_code == 202
 
 
+@pytest.mark.parametrize("digits", [9, 12, 400])
+def test_a_wait_is_cut_to_the_longest_however_it_is_asked_for(digits: int) -> None:
+    wait = "9" * digits
+    with serving(Settings(max_wait_seconds=0.05), runner=HeldRunner()) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        asked = client.post(f"/models/groups/fit?wait={wait}", {"X": TWO_GROUPS})
+        preferred = client.post("/models/groups/fit", {"X": TWO_GROUPS}, {"prefer": f"wait={wait}"})
+        job = client.get(f"/jobs/{asked.json()['id']}?wait={wait}")
+
+    assert (asked.status_code, preferred.status_code, job.status_code) == (202, 202, 200)
+    assert preferred.headers["preference-applied"] == "wait=0"
+
+
 def test_a_waiting_client_hears_of_the_end_at_once(held_client: Client, held: HeldRunner) -> None:
     threading.Timer(0.2, held.release).start()
     begun = time.monotonic()

@@ -2,12 +2,13 @@
 
 import json
 
+import httpx
 import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, Mixture, fit
 from service.settings import Settings
-from tests.service.client import Client, serving
+from tests.service.client import JSON_HEADERS, Client, serving
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
 
 DIRECT = fit(np.array(TWO_GROUPS), FitOptions(n_components=2, random_state=0)).mixture
@@ -209,6 +210,22 @@ def test_two_names_that_disagree_are_refused(fitted: Client) -> None:
     response = fitted.post("/predict?model=groups", {"X": ONE_OF_EACH, "model": "other"})
 
     assert (response.status_code, response.json()["code"]) == (400, "model_ambiguous")
+
+
+def test_two_headers_that_name_different_models_are_refused(fitted: Client) -> None:
+    headers = httpx.Headers(
+        [("gmm-model", "groups"), ("gmm-model", "other"), *JSON_HEADERS.items()]
+    )
+
+    response = fitted.send("POST", "/predict", body=b'{"X":[[1,2]]}', headers=headers)
+
+    assert (response.status_code, response.json()["code"]) == (400, "model_ambiguous")
+
+
+def test_a_model_named_twice_alike_is_meant(fitted: Client) -> None:
+    response = fitted.post("/predict?model=groups&model=groups", {"X": ONE_OF_EACH})
+
+    assert response.json()["model"] == "groups"
 
 
 def test_without_a_name_among_several_fitted_models_one_is_asked_for(fitted: Client) -> None:

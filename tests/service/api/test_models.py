@@ -48,6 +48,12 @@ def test_a_model_without_an_id_is_given_one(client: Client) -> None:
     assert client.get(f"/models/{first}").status_code == 200
 
 
+def test_a_new_model_was_last_changed_when_it_was_made(client: Client) -> None:
+    model = client.post("/models", {}).json()
+
+    assert model["created_at"] == model["updated_at"]
+
+
 def test_an_id_is_given_once(client: Client) -> None:
     client.post("/models", {"id": "iris"})
 
@@ -143,6 +149,31 @@ def test_a_deleted_model_is_gone_with_its_versions(fitted: Client) -> None:
         assert (answer.status_code, answer.json()["code"]) == (404, "model_not_found")
 
 
+def test_a_deletion_of_an_old_copy_is_refused(client: Client) -> None:
+    old = client.post("/models", {"id": "iris"}).headers["etag"]
+    new = client.patch("/models/iris", {"n_init": 2}, {"if-match": old}).headers["etag"]
+
+    refused = client.delete("/models/iris", {"if-match": old})
+    kept = client.get("/models/iris").status_code
+    taken = client.delete("/models/iris", {"if-match": f'"another", {new}'})
+
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert (kept, taken.status_code) == (200, 204)
+    assert client.delete("/models/iris", {"if-match": "*"}).status_code == 404
+
+
+def test_a_deletion_of_another_version_than_the_one_seen_is_refused(fitted: Client) -> None:
+    path = "/models/groups/versions/1"
+    tag = fitted.get(path).headers["etag"]
+
+    refused = fitted.delete(path, {"if-match": '"another"'})
+    kept = fitted.get(path).status_code
+    taken = fitted.delete(path, {"if-match": tag})
+
+    assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
+    assert (kept, taken.status_code) == (200, 204)
+
+
 def test_a_model_made_anew_begins_at_version_one(fitted: Client) -> None:
     fitted.delete("/models/groups")
     fitted.post("/models", {"id": "groups", "n_components": 2})
@@ -198,6 +229,28 @@ def test_what_is_created_between_pages_repeats_nothing(client: Client) -> None:
     rest = client.get(f"/models?page_size=2&page_token={token}").json()["models"]
 
     assert [model["id"] for model in rest] == ["f"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "/models?order_by=created_at",
+        "/models?order_by=id%20desc",
+        "/models?label=team:botany",
+        "/models/a/versions",
+        "/jobs",
+    ],
+)
+def test_a_page_token_belongs_to_its_list(client: Client, other: str) -> None:
+    for name in ("a", "b"):
+        client.post("/models", {"id": name, "labels": {"team": "botany"}})
+    token = client.get("/models?page_size=1").json()["next_page_token"]
+
+    response = client.get(f"{other}{'&' if '?' in other else '?'}page_token={token}")
+
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert response.json()["errors"][0]["pointer"] == "#/query/page_token"
+    assert client.get(f"/models?order_by=id&page_token={token}").json()["models"][0]["id"] == "b"
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,17 @@ def test_a_deleted_model_is_gone_with_its_versions(
     assert list(registry.list_models()) == []
 
 
+def test_a_model_that_has_changed_since_it_was_seen_is_not_deleted(
+    registry: ModelRegistry, model: ModelRecord
+) -> None:
+    changed = model.updated()
+    registry.replace_model(changed)
+    assert code_of(lambda: registry.delete_model("iris", seen=model)) == "revision_mismatch"
+    assert registry.get_model("iris") == changed
+    registry.delete_model("iris", seen=changed)
+    assert list(registry.list_models()) == []
+
+
 # Versions
 
 
