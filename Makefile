@@ -5,12 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BENCH := .venv-bench
+BENCH_STAMP := $(BENCH)/.installed
 # Tests run in this many processes; PYTEST_ARGS goes to pytest as it is.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types tests crash serve openapi format lock clean
+.PHONY: help bench demo test lint types tests crash serve openapi format lock clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,6 +48,9 @@ serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 openapi: $(STAMP) ## Write openapi.json anew from the code.
 	$(BIN)/gmm-service openapi --output openapi.json
 
+bench: $(BENCH_STAMP) ## Measure the engine beside its peers.
+	$(BENCH)/bin/python -m benchmarks.engine
+
 format: $(STAMP) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -70,4 +75,9 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@echo "Compiling the engine's passes (about a minute the first time) ..."
 	@$(BIN)/gmm-service warm-up
+	@touch $@
+
+$(BENCH_STAMP): benchmarks/requirements.lock
+	@$(PYTHON) -m venv $(BENCH)
+	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
 	@touch $@

@@ -3,7 +3,7 @@
 Every figure is a median over rounds in which the peers take turns, so that a noisy neighbour hits
 all alike; ratios are taken within a round. Writes ``docs/benchmarks/engine.md`` and a plot.
 
-    python benchmarks/engine.py [--quick] [--only steps families …] [--data DIR]
+    python -m benchmarks.engine [--quick] [--only steps families …] [--data DIR]
 """
 
 import argparse
@@ -61,7 +61,7 @@ def machine() -> str:
     rate = dgemm_rate(rounds=5)
     return (
         "# The engine beside its peers\n\n"
-        "Made by `python benchmarks/engine.py`; medians of interleaved rounds. "
+        "Made by `make bench`; medians of interleaved rounds. "
         f"{os.cpu_count()} cores, {thread_count()} threads; DGEMM {rate / 1e9:.0f} GF/s. "
         "Ratios above 1 say how much longer the peer takes.\n"
     )
