@@ -18,6 +18,9 @@ MAX_NAMED_POSITIONS = 20
 LARGEST_MAGNITUDE = 1e152
 """Squares of larger numbers, summed over the rows, leave the range of a double."""
 
+SAFE_SUM_OF_SQUARES = 1e30
+"""Below it no number can be out of range; above it each is looked at."""
+
 REAL_KINDS = "buif"
 """NumPy's kinds that are real numbers: boolean, unsigned, integer, floating."""
 
@@ -51,9 +54,13 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
         )
-    magnitude = float(
-        max(array.max(), -array.min())
-    )  # NaN and infinity show in it, without an array
+    if not np.vdot(array, array) < SAFE_SUM_OF_SQUARES:  # NaN and infinity fail it, too
+        _require_in_range(array)
+    return array
+
+
+def _require_in_range(array: NDArray[np.float64]) -> None:
+    magnitude = float(max(array.max(), -array.min()))
     if not np.isfinite(magnitude):
         require_finite(array, what="X")
     if magnitude > LARGEST_MAGNITUDE:
@@ -61,7 +68,6 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
             f"X holds magnitudes above {LARGEST_MAGNITUDE:g}, whose squares leave the range of "
             "a double; rescale the data"
         )
-    return array
 
 
 def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float64]:
@@ -88,6 +94,8 @@ def as_real_array(
     values: ArrayLike, *, what: str, keep_float32: bool = False
 ) -> NDArray[np.float64]:
     """Return ``values`` as a C-contiguous array of doubles, without a copy where it is one."""
+    if type(values) is np.ndarray and values.dtype == np.float64 and values.flags.c_contiguous:
+        return values
     try:
         array = np.asarray(values)
     except ValueError as error:

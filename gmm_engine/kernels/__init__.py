@@ -6,6 +6,7 @@ work; sums are added in the order of the ranges. So the same input gives the sam
 thread or many, and concurrent callers don't meet.
 """
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
@@ -149,8 +150,11 @@ def score(
         )
         _require_reached(unreached, rows)
 
-    for _ in in_order(part, row_ranges(n, K, prepared.n_features)):
-        pass
+    ranges = row_ranges(n, K, prepared.n_features)
+    if len(ranges) == 1:  # a few rows: no generator, no thread
+        part(ranges[0])
+    else:
+        deque(in_order(part, ranges), maxlen=0)
     return scores
 
 

@@ -20,6 +20,8 @@ def row_ranges(n_rows: int, n_components: int, n_features: int) -> Sequence[slic
     """Cut rows into ranges whose borders depend on the size of the work alone."""
     nanoseconds_a_row = n_components * (3.0 + n_features**2 / 10.0)
     wanted = int(n_rows * nanoseconds_a_row / RANGE_NANOSECONDS)
+    if wanted <= 1:
+        return (slice(0, n_rows),)
     n_blocks = -(-n_rows // BLOCK_ROWS)
     n_ranges = max(1, min(wanted, MAX_RANGES, n_blocks))
     blocks_a_range = -(-n_blocks // n_ranges)
