@@ -62,7 +62,8 @@ def machine() -> str:
     return (
         "# The engine beside its peers\n\n"
         "Made by `make bench`; medians of interleaved rounds. "
-        f"{os.cpu_count()} cores, {thread_count()} threads; DGEMM {rate / 1e9:.0f} GF/s. "
+        f"{os.cpu_count()} cores, {thread_count()} threads; DGEMM {rate / 1e9:.0f} GF/s; "
+        f"load average {os.getloadavg()[1]:.1f}, of which the benchmark itself is about 1.5. "
         "Ratios above 1 say how much longer the peer takes.\n"
     )
 
