@@ -121,7 +121,7 @@ def steps(options: argparse.Namespace) -> Table:
                 str(N),
                 f"{ours / N / K * 1e9:.2f}",
                 f"{ratio(seconds, 'scikit-learn'):.1f}",
-                f"{ratio(seconds, 'oneDAL'):.1f}" if "oneDAL" in seconds else "fails",
+                f"{ratio(seconds, 'oneDAL'):.1f}" if "oneDAL" in seconds else "–",
                 f"{100 * seconds['dgemm'][0] / ours:.0f} %",
             )
         )
