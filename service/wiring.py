@@ -9,7 +9,7 @@ from service.adapters.mixture_cache import MixtureCache
 from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
-from service.adapters.runner_thread import ThreadRunner
+from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
@@ -25,7 +25,16 @@ from service.settings import Settings
 def build_services(settings: Settings) -> Services:
     registry = FileRegistry(settings.registry_dir)
     database = Database.at(settings.database, settings.registry_dir)
-    runner = ThreadRunner(threads=settings.fit_threads, queue_size=settings.fit_queue_size)
+    runner = ProcessRunner(
+        processes=settings.fit_processes,
+        queue_size=settings.fit_queue_size,
+        spool=settings.registry_dir,
+        limits=WorkerLimits(
+            threads=settings.fit_threads,
+            memory_bytes=settings.fit_memory_bytes,
+            max_seconds=settings.fit_max_seconds,
+        ),
+    )
 
     def close(timeout_seconds: float) -> None:
         runner.close(timeout_seconds)

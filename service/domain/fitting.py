@@ -49,6 +49,10 @@ INTERNAL_ERROR = "internal_error"
 FAILURE_KINDS: dict[str, type[ServiceError]] = {
     INTERNAL_ERROR: InternalFailure,
     "out_of_memory": Unavailable,
+    "time_limit_exceeded": Unavailable,
+    "worker_died": Unavailable,
+    "worker_protocol": InternalFailure,
+    "worker_unresponsive": Unavailable,
     "registry_read_only": Unavailable,
     "storage_full": StorageFull,
     "model_not_found": NotFound,
