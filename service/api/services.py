@@ -17,6 +17,7 @@ from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
 from service.domain.limits import Limits
+from service.domain.ports import AnswerStore, AuditTrail
 from service.domain.records import JobRecord
 from service.errors import Unavailable
 
@@ -97,6 +98,8 @@ class Services:
     aliases: Aliases
     fitting: Fitting
     inference: Inference
+    answers: AnswerStore
+    audit: AuditTrail
     options: ApiOptions
     limits: Limits
     close: Callable[[float], None]
