@@ -16,11 +16,15 @@ from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
 from gmm_engine.samples import Blocks
+from gmm_engine.selection import SELECTION_CRITERIA, Selection, select
+from gmm_engine.sweep import Candidate, Grid
 
 __all__ = [
     "COVARIANCE_FAMILIES",
     "INITIALIZERS",
+    "SELECTION_CRITERIA",
     "Blocks",
+    "Candidate",
     "Checkpoints",
     "Criteria",
     "EMStep",
@@ -31,11 +35,14 @@ __all__ = [
     "GaussianMixture",
     "Given",
     "GmmEngineError",
+    "Grid",
     "Mixture",
+    "Selection",
     "StopReason",
     "em_steps",
     "fit",
     "from_sklearn",
+    "select",
     "set_thread_count",
     "thread_count",
     "to_sklearn",

@@ -202,7 +202,7 @@ def _fitted(
         best = search.from_whole(start)
     mixture = best.last.mixture
     if start is None:
-        mixture = mixture.reordered(_canonical_order(mixture))
+        mixture = mixture.reordered(canonical_order(mixture))
     return FitResult(
         mixture=mixture,
         criteria=Criteria(
@@ -495,7 +495,7 @@ def _require_enough(samples: SampleSource, options: FitOptions) -> None:
         )
 
 
-def _canonical_order(mixture: Mixture) -> NDArray[np.intp]:
+def canonical_order(mixture: Mixture) -> NDArray[np.intp]:
     """Order by falling weight, then by rising mean, feature by feature."""
     return np.lexsort((*mixture.means.T[::-1], -mixture.weights))
 

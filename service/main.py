@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from service import __version__
 from service.api import aliases, fits, health, inference, jobs, known, models, reference, versions
+from service.api.audit import Audit
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
 from service.api.problems import install_problems
 from service.api.services import Services
@@ -57,6 +58,7 @@ def new_app() -> FastAPI:
         middleware=[
             Middleware(RequestIdentity),
             Middleware(AccessLog),
+            Middleware(Audit),
             Middleware(LastResort),
             Middleware(OneHost),
             Middleware(HeadAsGet),

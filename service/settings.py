@@ -87,6 +87,12 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Versions kept of a model: the oldest that no alias names go; 0 keeps all.",
     )
+    max_audit_entries: int = Field(
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="Entries kept of the audit trail; the oldest go first.",
+    )
     mixture_cache_bytes: int = Field(
         256 * MEBIBYTE, ge=0, le=1024 * GIBIBYTE, description="Loaded parameters kept in memory."
     )

@@ -1,8 +1,11 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.adapters.answer_store_sql import SqlAnswerStore
+from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
@@ -16,7 +19,7 @@ from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
 from service.errors import InvalidInput
 from service.settings import Settings
@@ -40,13 +43,27 @@ def build_services(settings: Settings) -> Services:
         runner.close(timeout_seconds)
         database.close()
 
-    return assemble(settings, registry, SqlJobStore(database), runner, close)
+    stores = Stores(
+        jobs=SqlJobStore(database),
+        answers=SqlAnswerStore(database),
+        audit=_audit_trail(database, settings),
+    )
+    return assemble(settings, registry, stores, runner, close)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is remembered beside the registry."""
+
+    jobs: JobStore
+    answers: AnswerStore
+    audit: AuditTrail
 
 
 def assemble(
     settings: Settings,
     registry: ModelRegistry,
-    jobs: JobStore,
+    stores: Stores,
     runner: JobRunner,
     close: Callable[[float], None],
 ) -> Services:
@@ -54,15 +71,17 @@ def assemble(
     limits = settings.limits
     cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
     fitting = Fitting(
-        registry, jobs, runner, limits, retention=Retention(registry, settings.max_versions)
+        registry, stores.jobs, runner, limits, retention=Retention(registry, settings.max_versions)
     )
     return Services(
-        catalogue=Catalogue(registry, jobs, fitting, limits),
+        catalogue=Catalogue(registry, stores.jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
         inference=Inference(
             registry, cache.load_mixture, limits=limits, default_model=settings.default_model
         ),
+        answers=stores.answers,
+        audit=stores.audit,
         options=ApiOptions(
             fit_wait_seconds=settings.fit_wait_seconds,
             max_wait_seconds=settings.max_wait_seconds,
@@ -102,3 +121,18 @@ def open_upkeep(settings: Settings) -> Upkeep:
     """Open the registry that is there; none is made."""
     registry = FileRegistry(settings.registry_dir, may_make=False)
     return Upkeep(registry, Retention(registry, settings.max_versions))
+
+
+@contextmanager
+def open_audit(settings: Settings) -> Iterator[AuditTrail]:
+    """Open the audit trail of the service that has these settings."""
+    FileRegistry(settings.registry_dir, may_make=False)
+    database = Database.at(settings.database, settings.registry_dir)
+    try:
+        yield _audit_trail(database, settings)
+    finally:
+        database.close()
+
+
+def _audit_trail(database: Database, settings: Settings) -> SqlAuditTrail:
+    return SqlAuditTrail(database, max_entries=settings.max_audit_entries)

@@ -16,6 +16,7 @@ from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
+from service.domain.ports import AnswerStore, AuditTrail
 from service.domain.records import JobRecord
 from service.errors import Unavailable
 
@@ -91,6 +92,8 @@ class Services:
     aliases: Aliases
     fitting: Fitting
     inference: Inference
+    answers: AnswerStore
+    audit: AuditTrail
     options: ApiOptions
     close: Callable[[float], None]
     """Ends what runs within so many seconds; called once, when no request is left."""

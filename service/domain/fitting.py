@@ -6,6 +6,7 @@ The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,7 +17,7 @@ from gmm_engine import FitOptions, FitResult
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
 from service.domain.fit_task import FitTask
-from service.domain.identifiers import new_job_id
+from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
 from service.domain.ports import JobRunner, JobStore, ModelRegistry
@@ -30,6 +31,7 @@ from service.domain.records import (
     ModelRecord,
     VersionDraft,
     VersionRecord,
+    new_uid,
 )
 from service.domain.refusals import engine_refusals
 from service.domain.retention import Retention
@@ -82,11 +84,18 @@ class Fitting:
         table: Table,
         *,
         sample_weight: NDArray[np.float64] | None = None,
+        token: str | None = None,
     ) -> JobRecord:
-        """Queue a fit of the model as it is declared now; refuse at once what can't succeed."""
+        """Queue a fit of the model as it is declared now; refuse at once what can't succeed.
+
+        The job is named after the ``token``; if there is such a job already, return that.
+        """
+        job_id = job_id_of(token or new_uid())
+        with suppress(NotFound):
+            return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
-        task = self._checked_task(model.options, table, sample_weight)
+        task = self._checked_task(job_id, model.options, table, sample_weight)
         listener = _Listener(
             job_id=task.job_id,
             model=model,
@@ -158,7 +167,11 @@ class Fitting:
         )
 
     def _checked_task(
-        self, options: FitOptions, table: Table, sample_weight: NDArray[np.float64] | None
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
     ) -> FitTask:
         n_samples, n_features = table.X.shape
         self._limits.require_work(n_samples, n_features, options.n_components)
@@ -172,7 +185,7 @@ class Fitting:
                 f"{n_counting} rows can't support {options.n_components} components; "
                 "send more rows or declare fewer components",
             )
-        return FitTask(job_id=new_job_id(), options=options, X=X, sample_weight=weight)
+        return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
     def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
