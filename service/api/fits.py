@@ -7,9 +7,17 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BeforeValidator
 
-from service.api.dependencies import IN_EVERY_JSON_ROUTE, Door, ModelId, Prefer, WaitQuery
+from service.api.dependencies import (
+    IN_EVERY_JSON_ROUTE,
+    Door,
+    ModelId,
+    Prefer,
+    WaitQuery,
+    cut_to_finite,
+)
 from service.api.documentation import data_body, operation
 from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
 from service.api.idempotency import Once, fingerprint_of_data
@@ -18,7 +26,7 @@ from service.api.problems import problem_response
 from service.api.questions import read_payload
 from service.api.responses import json_response
 from service.api.schemas import FitResult, Job, job_result
-from service.domain.fitting import refusal_of
+from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord
 from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
 
@@ -27,6 +35,24 @@ router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 RETRY_SECONDS = 1
 WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=$|[,;\s])", re.IGNORECASE)
 ASYNC_PREFERENCE = re.compile(r"(?:^|[,;\s])respond-async(?=$|[,;\s])", re.IGNORECASE)
+
+OnConflictQuery = Annotated[
+    OnConflict,
+    Query(
+        description="While the model is being fitted already: `queue` behind that, `reject` this "
+        "fit, or let this one `supersede` those before it, which are cancelled."
+    ),
+]
+BudgetQuery = Annotated[
+    float | None,
+    Query(
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds of fitting after which the best parameters found so far are the "
+        "result (`stop_reason` is then `time_budget`).",
+    ),
+    BeforeValidator(cut_to_finite),
+]
 
 
 async def training_payload(request: Request) -> DataPayload:
@@ -58,6 +84,8 @@ async def fit_model(
     payload: Annotated[DataPayload, Depends(training_payload)],
     once: Once,
     *,
+    on_conflict: OnConflictQuery = OnConflict.QUEUE,
+    budget_seconds: BudgetQuery = None,
     wait: WaitQuery = None,
     prefer: Prefer = None,
 ) -> Response:
@@ -67,6 +95,8 @@ async def fit_model(
             model_id,
             payload.table,
             sample_weight=payload.sample_weight,
+            budget_seconds=budget_seconds,
+            on_conflict=on_conflict,
             token=token,
         )
         wished = wait if wait is not None else preferred_wait(prefer)
@@ -76,7 +106,9 @@ async def fit_model(
         return job_answer(request, job, applied)
 
     door.lifecycle.require_serving()
-    return await once.answer(partial(fingerprint_of_data, payload), fit)
+    return await once.answer(
+        partial(fingerprint_of_data, payload, on_conflict, budget_seconds), fit
+    )
 
 
 def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> Response:

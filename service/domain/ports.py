@@ -104,8 +104,12 @@ class ModelRegistry(Protocol):
 class JobStore(Protocol):
     """Jobs, by id. Safe to call from several threads at once."""
 
-    def add(self, job: JobRecord) -> None:
-        """Store a new job."""
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
+        """Store a new job.
+
+        With ``is_alone`` only while every other job of its model is done, else raise ``Conflict``
+        (``fit_in_progress``); of several racing ones one succeeds.
+        """
 
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raise ``NotFound`` (``job_not_found``)."""
