@@ -3,6 +3,7 @@
 Numbers only: the engine knows no file, no network and no service.
 """
 
+from gmm_engine.checkpoints import Checkpoints, FitState
 from gmm_engine.conversion import from_sklearn, to_sklearn
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
@@ -24,10 +25,12 @@ __all__ = [
     "SELECTION_CRITERIA",
     "Blocks",
     "Candidate",
+    "Checkpoints",
     "Criteria",
     "EMStep",
     "FitOptions",
     "FitResult",
+    "FitState",
     "FitWarning",
     "GaussianMixture",
     "Given",

@@ -66,7 +66,13 @@ class Settings(BaseSettings):
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
     max_body_bytes: int = Field(
-        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of a request."
+        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
+    )
+    max_binary_body_bytes: int = Field(
+        512 * MEBIBYTE,
+        ge=1024,
+        le=64 * GIBIBYTE,
+        description="Largest body in a binary format: NPY, Arrow, Parquet.",
     )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
