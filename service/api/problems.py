@@ -94,6 +94,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "string_too_long": ("invalid_value", "must have at most {max_length} characters"),
     "too_long": ("invalid_value", "there may be at most {max_length}"),
     "enum": ("invalid_value", "must be one of {expected}"),
+    "greater_than": ("out_of_range", "must be more than {gt}"),
     "greater_than_equal": ("out_of_range", "must be at least {ge}"),
     "less_than_equal": ("out_of_range", "must be at most {le}"),
 }
