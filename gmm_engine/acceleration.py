@@ -21,6 +21,8 @@ SLOW_RATE = 0.8
 """Accelerate when the gains shrink more slowly than this."""
 PLAIN_STEPS = 2
 """Plain steps between bouts of accelerated ones, and before the rate is judged at all."""
+LIKELY_PLAIN = 8
+"""While EM is quick, so many plain steps are likely to follow."""
 BOUT = 6
 """Accelerated steps in a row at the most."""
 MAX_REMEMBERED = 9
@@ -41,6 +43,13 @@ class Accelerator:
         self._is_slow = False
         self._plain_left = PLAIN_STEPS
         self._bout_left = BOUT
+
+    @property
+    def n_plain_ahead(self) -> int:
+        """How many plain steps are likely to come next."""
+        if self._plain_left:
+            return self._plain_left
+        return 0 if self._is_slow else LIKELY_PLAIN
 
     def proposal(self, before: Mixture, after: Mixture, log_likelihood: float) -> Mixture | None:
         """Propose a mixture instead of ``after``, EM's next, or None.

@@ -46,12 +46,12 @@ class Mixture:
         Σ, factored, in the form that its family has.
     """
 
-    __slots__ = ("family", "means", "prepared", "weights")
+    __slots__ = ("_prepared", "family", "means", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
     family: CovarianceFamily
-    prepared: kernels.Prepared
+    _prepared: kernels.Prepared | None
 
     def __init__(
         self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
@@ -60,18 +60,33 @@ class Mixture:
             raise OutOfRangeError(
                 "the parameters of the mixture leave the range of a double; rescale the data"
             )
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(weights)
-        prepared = kernels.Prepared.of(log_weights, means, family.whitening, family.log_det)
+        self._take(weights, means, family)
+
+    def _take(
+        self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
+    ) -> None:
         for array in (weights, means):
             array.flags.writeable = False
         for name, value in (
             ("weights", weights),
             ("means", means),
             ("family", family),
-            ("prepared", prepared),
+            ("_prepared", None),
         ):
             object.__setattr__(self, name, value)
+
+    @property
+    def prepared(self) -> kernels.Prepared:
+        """The parameters as the compiled passes read them, laid out when first asked for."""
+        if self._prepared is None:
+            with np.errstate(divide="ignore"):
+                log_weights = np.log(self.weights)
+            laid_out = kernels.Prepared.of(
+                log_weights, self.means, self.family.whitening, self.family.log_det
+            )
+            object.__setattr__(self, "_prepared", laid_out)
+            return laid_out
+        return self._prepared
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -139,9 +154,15 @@ class Mixture:
         Returns the mixture and, by component, in how many directions its covariance had to be
         held up by the regularisation.
         """
-        covariances, held = family.estimate(statistics, regularization)
-        weights = statistics.nk / statistics.n_samples
-        return cls(weights, statistics.means, covariances), held
+        found, covariances, held = family.maximized(statistics, regularization)
+        return cls(found.weights, found.means, covariances), held
+
+    @classmethod
+    def of_step(cls, steps: kernels.Steps, row: int, family: type[CovarianceFamily]) -> Self:
+        """Take what a compiled EM step has found and checked."""
+        mixture = cls.__new__(cls)
+        mixture._take(steps.weights[row], steps.means[row], family.of_step(steps, row))
+        return mixture
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as ``from_arrays`` takes them."""

@@ -26,7 +26,7 @@ BLOCK_ROWS = 96
 MAX_UNROLLED_FEATURES = 12
 
 _SOURCES = Path(__file__).parent
-_STAMP = int(
+STAMP = int(
     hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
     ).hexdigest()[:15],
@@ -56,7 +56,7 @@ _ROWS = tuple(types.Array(dtype, 2, "C", readonly=True) for dtype in (types.floa
 _READ = types.Array(types.float64, 1, "C", readonly=True)
 _FLAT = types.float64[::1]
 _TABLE = types.float64[:, ::1]
-_EXPECTATION_SIGNATURES = [
+EXPECTATION_SIGNATURES = [
     types.Tuple((types.float64, types.float64, types.intp))(
         rows, _READ, _READ, _READ, types.intp, _READ, types.intp, _FLAT, _FLAT, types.intp
     )
@@ -281,9 +281,9 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
     It adds to ``moments`` (K, 1 + width, 4) and ``scatter``, both flat, and returns Σ log p(x),
     Σ log max γ and the first row out of reach of every component, or −1.
     """
-    stamp = _STAMP
+    stamp = STAMP
 
-    @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
+    @njit(EXPECTATION_SIGNATURES, **OPTIONS)
     def expectation(
         X, weight, constants, means, width, factors, factor_stride, moments, scatter, scatter_stride
     ):
@@ -363,7 +363,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
     with log p(x) and ``labels`` (n,) that are not empty, and returns the first row out of reach
     of every component, or −1.
     """
-    stamp = _STAMP
+    stamp = STAMP
 
     @njit(_SCORING_SIGNATURES, **OPTIONS)
     def scoring(

@@ -5,7 +5,6 @@ result never depend on what happens to be compiled.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.layout import lay_out_factors, take_up_moments, take_up_scatter
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
 
@@ -59,7 +59,7 @@ class Prepared:
             constants=log_weights + constants_of_densities,
             constants_of_densities=constants_of_densities,
             means=padded_means.ravel(),
-            factors=_packed(whitening, width).ravel(),
+            factors=_laid_out(whitening, width),
         )
 
     @property
@@ -101,23 +101,18 @@ class Prepared:
         self, moments: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up."""
-        sums = moments.reshape(self.n_components, 1 + self.width, LANES).sum(axis=2)
-        return sums[:, 0].copy(), sums[:, 1 : 1 + self.n_features].copy()
+        nk, first = np.empty(self.n_components), np.empty((self.n_components, self.n_features))
+        take_up_moments(moments, self.width, LANES, nk, first)
+        return nk, first
 
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scatters, (K or 1, D, D) or (K, D), from what the pass summed up."""
-        if not self.is_dense:
-            return scatter.reshape(self.n_components, self.n_features)
         D = self.n_features
-        rows, columns = _triangle(D)
-        if self.is_unrolled:
-            triangles = scatter.reshape(self.n_scatters, -1, LANES).sum(axis=2)
-        else:
-            triangles = scatter.reshape(self.n_scatters, self.width, self.width)[:, rows, columns]
-        dense = np.empty((self.n_scatters, D, D))
-        dense[:, rows, columns] = triangles
-        dense[:, columns, rows] = triangles
-        return dense
+        unpacked = np.empty((self.n_scatters, D, D) if self.is_dense else (self.n_components, D))
+        take_up_scatter(
+            self.is_dense, self.is_unrolled, scatter, D, self.width, LANES, unpacked.reshape(-1)
+        )
+        return unpacked
 
 
 def way_of_weighing(n_features: int, *, is_dense: bool) -> tuple[bool, bool, int]:
@@ -133,19 +128,11 @@ def _width(n_features: int, *, is_dense: bool) -> int:
     return n_features
 
 
-@cache
-def _triangle(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.tril_indices(n_features)
-
-
-def _packed(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    if whitening.ndim == 2:
-        return whitening
-    n_matrices, D = whitening.shape[:2]
-    if width <= passes.MAX_UNROLLED_FEATURES:
-        columns, rows = _triangle(D)
-        return whitening[:, rows, columns]  # the columns of U one after another
-    padded = np.zeros((n_matrices, width, width))
-    padded[:, :D, :D] = whitening
-    panels = padded.reshape(n_matrices, width, width // LANES, LANES).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(panels)
+def _laid_out(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    is_dense, D = whitening.ndim == 3, whitening.shape[-1]
+    is_unrolled = is_dense and D <= passes.MAX_UNROLLED_FEATURES
+    size = D * (D + 1) // 2 if is_unrolled else width**2 if is_dense else D
+    factors = np.empty(len(whitening) * size)
+    flat = np.ascontiguousarray(whitening).reshape(-1)
+    lay_out_factors(is_dense, is_unrolled, flat, D, width, LANES, factors)
+    return factors

@@ -1,6 +1,6 @@
 """Compiles every pass ahead of its first use, or loads it from Numba's cache on disk."""
 
-from gmm_engine.kernels import passes
+from gmm_engine.kernels import passes, steps
 from gmm_engine.kernels.prepared import way_of_weighing
 
 
@@ -13,6 +13,7 @@ def warm_up() -> None:
     for n_features in range(1, passes.MAX_UNROLLED_FEATURES + 2):
         _make_ready(way_of_weighing(n_features, is_dense=True))
     _make_ready(way_of_weighing(1, is_dense=False))
+    steps.steps_loop()
 
 
 def _make_ready(way: tuple[bool, bool, int]) -> None:

@@ -1,0 +1,94 @@
+"""Where the passes find and leave their numbers, compiled: laying out factors, taking up sums.
+
+``prepared`` says which layout a mixture has; here its numbers are moved. Once a step, for a few
+components, the calls into NumPy would take longer than the work in them.
+"""
+
+from numba import njit, types
+
+from gmm_engine.kernels.passes import OPTIONS
+
+READ = types.Array(types.float64, 1, "C", readonly=True)
+WRITTEN = types.float64[::1]
+READ_TABLE = types.Array(types.float64, 2, "C", readonly=True)
+WRITTEN_TABLE = types.float64[:, ::1]
+AS_WRITTEN = OPTIONS | {"fastmath": {"contract"}}
+"""No sum is regrouped: weights that sum up to one, and symmetric matrices, are such exactly."""
+
+# The number of lanes is an argument, because Numba's cache on disk watches this file alone.
+
+
+@njit(
+    types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN), **AS_WRITTEN
+)
+def lay_out_factors(is_dense, is_unrolled, whitening, n_features, width, lanes, factors):
+    """Set ``factors`` to the whitening, (K or 1, D, D) or (K, D) and flat, as the pass reads it.
+
+    Dense ones are read column by column, or in panels of four columns: panel, row, column.
+    """
+    if not is_dense:
+        factors[:] = whitening
+        return
+    place = 0
+    for matrix in range(len(whitening) // n_features**2):
+        base = matrix * n_features**2
+        if is_unrolled:
+            for column in range(n_features):
+                for row in range(column + 1):
+                    factors[place] = whitening[base + row * n_features + column]
+                    place += 1
+        else:
+            for panel in range(width // lanes):
+                for row in range(width):
+                    for column in range(panel * lanes, (panel + 1) * lanes):
+                        inside = row < n_features and column < n_features
+                        factors[place] = (
+                            whitening[base + row * n_features + column] if inside else 0.0
+                        )
+                        place += 1
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _lanes_total(summed, place, lanes):
+    total = summed[place]
+    for lane in range(1, lanes):
+        total += summed[place + lane]
+    return total
+
+
+@njit(types.void(READ, types.intp, types.intp, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
+def take_up_moments(moments, width, lanes, nk, first):
+    """Set Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up in lanes."""
+    for k in range(len(nk)):
+        base = k * (1 + width) * lanes
+        nk[k] = _lanes_total(moments, base, lanes)
+        for i in range(first.shape[1]):
+            first[k, i] = _lanes_total(moments, base + (1 + i) * lanes, lanes)
+
+
+@njit(
+    types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN), **AS_WRITTEN
+)
+def take_up_scatter(is_dense, is_unrolled, summed, n_features, width, lanes, scatter):
+    """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up."""
+    if not is_dense:
+        n_summed = len(summed) // len(scatter)  # the features whose variance is common
+        for place in range(len(scatter)):
+            total = 0.0
+            for i in range(n_summed):
+                total += summed[place * n_summed + i]
+            scatter[place] = total
+        return
+    n_matrices = len(scatter) // n_features**2
+    stride = len(summed) // n_matrices
+    for matrix in range(n_matrices):
+        base = matrix * n_features**2
+        for i in range(n_features):
+            for j in range(i + 1):
+                if is_unrolled:
+                    place = matrix * stride + (i * (i + 1) // 2 + j) * lanes
+                    total = _lanes_total(summed, place, lanes)
+                else:
+                    total = summed[matrix * stride + i * width + j]
+                scatter[base + i * n_features + j] = total
+                scatter[base + j * n_features + i] = total
