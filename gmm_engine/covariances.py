@@ -168,6 +168,14 @@ class CovarianceFamily(ABC):
             "precisions_cholesky": cls.from_precisions_cholesky,
         }
 
+    @classmethod
+    @abstractmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
+        """Take the likeliest member for components with these (K, D, D) covariances.
+
+        It is they themselves, but for rounding, where they belong to this family.
+        """
+
     def to_array(self) -> NDArray[np.float64]:
         """Return the covariances in the family's own shape."""
         return read_only(self._covariances)
@@ -187,7 +195,7 @@ class CovarianceFamily(ABC):
         """What the compiled passes whiten rows with.
 
         Factors U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when all components share one; or 1/σ,
-        (K, D), where the family is diagonal. The passes sum up scatters of the same shape.
+        (K, D) or (K,), where the family is diagonal.
         """
 
     @abstractmethod
@@ -269,6 +277,11 @@ class FullCovariances(CovarianceFamily):
         factors = _as_upper(array)
         return cls(_inverted(factors), n_components, n_features, precisions_cholesky=factors)
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own matrix
+        return cls(_mirrored(dense), *dense.shape[:2])
+
+
     def to_dense(self) -> NDArray[np.float64]:
         return read_only(self._covariances)
 
@@ -340,6 +353,11 @@ class TiedCovariances(CovarianceFamily):
             _inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0]
         )
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
+        return cls(_mirrored(np.average(dense, axis=0, weights=weights)), *dense.shape[:2])
+
+
     def to_dense(self) -> NDArray[np.float64]:
         return np.repeat(self._covariances[np.newaxis], self.n_components, axis=0)
 
@@ -408,6 +426,11 @@ class DiagonalCovariances(CovarianceFamily):
         variances = np.square(_reciprocal(array))
         return cls(variances, n_components, n_features, precisions_cholesky=np.abs(array))
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variances
+        return cls(np.diagonal(dense, axis1=1, axis2=2).copy(), *dense.shape[:2])
+
+
     def to_dense(self) -> NDArray[np.float64]:
         return self._covariances[:, :, np.newaxis] * np.eye(self.n_features)
 
@@ -473,6 +496,11 @@ class SphericalCovariances(CovarianceFamily):
         variances = np.square(_reciprocal(array))
         return cls(variances, n_components, n_features, precisions_cholesky=np.abs(array))
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variance
+        return cls(np.diagonal(dense, axis1=1, axis2=2).mean(axis=1), *dense.shape[:2])
+
+
     def to_dense(self) -> NDArray[np.float64]:
         return self._covariances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
 
@@ -482,7 +510,7 @@ class SphericalCovariances(CovarianceFamily):
 
     @property
     def whitening(self) -> NDArray[np.float64]:
-        return np.repeat(self.precisions_cholesky[:, np.newaxis], self.n_features, axis=1)
+        return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
         return np.asarray(noise * np.sqrt(self._covariances[component]))

@@ -48,7 +48,7 @@ class EMStep:
 
 def em_steps(
     samples: SampleSource,
-    start: SufficientStatistics | Mixture,
+    start: SufficientStatistics | Mixture | EMStep,
     family: type[CovarianceFamily],
     held_by: Regularization,
     *,
@@ -59,10 +59,19 @@ def em_steps(
 
     Each step pairs a mixture with its own log-likelihood: the E-step that weighs the data by
     the mixture also prepares the next M-step, so that nothing is computed twice. With an
-    ``accelerator`` a slow EM takes longer steps; the log-likelihood still never falls.
+    ``accelerator`` a slow EM takes longer steps; the log-likelihood still never falls. From a
+    step of an earlier iterator it goes on as that one would have.
     """
-    way = _Way(samples, start, family, held_by)
     iteration, accelerated = 0, False
+    if isinstance(start, EMStep):
+        mixture, iteration, accelerated = start.mixture, start.iteration, start.accelerated
+        held = np.zeros(mixture.n_components, dtype=np.intp)
+        held[list(start.degenerate)] = 1
+    elif isinstance(start, Mixture):
+        mixture, held = start, np.zeros(start.n_components, dtype=np.intp)
+    else:
+        mixture, held = Mixture.from_statistics(start, family, held_by)
+    way = _Way(samples, mixture, held, family, held_by)
     while True:
         here = way.here
         yield EMStep(
@@ -102,7 +111,8 @@ class _Way:
     def __init__(
         self,
         samples: SampleSource,
-        start: SufficientStatistics | Mixture,
+        mixture: Mixture,
+        held: NDArray[np.intp],
         family: type[CovarianceFamily],
         held_by: Regularization,
     ) -> None:
@@ -110,11 +120,6 @@ class _Way:
         self._negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
         self._ahead: deque[_Place] = deque()
         self._next: tuple[Mixture, NDArray[np.intp]] | None = None
-        held = np.zeros(start.n_components, dtype=np.intp)
-        if isinstance(start, Mixture):
-            mixture = start
-        else:
-            mixture, held = Mixture.from_statistics(start, family, held_by)
         self._go_to(mixture, held, expectation(mixture, samples))
         self._few_rows = self._samples_if_few(mixture)
 

@@ -79,10 +79,8 @@ class Mixture:
     def prepared(self) -> kernels.Prepared:
         """The parameters as the compiled passes read them, laid out when first asked for."""
         if self._prepared is None:
-            with np.errstate(divide="ignore"):
-                log_weights = np.log(self.weights)
             laid_out = kernels.Prepared.of(
-                log_weights, self.means, self.family.whitening, self.family.log_det
+                self.weights, self.means, self.family.whitening, self.family.log_det
             )
             object.__setattr__(self, "_prepared", laid_out)
             return laid_out

@@ -228,7 +228,7 @@ def _total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStat
     """Sum up all rows about one centre: a single component that no distance counts for."""
     D = samples.n_features
     indifferent = kernels.Prepared.of(
-        log_weights=np.zeros(1),
+        weights=np.ones(1),
         means=center[np.newaxis],
         whitening=np.zeros((1, D, D)),
         log_det=np.zeros(1),

@@ -10,42 +10,54 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
-from gmm_engine.kernels.passes import OPTIONS
 
 _MATRICES = types.Array(types.float64, 3, "C", readonly=True)
 _FACTORS = types.float64[:, :, ::1]
 _TINY = float(np.finfo(float).tiny)
 
 
-@njit(types.intp(_MATRICES, _FACTORS), **OPTIONS)
+# Inner loops go along rows and add no sums up, so that they vectorise as they are written.
+
+
+@njit(types.intp(_MATRICES, _FACTORS), **AS_WRITTEN)
 def factor_all(matrices, lower):
-    """Set L with Σ = L Lᵀ, row by row; return the first that has none, or −1."""
+    """Set L with Σ = L Lᵀ; return the first that has none, or −1."""
+    D = matrices.shape[1]
+    rest, column = np.empty((D, D)), np.empty(D)
     for k in range(len(matrices)):
-        for i in range(matrices.shape[1]):
-            for j in range(i + 1):
-                total = matrices[k, i, j]
-                for m in range(j):
-                    total -= lower[k, i, m] * lower[k, j, m]
-                if j < i:
-                    lower[k, i, j] = total / lower[k, j, j]
-                elif total > 0.0 and total < np.inf:
-                    lower[k, i, i] = np.sqrt(total)
-                else:
-                    return k
+        rest[:] = matrices[k]
+        for j in range(D):
+            pivot = rest[j, j]
+            if not (pivot > 0.0 and pivot < np.inf):
+                return k
+            root = np.sqrt(pivot)
+            lower[k, j, j] = root
+            for i in range(j + 1, D):
+                column[i] = rest[i, j] / root
+                lower[k, i, j] = column[i]
+            for i in range(j + 1, D):
+                for m in range(j + 1, i + 1):
+                    rest[i, m] -= column[i] * column[m]
     return -1
 
 
-@njit(types.void(_MATRICES, _FACTORS), **OPTIONS)
+@njit(types.void(_MATRICES, _FACTORS), **AS_WRITTEN)
 def invert_all(lower, upper):
     """Set U = L⁻ᵀ; row j of U is column j of L⁻¹, found by forward substitution."""
+    D = lower.shape[1]
+    turned, rest = np.empty((D, D)), np.empty(D)
     for k in range(len(lower)):
-        for j in range(lower.shape[1]):
-            upper[k, j, j] = 1.0 / lower[k, j, j]
-            for i in range(j + 1, lower.shape[1]):
-                total = 0.0
-                for m in range(j, i):
-                    total += lower[k, i, m] * upper[k, j, m]
-                upper[k, j, i] = -total / lower[k, i, i]
+        for i in range(D):
+            for m in range(i + 1):
+                turned[m, i] = lower[k, i, m]
+        for j in range(D):
+            rest[:] = 0.0
+            rest[j] = 1.0
+            for m in range(j, D):
+                value = rest[m] / turned[m, m]
+                upper[k, j, m] = value
+                for i in range(m + 1, D):
+                    rest[i] -= turned[m, i] * value
 
 
 @njit(

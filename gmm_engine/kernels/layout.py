@@ -4,6 +4,7 @@
 components, the calls into NumPy would take longer than the work in them.
 """
 
+import numpy as np
 from numba import njit, types
 
 from gmm_engine.kernels.passes import OPTIONS
@@ -12,23 +13,18 @@ READ = types.Array(types.float64, 1, "C", readonly=True)
 WRITTEN = types.float64[::1]
 READ_TABLE = types.Array(types.float64, 2, "C", readonly=True)
 WRITTEN_TABLE = types.float64[:, ::1]
-AS_WRITTEN = OPTIONS | {"fastmath": {"contract"}}
-"""No sum is regrouped: weights that sum up to one, and symmetric matrices, are such exactly."""
+AS_WRITTEN = OPTIONS | {"fastmath": False}
+"""No sum is regrouped and no product fused, so that a step has the same bits by itself and within
+the loop of several; and weights that sum up to one are such exactly."""
+
+_LOG_2_PI = float(np.log(2.0 * np.pi))
 
 # The number of lanes is an argument, because Numba's cache on disk watches this file alone.
 
 
-@njit(
-    types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN), **AS_WRITTEN
-)
-def lay_out_factors(is_dense, is_unrolled, whitening, n_features, width, lanes, factors):
-    """Set ``factors`` to the whitening, (K or 1, D, D) or (K, D) and flat, as the pass reads it.
-
-    Dense ones are read column by column, or in panels of four columns: panel, row, column.
-    """
-    if not is_dense:
-        factors[:] = whitening
-        return
+@njit(nogil=True, error_model="numpy")
+def _lay_out_dense(is_unrolled, whitening, n_features, width, lanes, factors):
+    """Set factors to matrices column by column, or in panels of columns: panel, row, column."""
     place = 0
     for matrix in range(len(whitening) // n_features**2):
         base = matrix * n_features**2
@@ -37,15 +33,65 @@ def lay_out_factors(is_dense, is_unrolled, whitening, n_features, width, lanes, 
                 for row in range(column + 1):
                     factors[place] = whitening[base + row * n_features + column]
                     place += 1
-        else:
-            for panel in range(width // lanes):
-                for row in range(width):
-                    for column in range(panel * lanes, (panel + 1) * lanes):
-                        inside = row < n_features and column < n_features
-                        factors[place] = (
-                            whitening[base + row * n_features + column] if inside else 0.0
-                        )
-                        place += 1
+            continue
+        for panel in range(width // lanes):
+            for row in range(width):
+                for column in range(panel * lanes, (panel + 1) * lanes):
+                    inside = row < n_features and column < n_features
+                    factors[place] = whitening[base + row * n_features + column] if inside else 0.0
+                    place += 1
+
+
+@njit(
+    types.void(
+        types.boolean,
+        types.boolean,
+        READ,
+        READ_TABLE,
+        READ,
+        READ,
+        types.intp,
+        types.intp,
+        WRITTEN,
+        WRITTEN,
+        WRITTEN,
+        WRITTEN,
+    ),
+    **AS_WRITTEN,
+)
+def lay_out(
+    is_dense,
+    is_unrolled,
+    weights,
+    means,
+    whitening,
+    log_det,
+    width,
+    lanes,
+    constants,
+    constants_of_densities,
+    padded_means,
+    factors,
+):
+    """Set the last four as the passes read them.
+
+    ``whitening`` is flat: factors (K or 1, D, D), or 1/σ (K, D) or (K,); and ``log_det`` has a
+    number for each matrix or row of it.
+    """
+    K, D = means.shape
+    for k in range(K):
+        constant = -0.5 * (D * _LOG_2_PI + log_det[k % len(log_det)])
+        constants_of_densities[k] = constant
+        constants[k] = np.log(weights[k]) + constant
+        for i in range(width):
+            padded_means[k * width + i] = means[k, i] if i < D else 0.0
+    if is_dense:
+        _lay_out_dense(is_unrolled, whitening, D, width, lanes, factors)
+        return
+    n_own = len(whitening) // K
+    for k in range(K):
+        for i in range(D):
+            factors[k * D + i] = whitening[k * n_own + (i if n_own == D else 0)]
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)

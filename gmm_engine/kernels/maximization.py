@@ -84,19 +84,16 @@ def _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covarian
 def _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covariances):
     """Set σ²_kd likewise, or their mean over the features; tell whether all reach the floor."""
     K, D = first.shape
-    n_sums = len(scatter) // K  # by feature, or over all features
     is_above = True
     for k in range(K):
         divisor = max(nk[k], _TINY)
-        pooled = scatter[k] if n_sums == 1 else 0.0
+        pooled = scatter[k] if is_common else 0.0
         for i in range(D):
-            value = -first[k, i] * shift[k, i]
-            if n_sums == D:
-                value += scatter[k * D + i]
+            away = first[k, i] * shift[k, i]
             if is_common:
-                pooled += value
+                pooled -= away
             else:
-                covariances[k * D + i] = value / divisor + ridge
+                covariances[k * D + i] = (scatter[k * D + i] - away) / divisor + ridge
                 if len(floor) and not covariances[k * D + i] >= floor[i]:
                     is_above = False
         if is_common:

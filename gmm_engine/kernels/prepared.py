@@ -12,9 +12,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
-from gmm_engine.kernels.layout import lay_out_factors, take_up_moments, take_up_scatter
-
-LOG_2_PI = float(np.log(2.0 * np.pi))
+from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Prepared:
     @classmethod
     def of(
         cls,
-        log_weights: NDArray[np.float64],
+        weights: NDArray[np.float64],
         means: NDArray[np.float64],
         whitening: NDArray[np.float64],
         log_det: NDArray[np.float64],
@@ -44,22 +42,38 @@ class Prepared:
         """Lay out a mixture.
 
         ``whitening`` holds upper triangular U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when
-        shared, or 1/σ (K, D) for diagonal covariances.
+        shared, or 1/σ, (K, D) or (K,), for diagonal covariances.
         """
-        n_features = int(means.shape[1])
+        n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
-        padded_means = np.zeros((len(means), width))
-        padded_means[:, :n_features] = means
-        constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
+        is_unrolled = way_of_weighing(n_features, is_dense=is_dense)[0]
+        size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
+        constants, constants_of_densities = np.empty((2, n_components))
+        padded_means = np.empty(n_components * width)
+        factors = np.empty(len(whitening) * size if is_dense else means.size)
+        lay_out(
+            is_dense,
+            is_unrolled,
+            weights,
+            np.ascontiguousarray(means),
+            np.ascontiguousarray(whitening).reshape(-1),
+            log_det,
+            width,
+            LANES,
+            constants,
+            constants_of_densities,
+            padded_means,
+            factors,
+        )
         return cls(
             n_features=n_features,
             is_dense=is_dense,
-            is_shared=is_dense and len(whitening) < len(means),
-            constants=log_weights + constants_of_densities,
+            is_shared=is_dense and len(whitening) < n_components,
+            constants=constants,
             constants_of_densities=constants_of_densities,
-            means=padded_means.ravel(),
-            factors=_laid_out(whitening, width),
+            means=padded_means,
+            factors=factors,
         )
 
     @property
@@ -126,13 +140,3 @@ def _width(n_features: int, *, is_dense: bool) -> int:
     if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
         return -(-n_features // LANES) * LANES
     return n_features
-
-
-def _laid_out(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    is_dense, D = whitening.ndim == 3, whitening.shape[-1]
-    is_unrolled = is_dense and D <= passes.MAX_UNROLLED_FEATURES
-    size = D * (D + 1) // 2 if is_unrolled else width**2 if is_dense else D
-    factors = np.empty(len(whitening) * size)
-    flat = np.ascontiguousarray(whitening).reshape(-1)
-    lay_out_factors(is_dense, is_unrolled, flat, D, width, LANES, factors)
-    return factors

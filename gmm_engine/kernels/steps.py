@@ -25,12 +25,12 @@ from gmm_engine.kernels.layout import (
     READ,
     WRITTEN,
     WRITTEN_TABLE,
-    lay_out_factors,
+    lay_out,
     take_up_moments,
     take_up_scatter,
 )
 from gmm_engine.kernels.maximization import Bounds, estimate
-from gmm_engine.kernels.prepared import LOG_2_PI, Prepared
+from gmm_engine.kernels.prepared import Prepared
 
 _NO_WEIGHT = np.empty(0)
 _CALLED = passes.EXPECTATION_SIGNATURES[0]
@@ -200,6 +200,17 @@ _LOOP_SIGNATURE = types.intp(
     )
 
 
+@njit(nogil=True, error_model="numpy")
+def _are_finite(means, log_det):
+    for value in means.flat:
+        if not abs(value) < np.inf:
+            return False
+    for value in log_det:
+        if not abs(value) < np.inf:
+            return False
+    return True
+
+
 @cache
 def steps_loop():
     """Return the compiled loop; it fills the rows of what is recorded and returns how many."""
@@ -237,9 +248,8 @@ def steps_loop():
         log_max_resp,
     ):
         K, D = centers.shape
-        whitening = np.empty(K * D)
-        constants = np.empty(K)
-        padded_means = np.zeros(K * width)
+        constants, densities = np.empty(K), np.empty(K)
+        padded_means = np.empty(K * width)
         moments = np.empty(K * (1 + width) * lanes)
         for step in range(len(log_likelihood) + 0 * stamp):
             are_above = estimate(
@@ -263,21 +273,22 @@ def steps_loop():
             )
             if singular >= 0:
                 return step
-            for k in range(K):
-                of_set = log_det[step, k % log_det.shape[1]]
-                constants[k] = np.log(weights[step, k]) - 0.5 * (D * LOG_2_PI + of_set)
-                if not abs(of_set) < np.inf:
-                    return step
-                for i in range(D):
-                    if not abs(means[step, k, i]) < np.inf:
-                        return step
-                    padded_means[k * width + i] = means[step, k, i]
-            if is_dense or not is_common:
-                lay_out_factors(is_dense, is_unrolled, upper[step], D, width, lanes, factors)
-            else:
-                for k in range(K):
-                    whitening[k * D : (k + 1) * D] = upper[step, k]
-                lay_out_factors(is_dense, is_unrolled, whitening, D, width, lanes, factors)
+            if not _are_finite(means[step], log_det[step]):
+                return step
+            lay_out(
+                is_dense,
+                is_unrolled,
+                weights[step],
+                means[step],
+                upper[step],
+                log_det[step],
+                width,
+                lanes,
+                constants,
+                densities,
+                padded_means,
+                factors,
+            )
             moments[:] = 0.0
             summed[:] = 0.0
             likelihood, max_resp, unreached = _weigh_rows(
