@@ -23,7 +23,7 @@ from gmm_engine.statistics import SufficientStatistics
 NEGLIGIBLE_ROWS = 1e-8
 """A component that holds less than this many rows of average weight has collapsed."""
 
-AT_ONCE = 8
+AT_ONCE = 16
 """Steps at most that are taken in one compiled call, where a pass is too short for threads."""
 MOST_AT_ONCE = 100_000
 """Numbers in the covariances at most for that; each step keeps its own."""
@@ -175,14 +175,14 @@ class _Way:
             is_common=self._family.is_common,
             bounds=self._family.bounds(self._held_by),
         )
-        is_lost = steps.nk < self._negligible
-        for row in range(steps.n_taken):
-            lost = is_lost[row]
+        is_lost = steps.nk[: steps.n_taken] < self._negligible
+        log_likelihood, log_max_resp = steps.log_likelihood.tolist(), steps.log_max_resp.tolist()
+        for row, any_lost in enumerate(is_lost.any(axis=1).tolist()):
             place = _Place(
                 Mixture.of_step(steps, row, self._family),
-                float(steps.log_likelihood[row]),
-                float(steps.log_max_resp[row]),
-                tuple(map(int, np.flatnonzero(lost))) if lost.any() else (),
+                log_likelihood[row],
+                log_max_resp[row],
+                tuple(map(int, np.flatnonzero(is_lost[row]))) if any_lost else (),
             )
             self._ahead.append(place)
         if steps.n_taken:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from gmm_engine import kernels
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError
@@ -149,9 +148,8 @@ def ward_clusters(
     part = samples.drawn(MAX_LINKED_ROWS, rng)
     if part.n_rows < 2:
         return random_rows(samples, scale, n_components, form, rng)
-    tree = linkage(scale.whitened(part.X), method="ward")
-    labels = fcluster(tree, n_components, criterion="maxclust") - 1
-    return SufficientStatistics.of_labels(part, labels.astype(np.intp), n_components, form)
+    labels = kernels.ward_labels(scale.whitened(part.X), min(n_components, part.n_rows))
+    return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
 def neighborhoods(

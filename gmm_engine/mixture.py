@@ -3,9 +3,10 @@
 It is frozen and knows nothing of how it came to be; fitting is in ``em``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Self
+from functools import partial
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,9 @@ from gmm_engine.validation import (
 WEIGHT_SUM_TOLERANCE = 1e-8
 """Given weights may miss a sum of one by this; they are used as they are."""
 
+_set = object.__setattr__
+"""How a frozen mixture sets its own attributes."""
+
 
 class Mixture:
     """The mixture p(x) = Σ_k π_k N(x | μ_k, Σ_k).
@@ -46,11 +50,12 @@ class Mixture:
         Σ, factored, in the form that its family has.
     """
 
-    __slots__ = ("_prepared", "family", "means", "weights")
+    __slots__ = ("_family", "_prepared", "means", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
-    family: CovarianceFamily
+    _family: CovarianceFamily | Callable[[], CovarianceFamily]
+    """Or how to take it from the steps of a fit: few of their mixtures are ever asked for it."""
     _prepared: kernels.Prepared | None
 
     def __init__(
@@ -63,17 +68,23 @@ class Mixture:
         self._take(weights, means, family)
 
     def _take(
-        self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
+        self,
+        weights: NDArray[np.float64],
+        means: NDArray[np.float64],
+        family: CovarianceFamily | Callable[[], CovarianceFamily],
     ) -> None:
-        for array in (weights, means):
-            array.flags.writeable = False
-        for name, value in (
-            ("weights", weights),
-            ("means", means),
-            ("family", family),
-            ("_prepared", None),
-        ):
-            object.__setattr__(self, name, value)
+        weights.flags.writeable = means.flags.writeable = False
+        _set(self, "weights", weights)
+        _set(self, "means", means)
+        _set(self, "_family", family)
+        _set(self, "_prepared", None)
+
+    @property
+    def family(self) -> CovarianceFamily:
+        """Σ, factored, in the form that its family has."""
+        if not isinstance(self._family, CovarianceFamily):
+            _set(self, "_family", self._family())
+        return cast("CovarianceFamily", self._family)
 
     @property
     def prepared(self) -> kernels.Prepared:
@@ -82,7 +93,7 @@ class Mixture:
             laid_out = kernels.Prepared.of(
                 self.weights, self.means, self.family.whitening, self.family.log_det
             )
-            object.__setattr__(self, "_prepared", laid_out)
+            _set(self, "_prepared", laid_out)
             return laid_out
         return self._prepared
 
@@ -159,7 +170,7 @@ class Mixture:
     def of_step(cls, steps: kernels.Steps, row: int, family: type[CovarianceFamily]) -> Self:
         """Take what a compiled EM step has found and checked."""
         mixture = cls.__new__(cls)
-        mixture._take(steps.weights[row], steps.means[row], family.of_step(steps, row))
+        mixture._take(steps.weights[row], steps.means[row], partial(family.of_step, steps, row))
         return mixture
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:

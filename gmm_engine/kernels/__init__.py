@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.clustering import add_by_label, add_labelled, k_means_labels, spread_centers
+from gmm_engine.kernels.clustering import (
+    add_by_label,
+    add_labelled,
+    k_means_labels,
+    spread_centers,
+    ward_labels,
+)
 from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, inverse_transposes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
@@ -50,6 +56,7 @@ __all__ = [
     "set_thread_count",
     "spread_centers",
     "thread_count",
+    "ward_labels",
     "warm_up",
 ]
 

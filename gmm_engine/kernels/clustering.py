@@ -118,6 +118,72 @@ def lloyd(columns, weight, max_steps, n_settled, centers, labels):
                 centers[k] = sums[k] / nk[k]
 
 
+@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
+def _least(costs, n):
+    least = np.inf
+    for place in range(n):
+        least = min(least, costs[place])
+    return least
+
+
+@njit(nogil=True, error_model="numpy")
+def _nearest_cluster(columns, sizes, n_alive, own, preferred, costs):
+    """Return the place of the cluster that it costs least to join with, and what it costs.
+
+    Among equals that is ``preferred``, so that chains end.
+    """
+    _distances(columns, 0, n_alive, columns[:, own].copy(), costs)
+    for place in range(n_alive):
+        costs[place] *= sizes[place] * sizes[own] / (sizes[place] + sizes[own])
+    costs[own] = np.inf
+    least = _least(costs, n_alive)
+    if preferred >= 0 and costs[preferred] == least:
+        return preferred, least
+    for place in range(n_alive):
+        if costs[place] == least and place != own:
+            return place, least
+    return preferred, least
+
+
+@njit(types.void(WRITTEN_TABLE, types.int64[:, ::1], WRITTEN), **AS_WRITTEN)
+def join_clusters(columns, pairs, heights):
+    """Join rows two by two until one cluster is left, by Ward's criterion (1963).
+
+    Follows chains of nearest neighbours to clusters that are each other's (Murtagh 1983), in time
+    ∝ rows². The means of the clusters stand side by side in ``columns``; a joined cluster keeps
+    the number of the second of its pair.
+    """
+    n_alive = columns.shape[1]
+    sizes, costs = np.ones(n_alive), np.empty(n_alive)
+    numbers = np.arange(n_alive)  # by place
+    places = np.arange(n_alive)  # by number
+    chain = np.empty(n_alive, dtype=np.int64)
+    length = 0
+    for step in range(n_alive - 1):
+        if length == 0:
+            chain[0] = numbers[0]
+            length = 1
+        while True:
+            last = places[chain[length - 1]]
+            before = places[chain[length - 2]] if length > 1 else -1
+            nearest, height = _nearest_cluster(columns, sizes, n_alive, last, before, costs)
+            if nearest == before:
+                break
+            chain[length] = numbers[nearest]
+            length += 1
+        length -= 2
+        pairs[step, 0], pairs[step, 1], heights[step] = numbers[last], numbers[before], height
+        size = sizes[last] + sizes[before]
+        share = sizes[last] / size
+        for i in range(len(columns)):
+            columns[i, before] += (columns[i, last] - columns[i, before]) * share
+        sizes[before] = size
+        n_alive -= 1  # the last one moves to where a gap has come up
+        columns[:, last] = columns[:, n_alive]
+        sizes[last], numbers[last] = sizes[n_alive], numbers[n_alive]
+        places[numbers[last]] = last
+
+
 @njit(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
 def add_by_label(X, weight, labels, origin, nk, first):
     """Add the weights and the weighted deviations from ``origin`` of labelled rows."""
@@ -187,6 +253,20 @@ def k_means_labels(
     # As seen from a row of the data, so that nothing is lost where it lies far from zero.
     lloyd(_columns(X - origin), weight, max_steps, n_settled, centers - origin, labels)
     return labels
+
+
+def ward_labels(X: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
+    """Return the labels of rows joined from the bottom up until ``n_clusters`` are left."""
+    n_rows = len(X)
+    pairs, heights = np.empty((n_rows - 1, 2), dtype=np.int64), np.empty(n_rows - 1)
+    join_clusters(np.array(X.T, order="C"), pairs, heights)
+    cheapest = np.argsort(heights, kind="stable")[: n_rows - n_clusters]
+    joined_to = np.arange(n_rows)
+    for joined, kept in pairs[cheapest]:
+        joined_to[joined] = kept
+    while not np.array_equal(roots := joined_to[joined_to], joined_to):
+        joined_to = roots
+    return np.unique(joined_to, return_inverse=True)[1].astype(np.int64)
 
 
 def spread_centers(
