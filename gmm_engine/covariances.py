@@ -84,13 +84,13 @@ class CovarianceFamily(ABC):
         """Take what a compiled EM step has found and factored."""
         n_components, n_features = steps.means.shape[1:]
         shape = cls.shape(n_components, n_features)
-        family = cls.__new__(cls)
-        family.n_components, family.n_features = n_components, n_features
-        family._covariances = steps.covariances[row].reshape(shape)
-        family._lower = steps.lower[row].reshape(shape)
-        family.precisions_cholesky = steps.upper[row].reshape(shape)
-        family.log_det = family._by_component(steps.log_det[row])
-        return family
+        self = cls.__new__(cls)
+        self.n_components, self.n_features = n_components, n_features
+        self._covariances = steps.covariances[row].reshape(shape)
+        self._lower = steps.lower[row].reshape(shape)
+        self.precisions_cholesky = steps.upper[row].reshape(shape)
+        self.log_det = self._by_component(steps.log_det[row])
+        return self
 
     @classmethod
     def maximized(
@@ -222,7 +222,9 @@ class CovarianceFamily(ABC):
         return 1 if self.has_correlations and self.is_common else self.n_components
 
     def _by_component(self, log_det: NDArray[np.float64]) -> NDArray[np.float64]:
-        return log_det if len(log_det) == self.n_components else np.repeat(log_det, self.n_components)
+        return (
+            log_det if len(log_det) == self.n_components else np.repeat(log_det, self.n_components)
+        )
 
     def _log_det_of(self, precisions_cholesky: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return log |Σ_k| = −2 Σ_j log U_jj."""
@@ -254,7 +256,8 @@ class FullCovariances(CovarianceFamily):
     def _held_up(
         covariances: NDArray[np.float64], regularization: Regularization
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        return regularization.dense(covariances)
+        raised, held = regularization.dense(covariances)
+        return _mirrored(raised), held
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -280,7 +283,6 @@ class FullCovariances(CovarianceFamily):
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own matrix
         return cls(_mirrored(dense), *dense.shape[:2])
-
 
     def to_dense(self) -> NDArray[np.float64]:
         return read_only(self._covariances)
@@ -326,7 +328,7 @@ class TiedCovariances(CovarianceFamily):
         covariances: NDArray[np.float64], regularization: Regularization
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         raised, held = regularization.dense(covariances[np.newaxis])
-        return raised[0], held
+        return _mirrored(raised[0]), held
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -339,9 +341,7 @@ class TiedCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_features, n_features), what="precisions")
         factors = _upper_factors(_symmetric(array, what="precisions")[np.newaxis])
-        return cls(
-            _inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0]
-        )
+        return cls(_inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0])
 
     @classmethod
     def from_precisions_cholesky(
@@ -349,14 +349,11 @@ class TiedCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_features, n_features), what="precisions_cholesky")
         factors = _as_upper(array[np.newaxis])
-        return cls(
-            _inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0]
-        )
+        return cls(_inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0])
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
         return cls(_mirrored(np.average(dense, axis=0, weights=weights)), *dense.shape[:2])
-
 
     def to_dense(self) -> NDArray[np.float64]:
         return np.repeat(self._covariances[np.newaxis], self.n_components, axis=0)
@@ -430,7 +427,6 @@ class DiagonalCovariances(CovarianceFamily):
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variances
         return cls(np.diagonal(dense, axis1=1, axis2=2).copy(), *dense.shape[:2])
 
-
     def to_dense(self) -> NDArray[np.float64]:
         return self._covariances[:, :, np.newaxis] * np.eye(self.n_features)
 
@@ -500,7 +496,6 @@ class SphericalCovariances(CovarianceFamily):
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variance
         return cls(np.diagonal(dense, axis1=1, axis2=2).mean(axis=1), *dense.shape[:2])
 
-
     def to_dense(self) -> NDArray[np.float64]:
         return self._covariances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
 
@@ -530,7 +525,6 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
 }
 
 
-
 def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
     """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
     factors, singular = kernels.cholesky_factors(covariances)
@@ -547,7 +541,6 @@ def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.fl
     if not np.isfinite(precisions).all():
         raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
     return inverses
-
 
 
 def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -609,4 +602,3 @@ def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
     if not (np.abs(array - transposed) <= allowed).all():
         raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
-

@@ -85,11 +85,13 @@ def em_steps(
         )
         iteration += 1
         following = way.following(accelerator.n_plain_ahead if accelerator else AT_ONCE)
-        leap = accelerator and accelerator.proposal(here.mixture, following, here.log_likelihood)
-        accelerated = leap is not None and way.leap(leap)
-        if not accelerated:
-            if leap and accelerator:
+        accelerated = False
+        if accelerator is not None:
+            leap = accelerator.proposal(here.mixture, following, here.log_likelihood)
+            accelerated = leap is not None and way.leap(leap)
+            if leap is not None and not accelerated:
                 accelerator.reject()
+        if not accelerated:
             way.step()
 
 
@@ -177,7 +179,7 @@ class _Way:
         )
         is_lost = steps.nk[: steps.n_taken] < self._negligible
         log_likelihood, log_max_resp = steps.log_likelihood.tolist(), steps.log_max_resp.tolist()
-        for row, any_lost in enumerate(is_lost.any(axis=1).tolist()):
+        for row, any_lost in enumerate(np.asarray(is_lost.any(axis=1))):
             place = _Place(
                 Mixture.of_step(steps, row, self._family),
                 log_likelihood[row],

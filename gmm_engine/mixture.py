@@ -65,19 +65,7 @@ class Mixture:
             raise OutOfRangeError(
                 "the parameters of the mixture leave the range of a double; rescale the data"
             )
-        self._take(weights, means, family)
-
-    def _take(
-        self,
-        weights: NDArray[np.float64],
-        means: NDArray[np.float64],
-        family: CovarianceFamily | Callable[[], CovarianceFamily],
-    ) -> None:
-        weights.flags.writeable = means.flags.writeable = False
-        _set(self, "weights", weights)
-        _set(self, "means", means)
-        _set(self, "_family", family)
-        _set(self, "_prepared", None)
+        _set_parameters(self, weights, means, family)
 
     @property
     def family(self) -> CovarianceFamily:
@@ -170,7 +158,9 @@ class Mixture:
     def of_step(cls, steps: kernels.Steps, row: int, family: type[CovarianceFamily]) -> Self:
         """Take what a compiled EM step has found and checked."""
         mixture = cls.__new__(cls)
-        mixture._take(steps.weights[row], steps.means[row], partial(family.of_step, steps, row))
+        _set_parameters(
+            mixture, steps.weights[row], steps.means[row], partial(family.of_step, steps, row)
+        )
         return mixture
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
@@ -313,3 +303,16 @@ class Mixture:
 
 def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:
     return Mixture.from_arrays(arrays, covariance_type)
+
+
+def _set_parameters(
+    mixture: Mixture,
+    weights: NDArray[np.float64],
+    means: NDArray[np.float64],
+    family: CovarianceFamily | Callable[[], CovarianceFamily],
+) -> None:
+    weights.flags.writeable = means.flags.writeable = False
+    _set(mixture, "weights", weights)
+    _set(mixture, "means", means)
+    _set(mixture, "_family", family)
+    _set(mixture, "_prepared", None)

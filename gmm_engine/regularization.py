@@ -244,4 +244,3 @@ def regularization(reg_covar: float | Literal["auto"], scale: DataScale) -> Regu
 
 def _is_positive_definite(matrices: NDArray[np.float64]) -> bool:
     return kernels.cholesky_factors(matrices)[1] < 0
-

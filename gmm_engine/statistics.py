@@ -178,7 +178,7 @@ class TraceScatter(Scatter):
 
     @staticmethod
     def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(scatter.sum(axis=1))
+        return np.cumsum(scatter, axis=1)[:, -1]  # one by one, as the loop of several steps adds
 
     @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:

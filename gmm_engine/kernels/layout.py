@@ -113,7 +113,8 @@ def take_up_moments(moments, width, lanes, nk, first):
 
 
 @njit(
-    types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN), **AS_WRITTEN
+    types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN),
+    **AS_WRITTEN,
 )
 def take_up_scatter(is_dense, is_unrolled, summed, n_features, width, lanes, scatter):
     """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up."""

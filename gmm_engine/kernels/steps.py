@@ -157,6 +157,7 @@ def _weigh_rows(
     scatter_stride,
 ):
     """Call the E-step at ``address``, as ``passes.expectation_pass`` compiles it."""
+
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
@@ -170,45 +171,44 @@ def _weigh_rows(
 
 
 _LOOP_SIGNATURE = types.intp(
-        types.intp,
-        _CALLED.args[0],
-        READ,
-        types.boolean,
-        types.boolean,
-        types.boolean,
-        types.intp,
-        types.intp,
-        WRITTEN,
-        types.intp,
-        WRITTEN,
-        types.float64,
-        READ,
-        READ,
-        WRITTEN_TABLE,
-        WRITTEN,
-        WRITTEN_TABLE,
-        WRITTEN,
-        WRITTEN_TABLE,
-        types.float64[:, :, ::1],
-        WRITTEN_TABLE,
-        WRITTEN_TABLE,
-        WRITTEN_TABLE,
-        WRITTEN_TABLE,
-        WRITTEN_TABLE,
-        WRITTEN,
-        WRITTEN,
-    )
+    types.intp,
+    _CALLED.args[0],
+    READ,
+    types.boolean,
+    types.boolean,
+    types.boolean,
+    types.intp,
+    types.intp,
+    WRITTEN,
+    types.intp,
+    WRITTEN,
+    types.float64,
+    READ,
+    READ,
+    WRITTEN_TABLE,
+    WRITTEN,
+    WRITTEN_TABLE,
+    WRITTEN,
+    WRITTEN_TABLE,
+    types.float64[:, :, ::1],
+    WRITTEN_TABLE,
+    WRITTEN_TABLE,
+    WRITTEN_TABLE,
+    WRITTEN_TABLE,
+    WRITTEN_TABLE,
+    WRITTEN,
+    WRITTEN,
+)
 
 
 @njit(nogil=True, error_model="numpy")
 def _are_finite(means, log_det):
+    are_finite = True
     for value in means.flat:
-        if not abs(value) < np.inf:
-            return False
+        are_finite &= abs(value) < np.inf
     for value in log_det:
-        if not abs(value) < np.inf:
-            return False
-    return True
+        are_finite &= abs(value) < np.inf
+    return are_finite
 
 
 @cache
