@@ -84,6 +84,7 @@ def _expectation_of_chunk(
             X[rows],
             _NO_WEIGHT if weight is None else weight[rows],
             prepared.constants,
+            prepared.negligible,
             prepared.means,
             prepared.width,
             prepared.factors,

@@ -116,6 +116,19 @@ def spread(typing_context, scalar):
 
 
 @intrinsic
+def spread_at(typing_context, array, offset):
+    """Return a vector of array[offset] of a flat array; the offset is not negative."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        pointer = array_data(context, builder, signature.args[0], args[0])
+        return spread_scalar(builder, builder.load(builder.gep(pointer, [args[1]], inbounds=True)))
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
 def fma(typing_context, a, b, c):
     """Return a·b + c, rounded once."""
 

@@ -19,7 +19,7 @@ from numba import njit, types
 
 from gmm_engine.kernels import tiled, unrolled
 from gmm_engine.kernels.lanes import LANES, exp_of_nonpositive, log_of_at_least_one
-from gmm_engine.kernels.tiled import ROWS_AT_ONCE
+from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 BLOCK_ROWS = 96
 """Rows in a block; a multiple of what every way of weighing takes at once."""
@@ -58,7 +58,17 @@ _FLAT = types.float64[::1]
 _TABLE = types.float64[:, ::1]
 _EXPECTATION_SIGNATURES = [
     types.Tuple((types.float64, types.float64, types.intp))(
-        rows, _READ, _READ, _READ, types.intp, _READ, types.intp, _FLAT, _FLAT, types.intp
+        rows,
+        _READ,
+        _READ,
+        types.float64,
+        _READ,
+        types.intp,
+        _READ,
+        types.intp,
+        _FLAT,
+        _FLAT,
+        types.intp,
     )
     for rows in _ROWS
 ]
@@ -71,6 +81,7 @@ _SCORING_SIGNATURES = [
 
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
+_subtract_mean = tiled.subtract_mean
 _squared_lengths = tiled.squared_lengths
 _weigh_deviations = tiled.weigh_deviations
 _add_scatter = tiled.add_scatter
@@ -95,14 +106,6 @@ def _turn(X, begin, n_rows, n_padded, columns, rows, width):
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _subtract_mean(columns, means, means_offset, width, n_padded, deviations):
-    for i in range(width):
-        mean = means[means_offset + i]
-        for row in range(n_padded):
-            deviations[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS + row] - mean
-
-
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
 def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
     """Set out to Σ ((x − μ)·s)² by row."""
     for row in range(n_padded):
@@ -116,11 +119,11 @@ def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _add_first(sums, resp, component, width, n_padded, moments):
+def _add_first(sums, gammas, component, width, n_rows, moments):
     base = component * (1 + width)
     total = 0.0
-    for row in range(n_padded):
-        total += resp[component * BLOCK_ROWS + row]
+    for row in range(n_rows):
+        total += gammas[row]
     moments[base * LANES] += total
     for i in range(width):
         moments[(base + 1 + i) * LANES] += sums[i]
@@ -146,8 +149,11 @@ def _add_diagonal_moments(columns, means, resp, component, width, n_padded, mome
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _log_sum_exp(joint, n_components, n_padded, largest, sums):
-    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row."""
+def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, largest, sums):
+    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row.
+
+    Sparing, it takes what is below ``least_that_counts`` as nothing.
+    """
     for row in range(n_padded):
         largest[row] = -np.inf
     for k in range(n_components):
@@ -156,9 +162,14 @@ def _log_sum_exp(joint, n_components, n_padded, largest, sums):
             largest[row] = value if value > largest[row] else largest[row]
     for row in range(n_padded):
         sums[row] = 0.0
+        if is_sparing:
+            least[row] = least_that_counts(largest[row], negligible)
     for k in range(n_components):
         for row in range(n_padded):
-            value = exp_of_nonpositive(joint[k * BLOCK_ROWS + row] - largest[row])
+            log_p = joint[k * BLOCK_ROWS + row]
+            value = exp_of_nonpositive(log_p - largest[row])
+            if is_sparing:
+                value = value if log_p >= least[row] else 0.0
             joint[k * BLOCK_ROWS + row] = value
             sums[row] += value
 
@@ -206,10 +217,8 @@ def _weigh(
             )
         else:
             if is_tiled:
-                _subtract_mean(columns, means, k * width, width, n_padded, deviations)
-                _squared_lengths(
-                    deviations, factors, k * factor_stride, width, n_padded, BLOCK_ROWS, lengths
-                )
+                _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
+                _squared_lengths(deviations, factors, k * factor_stride, width, n_padded, lengths)
             else:
                 _scaled_lengths(columns, means, factors, k * width, width, n_padded, lengths)
             for row in range(n_padded):
@@ -227,6 +236,8 @@ def _add_moments(
     width,
     resp,
     n_padded,
+    chosen,
+    gammas,
     deviations,
     weighted,
     sums,
@@ -253,20 +264,13 @@ def _add_moments(
                 BLOCK_ROWS,
             )
         elif is_tiled:
-            _weigh_deviations(
-                rows,
-                means,
-                k * width,
-                resp,
-                k * BLOCK_ROWS,
-                width,
-                n_padded,
-                deviations,
-                weighted,
-                sums,
-            )
-            _add_first(sums, resp, k, width, n_padded, moments)
-            _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
+            count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
+            if count:
+                _weigh_deviations(
+                    rows, means, k * width, chosen, gammas, width, count, deviations, weighted, sums
+                )
+                _add_first(sums, gammas, k, width, count, moments)
+                _add_scatter(deviations, weighted, width, count, scatter, k * scatter_stride)
         else:
             _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
 
@@ -285,7 +289,17 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
 
     @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
     def expectation(
-        X, weight, constants, means, width, factors, factor_stride, moments, scatter, scatter_stride
+        X,
+        weight,
+        constants,
+        negligible,
+        means,
+        width,
+        factors,
+        factor_stride,
+        moments,
+        scatter,
+        scatter_stride,
     ):
         n_components = len(constants)
         columns = np.zeros(width * BLOCK_ROWS)
@@ -293,6 +307,9 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
         deviations = np.empty(width * BLOCK_ROWS)
         weighted = np.empty(width * BLOCK_ROWS)
         first = np.empty(width)
+        gammas = np.empty(BLOCK_ROWS)
+        least = np.empty(BLOCK_ROWS)
+        chosen = np.empty(BLOCK_ROWS, dtype=np.int64)
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
@@ -317,7 +334,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 sums,
                 joint,
             )
-            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            _log_sum_exp(joint, n_components, n_padded, is_tiled, negligible, least, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
                 return 0.0, 0.0, begin + unreached
@@ -342,6 +359,8 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 width,
                 joint,
                 n_padded,
+                chosen,
+                gammas,
                 deviations,
                 weighted,
                 first,
@@ -378,7 +397,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
         sums = np.empty(BLOCK_ROWS)
         for begin in range(0, len(X), BLOCK_ROWS):
             n_rows = min(BLOCK_ROWS, len(X) - begin)
-            n_padded = -(-n_rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
+            n_padded = -(-n_rows // LANES) * LANES
             _turn(X, begin, n_rows, n_padded, columns, rows, width)
             _weigh(
                 is_unrolled,
@@ -404,7 +423,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
                     if joint[k * BLOCK_ROWS + row] > joint[best * BLOCK_ROWS + row]:
                         best = k
                 labels[begin + row] = best
-            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
                 return begin + unreached

@@ -15,6 +15,8 @@ from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
+NEGLIGIBLE_DENSITY = -42.0
+"""log of a component's density at a row, relative to the mixture's, below which it is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,12 @@ class Prepared:
     """log π_k − ½(D log 2π + log|Σ_k|)"""
     constants_of_densities: NDArray[np.float64]  # (K,)
     """−½(D log 2π + log|Σ_k|)"""
+    negligible: float
+    """How far below the largest log p(x, k) another is taken as nothing: −42 − log K or so.
+
+    A component that is e⁻⁴² as dense at a row as the whole mixture adds less than the rounding
+    of its own sums.
+    """
     means: NDArray[np.float64]  # (K × width,)
     factors: NDArray[np.float64]
     """The whitening in the order that the pass reads it."""
@@ -58,6 +66,7 @@ class Prepared:
             is_shared=is_dense and len(whitening) < len(means),
             constants=log_weights + constants_of_densities,
             constants_of_densities=constants_of_densities,
+            negligible=NEGLIGIBLE_DENSITY + _least_finite(log_weights),
             means=padded_means.ravel(),
             factors=_packed(whitening, width).ravel(),
         )
@@ -131,6 +140,10 @@ def _width(n_features: int, *, is_dense: bool) -> int:
     if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
         return -(-n_features // LANES) * LANES
     return n_features
+
+
+def _least_finite(log_weights: NDArray[np.float64]) -> float:
+    return float(np.min(log_weights, where=np.isfinite(log_weights), initial=0.0))
 
 
 @cache
