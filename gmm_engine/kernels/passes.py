@@ -18,7 +18,8 @@ import numpy as np
 from numba import njit, types
 
 from gmm_engine.kernels import tiled, unrolled
-from gmm_engine.kernels.lanes import LANES, exp_of_nonpositive, log_of_at_least_one
+from gmm_engine.kernels.exponentials import exponentiate, find_largest
+from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 BLOCK_ROWS = 96
@@ -81,6 +82,8 @@ _SCORING_SIGNATURES = [
 
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
+_exponentiate = exponentiate
+_find_largest = find_largest
 _subtract_mean = tiled.subtract_mean
 _squared_lengths = tiled.squared_lengths
 _weigh_deviations = tiled.weigh_deviations
@@ -148,30 +151,19 @@ def _add_diagonal_moments(columns, means, resp, component, width, n_padded, mome
         scatter[component * width + i] += second
 
 
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+@njit(inline="always")
 def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, largest, sums):
     """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row.
 
     Sparing, it takes what is below ``least_that_counts`` as nothing.
     """
-    for row in range(n_padded):
-        largest[row] = -np.inf
-    for k in range(n_components):
+    _find_largest(joint, n_components, n_padded // LANES, largest, BLOCK_ROWS)
+    if is_sparing:
         for row in range(n_padded):
-            value = joint[k * BLOCK_ROWS + row]
-            largest[row] = value if value > largest[row] else largest[row]
-    for row in range(n_padded):
-        sums[row] = 0.0
-        if is_sparing:
             least[row] = least_that_counts(largest[row], negligible)
-    for k in range(n_components):
-        for row in range(n_padded):
-            log_p = joint[k * BLOCK_ROWS + row]
-            value = exp_of_nonpositive(log_p - largest[row])
-            if is_sparing:
-                value = value if log_p >= least[row] else 0.0
-            joint[k * BLOCK_ROWS + row] = value
-            sums[row] += value
+    _exponentiate(
+        joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, BLOCK_ROWS
+    )
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
