@@ -141,6 +141,18 @@ def fma(typing_context, a, b, c):
 
 
 @intrinsic
+def add(typing_context, a, b):
+    """Return a + b."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.fadd(*args)
+
+    return lanes(lanes, lanes), codegen
+
+
+@intrinsic
 def subtract(typing_context, a, b):
     """Return a − b."""
 

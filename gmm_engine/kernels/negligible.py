@@ -24,7 +24,7 @@ def least_that_counts(largest, negligible):
     return largest + negligible - log_of_at_least_one(1.0 + magnitude)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def choose_rows_that_count(resp, resp_offset, n_rows, chosen, gammas):
     """Set chosen to the rows with γ > 0 and gammas to their γ; return how many, made even.
 

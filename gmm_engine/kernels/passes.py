@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numba import njit, types
 
-from gmm_engine.kernels import tiled, unrolled
+from gmm_engine.kernels import diagonal, tiled, unrolled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
 from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
@@ -80,6 +80,8 @@ _SCORING_SIGNATURES = [
     for rows in _ROWS
 ]
 
+_weigh_diagonal = diagonal.weigh
+_add_diagonal_moments = diagonal.add_moments
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
 _exponentiate = exponentiate
@@ -90,9 +92,9 @@ _weigh_deviations = tiled.weigh_deviations
 _add_scatter = tiled.add_scatter
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _turn(X, begin, n_rows, n_padded, columns, rows, width):
-    """Copy a block of rows by feature and by row; repeat its first row behind its last.
+@njit(inline="always")
+def _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width):
+    """Copy a block by feature and, for tiles, by row; repeat its first row behind its last.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
@@ -101,24 +103,13 @@ def _turn(X, begin, n_rows, n_padded, columns, rows, width):
         for i in range(n_features):
             value = float(X[begin + row, i])
             columns[i * BLOCK_ROWS + row] = value
-            rows[row * width + i] = value
+            if is_tiled:
+                rows[row * width + i] = value
     for row in range(n_rows, n_padded):
         for i in range(n_features):
             columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
-            rows[row * width + i] = rows[i]
-
-
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
-    """Set out to Σ ((x − μ)·s)² by row."""
-    for row in range(n_padded):
-        out[row] = 0.0
-    for i in range(width):
-        mean = means[offset + i]
-        scale = scales[offset + i]
-        for row in range(n_padded):
-            y = (columns[i * BLOCK_ROWS + row] - mean) * scale
-            out[row] += y * y
+            if is_tiled:
+                rows[row * width + i] = rows[i]
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
@@ -130,25 +121,6 @@ def _add_first(sums, gammas, component, width, n_rows, moments):
     moments[base * LANES] += total
     for i in range(width):
         moments[(base + 1 + i) * LANES] += sums[i]
-
-
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _add_diagonal_moments(columns, means, resp, component, width, n_padded, moments, scatter):
-    total = 0.0
-    for row in range(n_padded):
-        total += resp[component * BLOCK_ROWS + row]
-    moments[component * (1 + width) * LANES] += total
-    for i in range(width):
-        mean = means[component * width + i]
-        first = 0.0
-        second = 0.0
-        for row in range(n_padded):
-            deviation = columns[i * BLOCK_ROWS + row] - mean
-            weighted = resp[component * BLOCK_ROWS + row] * deviation
-            first += weighted
-            second += weighted * deviation
-        moments[(component * (1 + width) + 1 + i) * LANES] += first
-        scatter[component * width + i] += second
 
 
 @njit(inline="always")
@@ -207,14 +179,24 @@ def _weigh(
                 D,
                 BLOCK_ROWS,
             )
-        else:
-            if is_tiled:
-                _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
-                _squared_lengths(deviations, factors, k * factor_stride, width, n_padded, lengths)
-            else:
-                _scaled_lengths(columns, means, factors, k * width, width, n_padded, lengths)
+        elif is_tiled:
+            _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
+            _squared_lengths(deviations, factors, k * factor_stride, width, n_padded, lengths)
             for row in range(n_padded):
                 joint[k * BLOCK_ROWS + row] = constants[k] - 0.5 * lengths[row]
+        else:
+            _weigh_diagonal(
+                columns,
+                means,
+                factors,
+                k * width,
+                width,
+                constants[k],
+                n_padded,
+                BLOCK_ROWS,
+                joint,
+                k * BLOCK_ROWS,
+            )
 
 
 @njit(inline="always")
@@ -264,7 +246,20 @@ def _add_moments(
                 _add_first(sums, gammas, k, width, count, moments)
                 _add_scatter(deviations, weighted, width, count, scatter, k * scatter_stride)
         else:
-            _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
+            _add_diagonal_moments(
+                columns,
+                resp,
+                k * BLOCK_ROWS,
+                means,
+                k * width,
+                width,
+                moments,
+                k * (1 + width) * LANES,
+                scatter,
+                k * scatter_stride,
+                n_padded,
+                BLOCK_ROWS,
+            )
 
 
 # Each pass is written once and compiled for a way of weighing; what is not that way is pruned.
@@ -310,7 +305,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
         for begin in range(0, len(X), BLOCK_ROWS):
             n_rows = min(BLOCK_ROWS, len(X) - begin)
             n_padded = BLOCK_ROWS
-            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,
@@ -390,7 +385,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
         for begin in range(0, len(X), BLOCK_ROWS):
             n_rows = min(BLOCK_ROWS, len(X) - begin)
             n_padded = -(-n_rows // LANES) * LANES
-            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,

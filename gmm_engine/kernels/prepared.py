@@ -97,7 +97,7 @@ class Prepared:
     def scatter_size(self) -> int:
         """Numbers that one scatter takes up in the pass."""
         if not self.is_dense:
-            return self.width
+            return LANES * self.width
         if self.is_unrolled:
             return LANES * self.n_features * (self.n_features + 1) // 2
         return self.width**2
@@ -116,7 +116,9 @@ class Prepared:
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scatters, (K or 1, D, D) or (K, D), from what the pass summed up."""
         if not self.is_dense:
-            return scatter.reshape(self.n_components, self.n_features)
+            return np.asarray(
+                scatter.reshape(self.n_components, self.n_features, LANES).sum(axis=2)
+            )
         D = self.n_features
         rows, columns = _triangle(D)
         if self.is_unrolled:

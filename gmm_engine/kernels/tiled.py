@@ -6,7 +6,17 @@ the scatter 4 by 12 features. Features are padded with zeros to a multiple of 4.
 
 from numba import njit
 
-from gmm_engine.kernels.lanes import LANES, fma, load, multiply, spread, spread_at, store, subtract
+from gmm_engine.kernels.lanes import (
+    LANES,
+    add,
+    fma,
+    load,
+    multiply,
+    spread,
+    spread_at,
+    store,
+    subtract,
+)
 
 ROWS_AT_ONCE = 3 * LANES
 """Rows that ``squared_lengths`` takes together; blocks are a multiple of it."""
@@ -14,7 +24,7 @@ FEATURES_AT_ONCE = 4 * LANES
 """Features that ``weigh_deviations`` takes together: whole lines of the cache."""
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def subtract_mean(columns, means, means_offset, n_features, n_rows, block_rows, deviations):
     """Set deviations to x − μ, by groups of rows and by feature in a group.
 
@@ -33,7 +43,7 @@ def subtract_mean(columns, means, means_offset, n_features, n_rows, block_rows, 
                 store(deviations, target + vector * LANES, subtract(x, mean))
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, out):
     """Set out to |Uᵀd|² for rows whose deviations d are stored as ``subtract_mean`` does.
 
@@ -49,7 +59,7 @@ def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, out
         _lengths_of_one_vector(deviations, factors, factors_offset, n_features, row, out)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _lengths_of_three_vectors(deviations, factors, factors_offset, n_features, row, out):
     zero = spread(0.0)
     sum_a = zero
@@ -89,7 +99,7 @@ def _lengths_of_three_vectors(deviations, factors, factors_offset, n_features, r
     store(out, row + 2 * LANES, sum_c)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _lengths_of_two_vectors(deviations, factors, factors_offset, n_features, row, out):
     zero = spread(0.0)
     sum_a = zero
@@ -120,7 +130,7 @@ def _lengths_of_two_vectors(deviations, factors, factors_offset, n_features, row
     store(out, row + LANES, sum_b)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _lengths_of_one_vector(deviations, factors, factors_offset, n_features, row, out):
     zero = spread(0.0)
     sum_a = zero
@@ -142,7 +152,7 @@ def _lengths_of_one_vector(deviations, factors, factors_offset, n_features, row,
     store(out, row, sum_a)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def weigh_deviations(
     rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums
 ):
@@ -180,11 +190,10 @@ def weigh_deviations(
         i += LANES
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _weigh_wide_stripe(
     rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums, i
 ):
-    one = spread(1.0)
     zero = spread(0.0)
     mean_a = load(means, means_offset + i)
     mean_b = load(means, means_offset + i + LANES)
@@ -199,33 +208,32 @@ def _weigh_wide_stripe(
         product = multiply(gamma, deviation)
         store(plain, at, deviation)
         store(weighted, at, product)
-        sum_a = fma(one, product, sum_a)
+        sum_a = add(product, sum_a)
         deviation = subtract(load(rows, source + LANES), mean_b)
         product = multiply(gamma, deviation)
         store(plain, at + LANES, deviation)
         store(weighted, at + LANES, product)
-        sum_b = fma(one, product, sum_b)
+        sum_b = add(product, sum_b)
         deviation = subtract(load(rows, source + 2 * LANES), mean_c)
         product = multiply(gamma, deviation)
         store(plain, at + 2 * LANES, deviation)
         store(weighted, at + 2 * LANES, product)
-        sum_c = fma(one, product, sum_c)
+        sum_c = add(product, sum_c)
         deviation = subtract(load(rows, source + 3 * LANES), mean_d)
         product = multiply(gamma, deviation)
         store(plain, at + 3 * LANES, deviation)
         store(weighted, at + 3 * LANES, product)
-        sum_d = fma(one, product, sum_d)
+        sum_d = add(product, sum_d)
     store(sums, i, sum_a)
     store(sums, i + LANES, sum_b)
     store(sums, i + 2 * LANES, sum_c)
     store(sums, i + 3 * LANES, sum_d)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _weigh_narrow_stripe(
     rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums, i
 ):
-    one = spread(1.0)
     mean = load(means, means_offset + i)
     total = spread(0.0)
     for row in range(n_rows):
@@ -234,11 +242,11 @@ def _weigh_narrow_stripe(
         product = multiply(spread_at(gammas, row), deviation)
         store(plain, at, deviation)
         store(weighted, at, product)
-        total = fma(one, product, total)
+        total = add(product, total)
     store(sums, i, total)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):
     """Add weightedᵀ·plain to the lower triangle of a scatter, in tiles along its diagonal."""
     for i in range(0, n_features, LANES):
@@ -254,7 +262,7 @@ def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):
             _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
     row_0 = scatter_offset + i * n_features + j
     row_1 = row_0 + n_features
@@ -315,7 +323,7 @@ def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset,
     store(scatter, row_3 + 2 * LANES, d2)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
     row_0 = scatter_offset + i * n_features + j
     row_1 = row_0 + n_features
@@ -351,7 +359,7 @@ def _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offse
     store(scatter, row_3 + LANES, d1)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
     row_0 = scatter_offset + i * n_features + j
     row_1 = row_0 + n_features
@@ -374,8 +382,7 @@ def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offse
         b_odd = fma(spread_at(weighted, at + i + 1), x, b_odd)
         c_odd = fma(spread_at(weighted, at + i + 2), x, c_odd)
         d_odd = fma(spread_at(weighted, at + i + 3), x, d_odd)
-    one = spread(1.0)
-    store(scatter, row_0, fma(one, a, a_odd))
-    store(scatter, row_1, fma(one, b, b_odd))
-    store(scatter, row_2, fma(one, c, c_odd))
-    store(scatter, row_3, fma(one, d, d_odd))
+    store(scatter, row_0, add(a, a_odd))
+    store(scatter, row_1, add(b, b_odd))
+    store(scatter, row_2, add(c, c_odd))
+    store(scatter, row_3, add(d, d_odd))
