@@ -404,21 +404,28 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
             for row in range(n_rows if len(joint_out) else 0):
                 for k in range(n_components):
                     joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
-            for row in range(n_rows if len(labels) else 0):
-                best = 0
-                for k in range(1, n_components):
-                    if joint[k * BLOCK_ROWS + row] > joint[best * BLOCK_ROWS + row]:
-                        best = k
-                labels[begin + row] = best
+            if len(labels):
+                for row in range(n_rows):
+                    largest[row] = -np.inf
+                    labels[begin + row] = 0
+                for k in range(n_components):
+                    for row in range(n_rows):
+                        value = joint[k * BLOCK_ROWS + row]
+                        is_larger = value > largest[row]
+                        largest[row] = value if is_larger else largest[row]
+                        labels[begin + row] = k if is_larger else labels[begin + row]
             _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
                 return begin + unreached
             for row in range(n_rows if len(scores) else 0):
                 scores[begin + row] = largest[row] + log_of_at_least_one(sums[row])
-            for row in range(n_rows if len(resp_out) else 0):
-                for k in range(n_components):
-                    resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] / sums[row]
+            if len(resp_out):
+                for row in range(n_rows):
+                    sums[row] = 1.0 / sums[row]
+                for row in range(n_rows):
+                    for k in range(n_components):
+                        resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] * sums[row]
         return -1 + 0 * stamp
 
     return scoring

@@ -40,6 +40,12 @@ class Prepared:
     means: NDArray[np.float64]  # (K × width,)
     factors: NDArray[np.float64]
     """The whitening in the order that the pass reads it."""
+    width: int
+    """Features, with those added as padding."""
+    factor_stride: int
+    """From one component's factors to the next one's; 0 where they share them."""
+    way: tuple[bool, bool, int]
+    """What the passes are compiled for."""
 
     @classmethod
     def of(
@@ -57,18 +63,23 @@ class Prepared:
         n_features = int(means.shape[1])
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
+        is_shared = is_dense and len(whitening) < len(means)
+        factors = _packed(whitening, width)
         padded_means = np.zeros((len(means), width))
         padded_means[:, :n_features] = means
         constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
         return cls(
             n_features=n_features,
             is_dense=is_dense,
-            is_shared=is_dense and len(whitening) < len(means),
+            is_shared=is_shared,
             constants=log_weights + constants_of_densities,
             constants_of_densities=constants_of_densities,
             negligible=NEGLIGIBLE_DENSITY + _least_finite(log_weights),
             means=padded_means.ravel(),
-            factors=_packed(whitening, width).ravel(),
+            factors=factors.ravel(),
+            width=width,
+            factor_stride=0 if is_shared else factors[0].size,
+            way=way_of_weighing(n_features, is_dense=is_dense),
         )
 
     @property
@@ -76,22 +87,8 @@ class Prepared:
         return len(self.constants)
 
     @property
-    def width(self) -> int:
-        """Features, with those added as padding."""
-        return _width(self.n_features, is_dense=self.is_dense)
-
-    @property
     def is_unrolled(self) -> bool:
         return self.is_dense and self.n_features <= passes.MAX_UNROLLED_FEATURES
-
-    @property
-    def way(self) -> tuple[bool, bool, int]:
-        """What the passes are compiled for."""
-        return way_of_weighing(self.n_features, is_dense=self.is_dense)
-
-    @property
-    def factor_stride(self) -> int:
-        return 0 if self.is_shared else len(self.factors) // self.n_components
 
     @property
     def scatter_size(self) -> int:

@@ -141,6 +141,7 @@ def test_a_row_beyond_every_component_is_named_by_its_number_in_the_data() -> No
 
 
 Elementwise = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_exponentiate = cast("Callable[..., None]", passes._exponentiate)
 
 
 def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -150,7 +151,7 @@ def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
     for begin in range(0, len(x), BLOCK_ROWS):
         part = x[begin : begin + BLOCK_ROWS]
         block[: len(part)] = part
-        passes._exponentiate(block, 1, BLOCK_ROWS // 4, nothing, sums, nothing, 0, BLOCK_ROWS)
+        _exponentiate(block, 1, BLOCK_ROWS // 4, nothing, sums, nothing, 0, BLOCK_ROWS)
         out[begin : begin + BLOCK_ROWS] = block[: len(part)]
     return out
 
