@@ -139,6 +139,20 @@ def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, l
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
+def _label(joint, n_components, n_rows, largest, labels):
+    """Set labels to the component with the largest log p(x, k), by row; the first of equals."""
+    for row in range(n_rows):
+        largest[row] = -np.inf
+        labels[row] = 0
+    for k in range(n_components):
+        for row in range(n_rows):
+            value = joint[k * BLOCK_ROWS + row]
+            is_larger = value > largest[row]
+            largest[row] = value if is_larger else largest[row]
+            labels[row] = k if is_larger else labels[row]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _first_unreached(largest, n_rows):
     """Return the first row that is beyond every component, or −1."""
     for row in range(n_rows):
@@ -405,15 +419,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 for k in range(n_components):
                     joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
             if len(labels):
-                for row in range(n_rows):
-                    largest[row] = -np.inf
-                    labels[begin + row] = 0
-                for k in range(n_components):
-                    for row in range(n_rows):
-                        value = joint[k * BLOCK_ROWS + row]
-                        is_larger = value > largest[row]
-                        largest[row] = value if is_larger else largest[row]
-                        labels[begin + row] = k if is_larger else labels[begin + row]
+                _label(joint, n_components, n_rows, largest, labels[begin:])
             _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
