@@ -47,6 +47,27 @@ def weigh(columns, means, scales, offset, n_features, constant, n_rows, block_ro
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
+def weigh_whitened(columns, means, offset, n_features, constant, n_rows, block_rows, out, at):
+    """Do as ``weigh`` for scales of 1."""
+    minus_half = spread(-0.5)
+    start = spread(constant)
+    for row in range(0, n_rows, ROWS_AT_ONCE):
+        sum_a = sum_b = sum_c = spread(0.0)
+        for i in range(n_features):
+            mean = spread_at(means, offset + i)
+            x = i * block_rows + row
+            a = subtract(load(columns, x), mean)
+            b = subtract(load(columns, x + LANES), mean)
+            c = subtract(load(columns, x + 2 * LANES), mean)
+            sum_a = fma(a, a, sum_a)
+            sum_b = fma(b, b, sum_b)
+            sum_c = fma(c, c, sum_c)
+        store(out, at + row, fma(minus_half, sum_a, start))
+        store(out, at + row + LANES, fma(minus_half, sum_b, start))
+        store(out, at + row + 2 * LANES, fma(minus_half, sum_c, start))
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def add_moments(
     columns,
     resp,

@@ -3,14 +3,17 @@
 A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
 the lanes, computes log p(x, component) of all components, their log-sum-exp and the
 responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
-There are three ways to weigh a block, and each pass is compiled for one of them:
+There are four ways to weigh a block, and each pass is compiled for one of them:
 
 * dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
 * dense covariances over more features, one tiled pass for all;
+* one dense covariance common to all components over more features: as before, but rows are
+  whitened once for all components;
 * diagonal covariances, one pass for all.
 """
 
 import hashlib
+from enum import Enum, auto
 from functools import cache
 from pathlib import Path
 
@@ -24,9 +27,20 @@ from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_cou
 
 BLOCK_ROWS = 96
 """Rows in a block; a multiple of what every way of weighing takes at once."""
-MAX_UNROLLED_FEATURES = 12
+MAX_UNROLLED_FEATURES = 9
 
 _SOURCES = Path(__file__).parent
+
+
+class Way(Enum):
+    """How a block is weighed, and its moments are summed."""
+
+    UNROLLED = auto()
+    TILED = auto()
+    SHARED = auto()
+    DIAGONAL = auto()
+
+
 _STAMP = int(
     hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
@@ -81,6 +95,8 @@ _SCORING_SIGNATURES = [
 ]
 
 _weigh_diagonal = diagonal.weigh
+_weigh_whitened = diagonal.weigh_whitened
+_whiten = tiled.whiten
 _add_diagonal_moments = diagonal.add_moments
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
@@ -165,6 +181,7 @@ def _first_unreached(largest, n_rows):
 def _weigh(
     is_unrolled,
     is_tiled,
+    is_shared,
     D,
     columns,
     means,
@@ -174,10 +191,15 @@ def _weigh(
     constants,
     n_padded,
     deviations,
+    whitened,
     lengths,
     joint,
 ):
     """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning."""
+    if is_shared:
+        center = width * width
+        _subtract_mean(columns, factors, center, width, n_padded, BLOCK_ROWS, deviations)
+        _whiten(deviations, factors, width, n_padded, BLOCK_ROWS, whitened)
     for k in range(len(constants)):
         if is_unrolled:
             _weigh_unrolled(
@@ -192,6 +214,18 @@ def _weigh(
                 n_padded // LANES,
                 D,
                 BLOCK_ROWS,
+            )
+        elif is_shared:
+            _weigh_whitened(
+                whitened,
+                factors,
+                (width + 1 + k) * width,
+                width,
+                constants[k],
+                n_padded,
+                BLOCK_ROWS,
+                joint,
+                k * BLOCK_ROWS,
             )
         elif is_tiled:
             _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
@@ -279,13 +313,19 @@ def _add_moments(
 # Each pass is written once and compiled for a way of weighing; what is not that way is pruned.
 
 
+def _flags(way: Way) -> tuple[bool, bool, bool]:
+    """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
+    return way is Way.UNROLLED, way in {Way.TILED, Way.SHARED}, way is Way.SHARED
+
+
 @cache
-def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
+def expectation_pass(way: Way, D: int):
     """Return the compiled E-step.
 
     It adds to ``moments`` (K, 1 + width, 4) and ``scatter``, both flat, and returns Σ log p(x),
     Σ log max γ and the first row out of reach of every component, or −1.
     """
+    is_unrolled, is_tiled, is_shared = _flags(way)
     stamp = _STAMP
 
     @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
@@ -323,6 +363,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
             _weigh(
                 is_unrolled,
                 is_tiled,
+                is_shared,
                 D,
                 columns,
                 means,
@@ -332,6 +373,7 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 constants,
                 n_padded,
                 deviations,
+                weighted,
                 sums,
                 joint,
             )
@@ -376,13 +418,14 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
 
 
 @cache
-def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
+def scoring_pass(way: Way, D: int):
     """Return the compiled scorer.
 
     It fills those of ``joint_out`` (n, K) with log p(x, k), ``resp_out`` (n, K), ``scores`` (n,)
     with log p(x) and ``labels`` (n,) that are not empty, and returns the first row out of reach
     of every component, or −1.
     """
+    is_unrolled, is_tiled, is_shared = _flags(way)
     stamp = _STAMP
 
     @njit(_SCORING_SIGNATURES, **OPTIONS)
@@ -393,6 +436,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
         columns = np.zeros(width * BLOCK_ROWS)
         rows = np.zeros(width * BLOCK_ROWS)
         deviations = np.empty(width * BLOCK_ROWS)
+        weighted = np.empty(width * BLOCK_ROWS if is_shared else 0)
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
@@ -403,6 +447,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
             _weigh(
                 is_unrolled,
                 is_tiled,
+                is_shared,
                 D,
                 columns,
                 means,
@@ -412,6 +457,7 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 constants,
                 n_padded,
                 deviations,
+                weighted,
                 sums,
                 joint,
             )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.passes import Way
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
 NEGLIGIBLE_DENSITY = -42.0
@@ -44,8 +45,8 @@ class Prepared:
     """Features, with those added as padding."""
     factor_stride: int
     """From one component's factors to the next one's; 0 where they share them."""
-    way: tuple[bool, bool, int]
-    """What the passes are compiled for."""
+    way: tuple[Way, int]
+    """What the passes are compiled for: the arguments of those that make them."""
 
     @classmethod
     def of(
@@ -64,7 +65,10 @@ class Prepared:
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
         is_shared = is_dense and len(whitening) < len(means)
+        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
         factors = _packed(whitening, width)
+        if way is Way.SHARED:
+            factors = _with_whitened_means(factors, means, whitening[0])
         padded_means = np.zeros((len(means), width))
         padded_means[:, :n_features] = means
         constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
@@ -79,7 +83,7 @@ class Prepared:
             factors=factors.ravel(),
             width=width,
             factor_stride=0 if is_shared else factors[0].size,
-            way=way_of_weighing(n_features, is_dense=is_dense),
+            way=(way, n_features if way is Way.UNROLLED else 0),
         )
 
     @property
@@ -88,7 +92,7 @@ class Prepared:
 
     @property
     def is_unrolled(self) -> bool:
-        return self.is_dense and self.n_features <= passes.MAX_UNROLLED_FEATURES
+        return self.way[0] is Way.UNROLLED
 
     @property
     def scatter_size(self) -> int:
@@ -128,11 +132,12 @@ class Prepared:
         return dense
 
 
-def way_of_weighing(n_features: int, *, is_dense: bool) -> tuple[bool, bool, int]:
-    """Return the arguments of ``passes.expectation_pass`` and ``passes.scoring_pass``."""
-    if is_dense and n_features <= passes.MAX_UNROLLED_FEATURES:
-        return True, False, n_features
-    return False, is_dense, 0
+def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+    if not is_dense:
+        return Way.DIAGONAL
+    if n_features <= passes.MAX_UNROLLED_FEATURES:
+        return Way.UNROLLED
+    return Way.SHARED if is_shared else Way.TILED
 
 
 def _width(n_features: int, *, is_dense: bool) -> int:
@@ -143,6 +148,17 @@ def _width(n_features: int, *, is_dense: bool) -> int:
 
 def _least_finite(log_weights: NDArray[np.float64]) -> float:
     return float(np.min(log_weights, where=np.isfinite(log_weights), initial=0.0))
+
+
+def _with_whitened_means(
+    factors: NDArray[np.float64], means: NDArray[np.float64], whitening: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Append a centre near the data and, from there, the whitened means."""
+    width = factors.shape[1] * LANES
+    appended = np.zeros((1 + len(means), width))
+    appended[0, : means.shape[1]] = means[0]
+    appended[1:, : means.shape[1]] = (means - means[0]) @ whitening
+    return np.concatenate((factors.ravel(), appended.ravel()))[np.newaxis]
 
 
 @cache

@@ -44,6 +44,29 @@ def subtract_mean(columns, means, means_offset, n_features, n_rows, block_rows, 
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
+def whiten(deviations, factors, n_features, n_rows, block_rows, whitened):
+    """Set whitened to Uᵀd by feature, for rows whose deviations are as ``subtract_mean`` sets them.
+
+    ``factors`` begins with U as ``squared_lengths`` reads it. ``n_rows`` is rounded up to a
+    multiple of 12.
+    """
+    for row in range(0, n_rows, ROWS_AT_ONCE):
+        for j in range(n_features):
+            panel, column = j // LANES, j % LANES
+            base = panel * n_features * LANES + column
+            a = b = c = spread(0.0)
+            for i in range(j + 1):  # U is upper triangular
+                at = row * n_features + i * ROWS_AT_ONCE
+                u = spread_at(factors, base + LANES * i)
+                a = fma(u, load(deviations, at), a)
+                b = fma(u, load(deviations, at + LANES), b)
+                c = fma(u, load(deviations, at + 2 * LANES), c)
+            store(whitened, j * block_rows + row, a)
+            store(whitened, j * block_rows + row + LANES, b)
+            store(whitened, j * block_rows + row + 2 * LANES, c)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, out):
     """Set out to |Uᵀd|² for rows whose deviations d are stored as ``subtract_mean`` does.
 
