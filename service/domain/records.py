@@ -229,6 +229,8 @@ class JobProgress:
     log_likelihood: float
     delta: float | None
     eta_seconds: float | None
+    at: datetime = field(default_factory=utc_now)
+    """When this was so."""
 
 
 @dataclass(frozen=True, slots=True)
