@@ -84,6 +84,7 @@ def test_progress_is_told_with_its_fields_and_rising_ids() -> None:
         "log_likelihood": -1.5,
         "delta": 0.25,
         "eta_seconds": 2.0,
+        "leaderboard": None,
     }
     assert told[0].id < told[1].id < told[2].id
 
