@@ -65,16 +65,23 @@ def test_progress_is_told_with_its_fields_and_rising_ids() -> None:
     jobs = MemoryJobStore()
     jobs.add(JobRecord(id="job", model_id="m"))
     jobs.update("job", JobRecord.started)
-    jobs.note_progress("job", a_progress(1))
+    text = b""
 
-    def go_on() -> None:
+    async def follow() -> None:
+        nonlocal text
+        frames = events.frames_of(client.services, "job", 0)
+        jobs.note_progress("job", a_progress(1))
+        text += await anext(frames)
         jobs.note_progress("job", a_progress(2))
-        threading.Timer(0.5, lambda: jobs.update("job", JobRecord.cancelled)).start()
+        text += await anext(frames)
+        jobs.update("job", JobRecord.cancelled)
+        async for frame in frames:
+            text += frame
 
     with serving(jobs=jobs) as client:
-        threading.Timer(0.5, go_on).start()
-        told = told_in(client.get("/jobs/job/events").text)
+        client.portal.call(follow)
 
+    told = told_in(text.decode())
     assert [one.event for one in told] == ["progress", "progress", "done"]
     assert told[0].data == {
         "restart": 0,
