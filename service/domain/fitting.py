@@ -6,20 +6,25 @@ The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
+from itertools import dropwhile
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine import FitOptions, FitResult
+from gmm_engine import FitOptions, FitResult, Grid, Mixture
+from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
-from service.domain.fit_task import FitTask
-from service.domain.identifiers import new_job_id
+from service.domain.fit_task import FitOutcome, FitTask
+from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import FitListener, JobRunner, JobStore, ModelRegistry
 from service.domain.records import (
     FitSummary,
     FitWarningRecord,
@@ -28,8 +33,11 @@ from service.domain.records import (
     JobRecord,
     JobStatus,
     ModelRecord,
+    SelectionRecord,
+    SelectionRequest,
     VersionDraft,
     VersionRecord,
+    new_uid,
 )
 from service.domain.refusals import engine_refusals
 from service.domain.retention import Retention
@@ -40,6 +48,7 @@ from service.errors import (
     NotFound,
     ServiceError,
     StorageFull,
+    TooManyRequests,
     Unavailable,
 )
 
@@ -49,11 +58,23 @@ INTERNAL_ERROR = "internal_error"
 FAILURE_KINDS: dict[str, type[ServiceError]] = {
     INTERNAL_ERROR: InternalFailure,
     "out_of_memory": Unavailable,
+    "time_limit_exceeded": Unavailable,
+    "worker_died": Unavailable,
+    "worker_protocol": InternalFailure,
+    "worker_unresponsive": Unavailable,
     "registry_read_only": Unavailable,
     "storage_full": StorageFull,
     "model_not_found": NotFound,
 }
 """What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
+
+
+class OnConflict(StrEnum):
+    """What becomes of a fit of a model that is being fitted already."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    SUPERSEDE = "supersede"
 
 
 class Fitting:
@@ -78,28 +99,48 @@ class Fitting:
         table: Table,
         *,
         sample_weight: NDArray[np.float64] | None = None,
+        budget_seconds: float | None = None,
+        on_conflict: OnConflict = OnConflict.QUEUE,
+        token: str | None = None,
+        selection: SelectionRequest | None = None,
     ) -> JobRecord:
-        """Queue a fit of the model as it is declared now; refuse at once what can't succeed."""
+        """Queue a fit of the model as it is declared now; refuse at once what can't succeed.
+
+        The job is named after the ``token``; if there is such a job already, return that. With
+        ``budget_seconds`` the fit ends in that time with the best parameters that it has found.
+        With a ``selection`` every candidate of its plan is fitted, and the best is kept.
+        """
+        job_id = job_id_of(token or new_uid())
+        with suppress(NotFound):
+            return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
-        self._limits.require_options(model.options)
-        task = self._checked_task(model.options, table, sample_weight)
+        if selection is None:
+            self._limits.require_options(model.options)
+            task = self._checked_task(job_id, model.options, table, sample_weight)
+        else:
+            task = self._selection_task(job_id, model.options, table, sample_weight, selection)
+        task = replace(task, budget_seconds=budget_seconds)
         listener = _Listener(
             job_id=task.job_id,
             model=model,
+            options=task.options,
             feature_names=table.feature_names,
             data_digest=_digest_of(task),
             registry=self._registry,
             jobs=self._jobs,
             retention=self._retention,
         )
-        self._jobs.add(JobRecord(id=task.job_id, model_id=model.id))
+        kind: Literal["fit", "select"] = "fit" if task.plan is None else "select"
+        self._add(JobRecord(id=job_id, model_id=model.id, kind=kind), on_conflict)
         try:
-            self._runner.submit(task, listener)
+            self._submit(task, listener, on_conflict)
         except ServiceError:
-            self._jobs.remove(task.job_id)
+            self._jobs.remove(job_id)
             raise
-        self._cancel_if_deleted(model, task.job_id)
-        return self._jobs.get(task.job_id)
+        if on_conflict is OnConflict.SUPERSEDE:
+            self._cancel_earlier(model.id, job_id)
+        self._cancel_if_deleted(model, job_id)
+        return self._jobs.get(job_id)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is."""
@@ -111,6 +152,37 @@ class Fitting:
     def cancel_all(self, model_id: str) -> None:
         for job in self._jobs.list(model_id=model_id, is_done=False):
             self._runner.cancel(job.id)
+
+    def _add(self, job: JobRecord, on_conflict: OnConflict) -> None:
+        is_alone = on_conflict is OnConflict.REJECT
+        try:
+            self._jobs.add(job, is_alone=is_alone)
+        except Conflict:
+            self.recover()  # what is in the way may be left over from a process that died
+            self._jobs.add(job, is_alone=is_alone)
+
+    def _submit(self, task: FitTask, listener: FitListener, on_conflict: OnConflict) -> None:
+        try:
+            self._runner.submit(task, listener)
+        except TooManyRequests:
+            is_superseding = on_conflict is OnConflict.SUPERSEDE
+            model_id = self._jobs.get(task.job_id).model_id
+            if not is_superseding or not self._cancel_earlier(
+                model_id, task.job_id, status=JobStatus.QUEUED
+            ):
+                raise
+            self._runner.submit(task, listener)
+
+    def _cancel_earlier(
+        self, model_id: str, job_id: str, *, status: JobStatus | None = None
+    ) -> bool:
+        """Cancel the jobs of a model that came before this one; tell whether there were any."""
+        newest_first = self._jobs.list(model_id=model_id, is_done=False)
+        earlier = list(dropwhile(lambda job: job.id != job_id, newest_first))[1:]
+        found = [job for job in earlier if status in {None, job.status}]
+        for job in found:
+            self._runner.cancel(job.id)
+        return bool(found)
 
     def recover(self) -> None:
         """Settle the jobs of dead processes: ended if there is a version, otherwise cut off.
@@ -135,6 +207,9 @@ class Fitting:
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
         return self._jobs.when_done(job_id, call)
 
+    def when_changed(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        return self._jobs.when_changed(job_id, call)
+
     def list_jobs(
         self,
         *,
@@ -154,7 +229,11 @@ class Fitting:
         )
 
     def _checked_task(
-        self, options: FitOptions, table: Table, sample_weight: NDArray[np.float64] | None
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
     ) -> FitTask:
         n_samples, n_features = table.X.shape
         self._limits.require_work(n_samples, n_features, options.n_components)
@@ -168,7 +247,36 @@ class Fitting:
                 f"{n_counting} rows can't support {options.n_components} components; "
                 "send more rows or declare fewer components",
             )
-        return FitTask(job_id=new_job_id(), options=options, X=X, sample_weight=weight)
+        return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
+
+    def _selection_task(
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
+        selection: SelectionRequest,
+    ) -> FitTask:
+        """Check a selection by its largest candidate."""
+        plan = selection.plan
+        self._limits.require_candidates(plan.n_candidates)
+        with engine_refusals():
+            Grid(plan.n_components, plan.covariance_types)
+            options = replace(
+                options,
+                n_components=max(plan.n_components),
+                n_init=selection.n_init or options.n_init,
+            )
+        self._limits.require_options(options)
+        task = self._checked_task(job_id, options, table, sample_weight)
+        with engine_refusals():
+            require_enough(
+                task.X,
+                task.sample_weight,
+                max(plan.n_components),
+                plan.n_folds if plan.is_cross_validated else None,
+            )
+        return replace(task, plan=plan)
 
     def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
@@ -198,6 +306,7 @@ class _Listener:
     job_id: str
     model: ModelRecord
     """As it was declared when the fit was asked for."""
+    options: FitOptions
     feature_names: Sequence[str] | None
     data_digest: str
     registry: ModelRegistry
@@ -210,10 +319,12 @@ class _Listener:
     def progressed(self, progress: JobProgress) -> None:
         self.jobs.note_progress(self.job_id, progress)
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+        result, selection = outcome.result, outcome.selection
         summary = _summary_of(result, duration_seconds)
+        draft = self._draft(summary, result.mixture, selection)
         try:
-            version = self.registry.commit_version(self._draft(summary), result.mixture)
+            version = self.registry.commit_version(draft, result.mixture)
         except ServiceError as error:
             self.failed(error.code, error.detail)
         except Exception:
@@ -221,7 +332,9 @@ class _Listener:
             logger.exception("commit_failed", extra={"job": self.job_id})
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
-            self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
+            self.jobs.update(
+                self.job_id, lambda job: job.succeeded(version.number, summary, selection)
+            )
             self.retention.collect_after_commit(self.model.id)
 
     def failed(self, code: str, detail: str) -> None:
@@ -230,14 +343,21 @@ class _Listener:
     def cancelled(self) -> None:
         self.jobs.update(self.job_id, JobRecord.cancelled)
 
-    def _draft(self, summary: FitSummary) -> VersionDraft:
+    def _draft(
+        self, summary: FitSummary, mixture: Mixture, selection: SelectionRecord | None
+    ) -> VersionDraft:
         return VersionDraft(
             model_id=self.model.id,
             model_uid=self.model.uid,
             job_id=self.job_id,
-            options=self.model.options,
+            options=replace(
+                self.options,
+                n_components=mixture.n_components,
+                covariance_type=mixture.covariance_type,
+            ),
             summary=summary,
-            covariance_type=self.model.options.covariance_type,
+            covariance_type=mixture.covariance_type,
+            selection=selection,
             feature_names=self.feature_names,
             data_digest=self.data_digest,
         )
@@ -249,7 +369,7 @@ def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:
     if version is None:
         return job.interrupted()
     begun = job if job.status is JobStatus.RUNNING else job.started()
-    return begun.succeeded(version.number, version.summary)
+    return begun.succeeded(version.number, version.summary, version.selection)
 
 
 def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:

@@ -2,26 +2,22 @@
 
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, FitResult, fit
 from service.adapters.runner_inline import InlineRunner
-from service.adapters.runner_thread import ThreadRunner
-from service.domain.fit_task import FitTask
+from service.adapters.runner_process import ProcessRunner
+from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.ports import JobRunner
-from service.domain.records import JobProgress
+from service.domain.records import JobProgress, SelectionPlan, SelectionRecord
 from service.errors import TooManyRequests, Unavailable
 from tests.service.rows import TWO_GROUPS
 
-PATIENCE_SECONDS = 20.0
-
-RUNNERS: dict[str, Callable[[], JobRunner]] = {
-    "inline": InlineRunner,
-    "thread": lambda: ThreadRunner(threads=2, queue_size=8),
-}
+PATIENCE_SECONDS = 60.0
 
 
 @dataclass
@@ -30,6 +26,7 @@ class Recorder:
 
     heard: list[str] = field(default_factory=list)
     results: list[FitResult] = field(default_factory=list)
+    selections: list[SelectionRecord | None] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     progress: list[JobProgress] = field(default_factory=list)
     on_progress: Callable[[], None] = lambda: None
@@ -42,8 +39,9 @@ class Recorder:
         self.progress.append(progress)
         self.on_progress()
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
-        self.results.append(result)
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+        self.results.append(outcome.result)
+        self.selections.append(outcome.selection)
         assert duration_seconds > 0
         self._end("finished")
 
@@ -78,17 +76,26 @@ def long_task(job_id: str = "job") -> FitTask:
     )
 
 
-@pytest.fixture(params=RUNNERS)
-def runner(request: pytest.FixtureRequest) -> Iterator[JobRunner]:
-    runner = RUNNERS[request.param]()
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
+    """One worker and room for one fit in the queue; for tests that leave it open."""
+    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path_factory.mktemp("spool"))
+    yield runner
+    runner.close(0.0)
+
+
+@pytest.fixture(params=["inline", "process"])
+def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner]:
+    runner: JobRunner = InlineRunner()
+    if request.param == "process":
+        runner = ProcessRunner(processes=1, queue_size=8, spool=tmp_path)
     yield runner
     runner.close(0.0)
 
 
 @pytest.fixture
-def single() -> Iterator[ThreadRunner]:
-    """One thread and room for one fit in the queue."""
-    runner = ThreadRunner(threads=1, queue_size=1)
+def single(tmp_path: Path) -> Iterator[ProcessRunner]:
+    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path)
     yield runner
     runner.close(0.0)
 
@@ -103,6 +110,25 @@ def test_a_fit_is_started_followed_and_finished(runner: JobRunner) -> None:
     assert listener.progress
     direct = fit(np.array(TWO_GROUPS), FitOptions(n_components=2, random_state=0))
     assert np.array_equal(listener.results[0].mixture.means, direct.mixture.means)
+
+
+def test_a_selection_tells_who_leads_and_hands_over_its_table_with_the_best(
+    runner: JobRunner,
+) -> None:
+    listener = Recorder()
+    plan = SelectionPlan((1, 2), ("full", "spherical"), "bic", 5)
+
+    runner.submit(replace(task(), plan=plan), listener)
+
+    assert listener.wait() == "finished"
+    (result,), (selection,) = listener.results, listener.selections
+    assert selection is not None
+    assert selection.plan == plan
+    assert [candidate.n_components for candidate in selection.candidates] == [1, 1, 2, 2]
+    assert selection.best.n_components == result.mixture.n_components
+    assert selection.best.value == pytest.approx(result.criteria.bic, rel=1e-12)
+    boards = [progress.leaderboard for progress in listener.progress]
+    assert all(board is not None and board.n_candidates == 4 for board in boards)
 
 
 def test_an_engine_s_refusal_is_a_failure_with_its_code(runner: JobRunner) -> None:
@@ -170,7 +196,7 @@ def test_a_closed_runner_takes_no_more(runner: JobRunner) -> None:
     assert refused.value.code == "draining"
 
 
-def test_closing_cancels_what_is_left_when_the_time_is_up(single: ThreadRunner) -> None:
+def test_closing_cancels_what_is_left_when_the_time_is_up(single: ProcessRunner) -> None:
     running, queued = Recorder(), Recorder()
     begun = threading.Event()
     running.on_progress = begun.set
@@ -184,7 +210,7 @@ def test_closing_cancels_what_is_left_when_the_time_is_up(single: ThreadRunner) 
     assert queued.heard == ["cancelled"]
 
 
-def test_closing_lets_a_short_fit_end(single: ThreadRunner) -> None:
+def test_closing_lets_a_short_fit_end(single: ProcessRunner) -> None:
     listener = Recorder()
     single.submit(task(), listener)
 
@@ -193,42 +219,42 @@ def test_closing_lets_a_short_fit_end(single: ThreadRunner) -> None:
     assert listener.heard == ["started", "finished"]
 
 
-def test_a_full_queue_refuses_at_once(single: ThreadRunner) -> None:
+def test_a_full_queue_refuses_at_once(shared: ProcessRunner) -> None:
     running, begun = Recorder(), threading.Event()
     running.on_progress = begun.set
-    single.submit(long_task("running"), running)
+    shared.submit(long_task("running"), running)
     assert begun.wait(PATIENCE_SECONDS)
-    single.submit(task("queued"), Recorder())
+    shared.submit(task("queued"), Recorder())
 
     with pytest.raises(TooManyRequests) as refused:
-        single.submit(task("refused"), Recorder())
+        shared.submit(task("refused"), Recorder())
 
     assert refused.value.code == "fit_queue_full"
     assert refused.value.retry_after_seconds is not None
-    single.cancel("running")
+    shared.cancel("running")
     assert running.wait() == "cancelled"
 
 
-def test_a_queued_fit_is_cancelled_before_it_begins(single: ThreadRunner) -> None:
+def test_a_queued_fit_is_cancelled_before_it_begins(shared: ProcessRunner) -> None:
     running, queued, begun = Recorder(), Recorder(), threading.Event()
     running.on_progress = begun.set
-    single.submit(long_task("running"), running)
+    shared.submit(long_task("running"), running)
     assert begun.wait(PATIENCE_SECONDS)
-    single.submit(task("queued"), queued)
+    shared.submit(task("queued"), queued)
 
-    single.cancel("queued")
+    shared.cancel("queued")
 
     assert queued.heard == ["cancelled"]
-    single.cancel("running")
+    shared.cancel("running")
     assert running.wait() == "cancelled"
 
 
 def test_a_listener_that_breaks_does_not_stop_the_next_fit(
-    single: ThreadRunner, caplog: pytest.LogCaptureFixture
+    single: ProcessRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Recorder):
-        def finished(self, result: FitResult, duration_seconds: float) -> None:
-            super().finished(result, duration_seconds)
+        def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+            super().finished(outcome, duration_seconds)
             raise RuntimeError("the listener broke")
 
     broken, next_one = Broken(), Recorder()
