@@ -8,7 +8,19 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import aliases, fits, health, inference, jobs, known, models, reference, versions
+from service.api import (
+    aliases,
+    events,
+    fits,
+    health,
+    inference,
+    jobs,
+    known,
+    models,
+    reference,
+    selections,
+    versions,
+)
 from service.api.audit import Audit
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
 from service.api.payloads import load_codecs
@@ -20,6 +32,7 @@ ROUTERS = (
     models.router,
     models.without_content,
     fits.router,
+    selections.router,
     inference.router,
     known.router,
     known.in_data_formats,
@@ -28,6 +41,7 @@ ROUTERS = (
     aliases.router,
     aliases.without_content,
     jobs.router,
+    events.router,
     health.router,
     reference.router,
 )

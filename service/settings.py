@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="Memory that one fit may take; one that needs more fails.",
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
+    max_event_streams: int = Field(
+        100, ge=1, le=100_000, description="Clients that may follow jobs at once."
+    )
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
     )
@@ -80,6 +83,9 @@ class Settings(BaseSettings):
     max_n_init: int = Field(100, ge=1, le=10_000, description="Restarts of a fit.")
     max_iterations: int = Field(
         100_000, ge=1, le=100_000_000, description="EM steps of each restart."
+    )
+    max_candidates: int = Field(
+        256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
     )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
@@ -115,6 +121,7 @@ class Settings(BaseSettings):
             max_components=self.max_components,
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
+            max_candidates=self.max_candidates,
             max_memory_bytes=self.max_memory_bytes,
         )
 

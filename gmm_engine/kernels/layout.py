@@ -17,6 +17,8 @@ AS_WRITTEN = OPTIONS | {"fastmath": False}
 """No sum is regrouped and no product fused, so that a step has the same bits by itself and within
 the loop of several; and weights that sum up to one are such exactly."""
 
+NEGLIGIBLE_DENSITY = -42.0
+"""log of a component's density at a row, relative to the mixture's, below which it is absent."""
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 # The number of lanes is an argument, because Numba's cache on disk watches this file alone.
@@ -42,8 +44,23 @@ def _lay_out_dense(is_unrolled, whitening, n_features, width, lanes, factors):
                     place += 1
 
 
+@njit(nogil=True, error_model="numpy")
+def _append_whitened_means(means, whitening, width, factors):
+    """Set the end of factors to a centre near the data and, from there, the whitened means."""
+    K, D = means.shape
+    begin = len(factors) - (1 + K) * width
+    factors[begin:] = 0.0
+    factors[begin : begin + D] = means[0]
+    for k in range(1, K):
+        place = begin + (1 + k) * width
+        for i in range(D):
+            away = means[k, i] - means[0, i]
+            for j in range(i, D):
+                factors[place + j] += away * whitening[i * D + j]
+
+
 @njit(
-    types.void(
+    types.float64(
         types.boolean,
         types.boolean,
         READ,
@@ -73,25 +90,32 @@ def lay_out(
     padded_means,
     factors,
 ):
-    """Set the last four as the passes read them.
+    """Set the last four as the passes read them, and return what is negligible.
 
     ``whitening`` is flat: factors (K or 1, D, D), or 1/σ (K, D) or (K,); and ``log_det`` has a
     number for each matrix or row of it.
     """
     K, D = means.shape
+    least = 0.0
     for k in range(K):
         constant = -0.5 * (D * _LOG_2_PI + log_det[k % len(log_det)])
         constants_of_densities[k] = constant
-        constants[k] = np.log(weights[k]) + constant
+        log_weight = np.log(weights[k])
+        constants[k] = log_weight + constant
+        if log_weight > -np.inf and log_weight < least:
+            least = log_weight
         for i in range(width):
             padded_means[k * width + i] = means[k, i] if i < D else 0.0
     if is_dense:
         _lay_out_dense(is_unrolled, whitening, D, width, lanes, factors)
-        return
+        if not is_unrolled and len(whitening) < K * D * D:
+            _append_whitened_means(means, whitening, width, factors)
+        return NEGLIGIBLE_DENSITY + least
     n_own = len(whitening) // K
     for k in range(K):
         for i in range(D):
             factors[k * D + i] = whitening[k * n_own + (i if n_own == D else 0)]
+    return NEGLIGIBLE_DENSITY + least
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -119,11 +143,11 @@ def take_up_moments(moments, width, lanes, nk, first):
 def take_up_scatter(is_dense, is_unrolled, summed, n_features, width, lanes, scatter):
     """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up."""
     if not is_dense:
-        n_summed = len(summed) // len(scatter)  # the features whose variance is common
+        n_summed = len(summed) // lanes // len(scatter)  # the features whose variance is common
         for place in range(len(scatter)):
             total = 0.0
             for i in range(n_summed):
-                total += summed[place * n_summed + i]
+                total += _lanes_total(summed, (place * n_summed + i) * lanes, lanes)
             scatter[place] = total
         return
     n_matrices = len(scatter) // n_features**2

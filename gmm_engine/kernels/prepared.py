@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
+from gmm_engine.kernels.passes import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,21 @@ class Prepared:
     """log π_k − ½(D log 2π + log|Σ_k|)"""
     constants_of_densities: NDArray[np.float64]  # (K,)
     """−½(D log 2π + log|Σ_k|)"""
+    negligible: float
+    """How far below the largest log p(x, k) another is taken as nothing: −42 − log K or so.
+
+    A component that is e⁻⁴² as dense at a row as the whole mixture adds less than the rounding
+    of its own sums.
+    """
     means: NDArray[np.float64]  # (K × width,)
     factors: NDArray[np.float64]
     """The whitening in the order that the pass reads it."""
+    width: int
+    """Features, with those added as padding."""
+    factor_stride: int
+    """From one component's factors to the next one's; 0 where they share them."""
+    way: tuple[Way, int]
+    """What the passes are compiled for: the arguments of those that make them."""
 
     @classmethod
     def of(
@@ -47,12 +60,19 @@ class Prepared:
         n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
-        is_unrolled = way_of_weighing(n_features, is_dense=is_dense)[0]
-        size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
+        is_shared = is_dense and len(whitening) < n_components
+        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        is_unrolled = way is Way.UNROLLED
+        if is_dense:
+            size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
+            n_numbers = len(whitening) * size
+        else:
+            n_numbers = means.size
+        if way is Way.SHARED:  # a centre and, from there, the whitened means
+            n_numbers += (1 + n_components) * width
         constants, constants_of_densities = np.empty((2, n_components))
-        padded_means = np.empty(n_components * width)
-        factors = np.empty(len(whitening) * size if is_dense else means.size)
-        lay_out(
+        padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)
+        negligible = lay_out(
             is_dense,
             is_unrolled,
             weights,
@@ -69,11 +89,15 @@ class Prepared:
         return cls(
             n_features=n_features,
             is_dense=is_dense,
-            is_shared=is_dense and len(whitening) < n_components,
+            is_shared=is_shared,
             constants=constants,
             constants_of_densities=constants_of_densities,
+            negligible=negligible,
             means=padded_means,
             factors=factors,
+            width=width,
+            factor_stride=0 if is_shared else n_numbers // n_components,
+            way=(way, n_features if is_unrolled else 0),
         )
 
     @property
@@ -81,28 +105,14 @@ class Prepared:
         return len(self.constants)
 
     @property
-    def width(self) -> int:
-        """Features, with those added as padding."""
-        return _width(self.n_features, is_dense=self.is_dense)
-
-    @property
     def is_unrolled(self) -> bool:
-        return self.is_dense and self.n_features <= passes.MAX_UNROLLED_FEATURES
-
-    @property
-    def way(self) -> tuple[bool, bool, int]:
-        """What the passes are compiled for."""
-        return way_of_weighing(self.n_features, is_dense=self.is_dense)
-
-    @property
-    def factor_stride(self) -> int:
-        return 0 if self.is_shared else len(self.factors) // self.n_components
+        return self.way[0] is Way.UNROLLED
 
     @property
     def scatter_size(self) -> int:
         """Numbers that one scatter takes up in the pass."""
         if not self.is_dense:
-            return self.width
+            return LANES * self.width
         if self.is_unrolled:
             return LANES * self.n_features * (self.n_features + 1) // 2
         return self.width**2
@@ -129,11 +139,12 @@ class Prepared:
         return unpacked
 
 
-def way_of_weighing(n_features: int, *, is_dense: bool) -> tuple[bool, bool, int]:
-    """Return the arguments of ``passes.expectation_pass`` and ``passes.scoring_pass``."""
-    if is_dense and n_features <= passes.MAX_UNROLLED_FEATURES:
-        return True, False, n_features
-    return False, is_dense, 0
+def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+    if not is_dense:
+        return Way.DIAGONAL
+    if n_features <= passes.MAX_UNROLLED_FEATURES:
+        return Way.UNROLLED
+    return Way.SHARED if is_shared else Way.TILED
 
 
 def _width(n_features: int, *, is_dense: bool) -> int:

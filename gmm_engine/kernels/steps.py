@@ -135,7 +135,7 @@ def plain_steps(
 
 
 @cache
-def _address(way: tuple[bool, bool, int]) -> int:
+def _address(way: tuple[passes.Way, int]) -> int:
     """Return where the compiled E-step for this way of weighing begins."""
     compiled = passes.expectation_pass(*way).get_compile_result(_CALLED)
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
@@ -148,6 +148,7 @@ def _weigh_rows(
     X,
     weight,
     constants,
+    negligible,
     means,
     width,
     factors,
@@ -275,7 +276,7 @@ def steps_loop():
                 return step
             if not _are_finite(means[step], log_det[step]):
                 return step
-            lay_out(
+            negligible = lay_out(
                 is_dense,
                 is_unrolled,
                 weights[step],
@@ -296,6 +297,7 @@ def steps_loop():
                 X,
                 weight,
                 constants,
+                negligible,
                 padded_means,
                 width,
                 factors,
