@@ -34,10 +34,9 @@ from gmm_engine.validation import (
 
 START_ROWS = 10_000
 """Starts are sought on at most this many rows, drawn at random."""
-LEAST_START_ROWS = 4_000
-"""They are sought on all rows of so few."""
-START_ROWS_A_MEAN = 30
-"""In between, on so many rows for each component and each of its features (and one more)."""
+LEAST_START_ROWS, START_ROWS_A_MEAN = 4_000, 30
+"""A portfolio makes do with 30 rows for each component and each of its features (and one more),
+but no fewer than this."""
 TRIAL_STEPS = 16
 """EM steps that each start of a portfolio gets before it is compared with the others."""
 ENOUGH_ALIKE = 2
@@ -68,7 +67,7 @@ class FitOptions:
     n_init: int = 1
     """Restarts; the best is kept."""
     init_params: str = "auto"
-    """A key of ``INITIALIZERS``."""
+    """A key of ``INITIALIZERS``. Of large data a start looks at 10,000 rows drawn at random."""
     reg_covar: float | Literal["auto"] = "auto"
     """A number is added to every variance; ``"auto"`` is a floor relative to the data's scale."""
     random_state: int | None = None
@@ -327,6 +326,8 @@ class _Search:
 
     @property
     def _n_start_rows(self) -> int:
+        if len(INITIALIZERS[self.options.init_params]) == 1:
+            return START_ROWS
         wanted = START_ROWS_A_MEAN * self.options.n_components * (self.samples.n_features + 1)
         return min(max(wanted, LEAST_START_ROWS), START_ROWS)
 
