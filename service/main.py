@@ -8,7 +8,18 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import aliases, fits, health, inference, jobs, known, models, reference, versions
+from service.api import (
+    aliases,
+    fits,
+    health,
+    inference,
+    jobs,
+    known,
+    models,
+    open_inference,
+    reference,
+    versions,
+)
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
 from service.api.problems import install_problems
 from service.api.services import Services
@@ -28,6 +39,7 @@ ROUTERS = (
     jobs.router,
     health.router,
     reference.router,
+    *open_inference.ROUTERS,
 )
 
 

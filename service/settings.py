@@ -51,6 +51,12 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of a request."
     )
+    max_binary_body_bytes: int = Field(
+        512 * MEBIBYTE,
+        ge=1024,
+        le=64 * GIBIBYTE,
+        description="Largest body of a request whose numbers are raw bytes.",
+    )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
     max_components: int = Field(1024, ge=1, le=65_536, description="Components of a model.")

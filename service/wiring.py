@@ -18,6 +18,7 @@ from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
 from service.domain.ports import JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
+from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
 from service.settings import Settings
 
@@ -47,18 +48,21 @@ def assemble(
     fitting = Fitting(
         registry, jobs, runner, limits, retention=Retention(registry, settings.max_versions)
     )
+    inference = Inference(
+        registry, cache.load_mixture, limits=limits, default_model=settings.default_model
+    )
     return Services(
         catalogue=Catalogue(registry, jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
-        inference=Inference(
-            registry, cache.load_mixture, limits=limits, default_model=settings.default_model
-        ),
+        inference=inference,
+        served=ServedModels(registry, inference),
         options=ApiOptions(
             fit_wait_seconds=settings.fit_wait_seconds,
             max_wait_seconds=settings.max_wait_seconds,
             drain_seconds=settings.drain_seconds,
             max_body_bytes=settings.max_body_bytes,
+            max_binary_body_bytes=settings.max_binary_body_bytes,
         ),
         close=close,
     )

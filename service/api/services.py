@@ -17,6 +17,7 @@ from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
 from service.domain.records import JobRecord
+from service.domain.served_models import ServedModels
 from service.errors import Unavailable
 
 P = ParamSpec("P")
@@ -31,6 +32,7 @@ class ApiOptions:
     max_wait_seconds: float
     drain_seconds: float
     max_body_bytes: int
+    max_binary_body_bytes: int
 
 
 class Threads:
@@ -56,6 +58,10 @@ class Lifecycle:
         self._loop: AbstractEventLoop | None = None
         self._draining = Event()
         self._drain_begun: float | None = None
+
+    @property
+    def is_serving(self) -> bool:
+        return self._loop is not None and not self.is_draining
 
     @property
     def is_draining(self) -> bool:
@@ -91,6 +97,7 @@ class Services:
     aliases: Aliases
     fitting: Fitting
     inference: Inference
+    served: ServedModels
     options: ApiOptions
     close: Callable[[float], None]
     """Ends what runs within so many seconds; called once, when no request is left."""
