@@ -3,6 +3,7 @@
 Numbers only: the engine knows no file, no network and no service.
 """
 
+from gmm_engine.checkpoints import Checkpoints, FitState
 from gmm_engine.conversion import from_sklearn, to_sklearn
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
@@ -15,24 +16,33 @@ from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
 from gmm_engine.samples import Blocks
+from gmm_engine.selection import SELECTION_CRITERIA, Selection, select
+from gmm_engine.sweep import Candidate, Grid
 
 __all__ = [
     "COVARIANCE_FAMILIES",
     "INITIALIZERS",
+    "SELECTION_CRITERIA",
     "Blocks",
+    "Candidate",
+    "Checkpoints",
     "Criteria",
     "EMStep",
     "FitOptions",
     "FitResult",
+    "FitState",
     "FitWarning",
     "GaussianMixture",
     "Given",
     "GmmEngineError",
+    "Grid",
     "Mixture",
+    "Selection",
     "StopReason",
     "em_steps",
     "fit",
     "from_sklearn",
+    "select",
     "set_thread_count",
     "thread_count",
     "to_sklearn",

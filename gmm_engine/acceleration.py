@@ -9,7 +9,9 @@ how far the limit is.
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +43,29 @@ class Accelerator:
         self._is_slow = False
         self._plain_left = PLAIN_STEPS
         self._bout_left = BOUT
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: Mapping[str, NDArray[np.generic]], scale: NDArray[np.float64]
+    ) -> Self:
+        """Go on from what ``to_arrays`` gave, to the last bit."""
+        accelerator = cls(scale)
+        accelerator._last_log_likelihood, accelerator._gain = map(float, arrays["gains"])
+        slow, accelerator._plain_left, accelerator._bout_left = map(int, arrays["counts"])
+        accelerator._is_slow = bool(slow)
+        steps = np.asarray(arrays["steps"], dtype=np.float64)  # (n_remembered, 2, n_numbers)
+        if len(steps):
+            accelerator._steps = deque(
+                ((x, residual) for x, residual in steps), maxlen=_n_remembered(steps.shape[-1])
+            )
+        return accelerator
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        return {
+            "steps": np.array(self._steps or (), dtype=np.float64),
+            "gains": np.array([self._last_log_likelihood, self._gain]),
+            "counts": np.array([self._is_slow, self._plain_left, self._bout_left], dtype=np.int64),
+        }
 
     def proposal(self, before: Mixture, after: Mixture, log_likelihood: float) -> Mixture | None:
         """Propose a mixture instead of ``after``, EM's next, or None.
@@ -77,8 +102,7 @@ class Accelerator:
     def _remember(self, before: Mixture, after: Mixture) -> bool:
         x = self._vector(before)
         if self._steps is None:
-            length = min(MAX_REMEMBERED, MAX_REMEMBERED_NUMBERS // (2 * len(x)))
-            self._steps = deque(maxlen=length)
+            self._steps = deque(maxlen=_n_remembered(len(x)))
         if self._steps.maxlen == 0:
             return False
         self._steps.append((x, self._vector(after) - x))
@@ -127,3 +151,7 @@ class Accelerator:
             return Mixture.from_arrays(arrays, like.covariance_type)
         except GmmEngineError:  # beyond the border of what is a mixture
             return None
+
+
+def _n_remembered(n_numbers: int) -> int:
+    return min(MAX_REMEMBERED, MAX_REMEMBERED_NUMBERS // (2 * n_numbers))

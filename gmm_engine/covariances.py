@@ -89,6 +89,14 @@ class CovarianceFamily(ABC):
             "precisions_cholesky": cls.from_precisions_cholesky,
         }
 
+    @classmethod
+    @abstractmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
+        """Take the likeliest member for components with these (K, D, D) covariances.
+
+        It is they themselves, but for rounding, where they belong to this family.
+        """
+
     @abstractmethod
     def to_array(self) -> NDArray[np.float64]:
         """Return the covariances in the family's own shape."""
@@ -181,6 +189,10 @@ class FullCovariances(CovarianceFamily):
         factors = _as_upper(array)
         return cls(_inverted(factors), precisions_cholesky=factors)
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own matrix
+        return cls(_mirrored(dense))
+
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._covariances)
 
@@ -263,6 +275,10 @@ class TiedCovariances(CovarianceFamily):
         factors = _as_upper(array[np.newaxis])
         return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
 
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
+        return cls(_mirrored(np.average(dense, axis=0, weights=weights)), len(dense))
+
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._covariance)
 
@@ -340,6 +356,10 @@ class DiagonalCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions_cholesky")
         return cls(np.square(_reciprocal(array)), precisions_cholesky=np.abs(array))
+
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variances
+        return cls(np.diagonal(dense, axis1=1, axis2=2).copy())
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._variances)
@@ -422,6 +442,10 @@ class SphericalCovariances(CovarianceFamily):
         require_shape(array, (n_components,), what="precisions_cholesky")
         variances = np.square(_reciprocal(array))
         return cls(variances, n_features, precisions_cholesky=np.abs(array))
+
+    @classmethod
+    def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variance
+        return cls(np.diagonal(dense, axis1=1, axis2=2).mean(axis=1), dense.shape[-1])
 
     def to_array(self) -> NDArray[np.float64]:
         return read_only(self._variances)

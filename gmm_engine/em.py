@@ -41,7 +41,7 @@ class EMStep:
 
 def em_steps(
     samples: SampleSource,
-    start: SufficientStatistics | Mixture,
+    start: SufficientStatistics | Mixture | EMStep,
     family: type[CovarianceFamily],
     held_by: Regularization,
     *,
@@ -52,16 +52,20 @@ def em_steps(
 
     Each step pairs a mixture with its own log-likelihood: the E-step that weighs the data by
     the mixture also prepares the next M-step, so that nothing is computed twice. With an
-    ``accelerator`` a slow EM takes longer steps; the log-likelihood still never falls.
+    ``accelerator`` a slow EM takes longer steps; the log-likelihood still never falls. From a
+    step of an earlier iterator it goes on as that one would have.
     """
-    held = np.zeros(start.n_components, dtype=np.intp)
-    if isinstance(start, Mixture):
-        mixture = start
+    iteration, accelerated = 0, False
+    if isinstance(start, EMStep):
+        mixture, iteration, accelerated = start.mixture, start.iteration, start.accelerated
+        held = np.zeros(mixture.n_components, dtype=np.intp)
+        held[list(start.degenerate)] = 1
+    elif isinstance(start, Mixture):
+        mixture, held = start, np.zeros(start.n_components, dtype=np.intp)
     else:
         mixture, held = Mixture.from_statistics(start, family, held_by)
     statistics = expectation(mixture, samples)
     negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
-    iteration, accelerated = 0, False
     while True:
         lost = statistics.nk < negligible
         yield EMStep(

@@ -5,13 +5,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Literal
+from functools import partial
+from itertools import chain, islice
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.acceleration import Accelerator
 from gmm_engine.blas import one_blas_thread
+from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_accelerator
 from gmm_engine.convergence import LimitEstimate, Trail
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
@@ -122,6 +125,7 @@ def fit(
     start: Start | None = None,
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> FitResult:
     """Fit a Gaussian mixture by maximum likelihood.
 
@@ -140,6 +144,9 @@ def fit(
         Called with every ``EMStep``; what it raises ends the fit and is passed on.
     budget_seconds : float, optional
         Wall time after which the best parameters so far are returned.
+    checkpoints : Checkpoints, optional
+        Keeps the state of the fit now and then, and gives the one to go on from: a fit that was
+        cut off ends with the same bits as one that was not. A fit from a whole start keeps none.
 
     Returns
     -------
@@ -162,15 +169,19 @@ def fit(
     _require_enough(samples, options)
     deadline = math.inf if budget_seconds is None else began + budget_seconds
     with one_blas_thread:
-        return _fitted(samples, options, start, on_step, deadline)
+        return _fitted(
+            samples, options, start, on_step=on_step, deadline=deadline, checkpoints=checkpoints
+        )
 
 
 def _fitted(
     samples: SampleSource,
     options: FitOptions,
     start: Start | None,
+    *,
     on_step: StepCallback | None,
     deadline: float,
+    checkpoints: Checkpoints | None,
 ) -> FitResult:
     scale = DataScale.of(samples)
     if isinstance(start, Given):
@@ -183,6 +194,7 @@ def _fitted(
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
         deadline=deadline,
+        checkpoints=checkpoints,
     )
     if start is None or isinstance(start, Given):
         best = search.best_of_restarts()
@@ -190,7 +202,7 @@ def _fitted(
         best = search.from_whole(start)
     mixture = best.last.mixture
     if start is None:
-        mixture = mixture.reordered(_canonical_order(mixture))
+        mixture = mixture.reordered(canonical_order(mixture))
     return FitResult(
         mixture=mixture,
         criteria=Criteria(
@@ -210,13 +222,38 @@ def _fitted(
 class _Run:
     """One run of EM, which can be halted and carried on; also from the ``trail`` of another."""
 
-    def __init__(self, steps: Iterator[EMStep], trail: Trail = ()) -> None:
+    def __init__(
+        self, steps: Iterator[EMStep], accelerator: Accelerator | None = None, trail: Trail = ()
+    ) -> None:
         self._steps = steps
+        self._accelerator = accelerator
         self._limit = LimitEstimate()
         self.last = next(steps)
-        self.log_likelihoods: list[float] = []
+        self._way = [(self.last.log_likelihood, False)]
         self.stop_reason: StopReason | None = None
         self._limit.follow(trail, self.last.log_likelihood)
+
+    @classmethod
+    def resumed(
+        cls, state: RunState, steps: Iterator[EMStep], accelerator: Accelerator | None = None
+    ) -> Self:
+        run = cls(steps, accelerator, state.way)
+        run._way = list(state.way)
+        run.stop_reason = None if state.stop_reason is None else StopReason(state.stop_reason)
+        return run
+
+    @property
+    def state(self) -> RunState:
+        return RunState(
+            last=self.last,
+            way=tuple(self._way),
+            stop_reason=self.stop_reason,
+            accelerator=None if self._accelerator is None else self._accelerator.to_arrays(),
+        )
+
+    @property
+    def log_likelihoods(self) -> list[float]:
+        return [log_likelihood for log_likelihood, _ in self._way[1:]]
 
     @property
     def trail(self) -> Trail:
@@ -227,16 +264,25 @@ class _Run:
         """Healthy runs before degenerate ones, whose likelihood means nothing; then by it."""
         return not self.last.degenerate, self.last.log_likelihood
 
-    def carry_on(self, n_steps: int, *, tolerance: float, deadline: float) -> None:
+    def carry_on(
+        self,
+        n_steps: int,
+        *,
+        tolerance: float,
+        deadline: float,
+        between_steps: Callable[["_Run"], None] = lambda _: None,
+    ) -> None:
         """Take steps until ``n_steps`` in all are done, the limit is near or time is up."""
         while self.stop_reason is None and self.last.iteration < n_steps:
             self.last = next(self._steps)
-            self.log_likelihoods.append(self.last.log_likelihood)
+            self._way.append((self.last.log_likelihood, self.last.accelerated))
             self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
             if self._limit.is_within(tolerance):
                 self.stop_reason = StopReason.CONVERGED
             elif time.monotonic() >= deadline:
                 self.stop_reason = StopReason.TIME_BUDGET
+            else:
+                between_steps(self)
 
 
 def _n_at_the_top(runs: list[_Run], apart: float) -> int:
@@ -269,6 +315,7 @@ class _Search:
     held_by: Regularization
     on_step: StepCallback | None
     deadline: float
+    checkpoints: Checkpoints | None
 
     @property
     def family(self) -> type[CovarianceFamily]:
@@ -276,31 +323,52 @@ class _Search:
 
     def best_of_restarts(self) -> _Run:
         seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
+        state = None if self.checkpoints is None else self.checkpoints.last()
         best: _Run | None = None
-        for restart, seed in enumerate(seeds):
-            run = self._best_from(restart, np.random.default_rng(seed))
-            best = run if best is None else max(best, run, key=lambda run: run.rank)
-            if run.stop_reason is StopReason.TIME_BUDGET:
+        if state is not None:
+            self._require_same_form(state.running.last.mixture)
+            if state.best is not None:
+                best = _Run.resumed(state.best, iter([state.best.last]))
+        for restart in range(0 if state is None else state.restart, self.options.n_init):
+            rng = np.random.default_rng(seeds[restart])
+            best = self._best_from(restart, rng, best, state)
+            state = None
+            if time.monotonic() >= self.deadline:
                 break
         assert best is not None  # noqa: S101 - n_init is at least one
         return best
 
-    def _best_from(self, restart: int, rng: np.random.Generator) -> _Run:
+    def _best_from(
+        self, restart: int, rng: np.random.Generator, best: _Run | None, state: FitState | None
+    ) -> _Run | None:
         """Finish the most promising run; another one only where that ends degenerate."""
-        best: _Run | None = None
-        for promising in self._promising(restart, rng):
-            run = self._finished(promising)
+        runs, first = self._promising(restart, rng), 0
+        if state is not None:
+            first = state.number
+            runs = chain([self._resumed(state.running)], islice(runs, first + 1, None))
+        for number, promising in enumerate(runs, first):
+            run = self._finished(promising, partial(self._keep, number, best))
             best = run if best is None else max(best, run, key=lambda run: run.rank)
             if not run.last.degenerate or run.stop_reason is StopReason.TIME_BUDGET:
                 break
-        assert best is not None  # noqa: S101 - there is at least one start
         return best
+
+    def _keep(self, number: int, best: _Run | None, running: _Run) -> None:
+        if self.checkpoints is not None and self.checkpoints.is_due():
+            kept = None if best is None else best.state
+            self.checkpoints.keep(FitState(number, running.state, kept))
+
+    def _resumed(self, state: RunState) -> _Run:
+        accelerator = resumed_accelerator(state, self.scale.floor.scale)
+        steps = self._reported_steps(self.samples, state.last, state.last.restart, accelerator)
+        return _Run.resumed(state, steps, accelerator)
 
     def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
         if isinstance(start, FitResult):
             self._require_same_form(start.mixture)
-            steps = self._reported_steps(self.samples, start.mixture, restart=0)
-            return self._finished(_Run(steps, start.trail))
+            return self._finished(
+                self._begun(self.samples, start.mixture, restart=0, trail=start.trail)
+            )
         if isinstance(start, Mixture):
             self._require_same_form(start)
             return self._finished(self._begun(self.samples, start, restart=0))
@@ -355,20 +423,43 @@ class _Search:
         return self.given.in_place_of(found)
 
     def _begun(
-        self, samples: SampleSource, start: SufficientStatistics | Mixture, restart: int
+        self,
+        samples: SampleSource,
+        start: SufficientStatistics | Mixture,
+        restart: int,
+        *,
+        trail: Trail = (),
     ) -> _Run:
-        return _Run(self._reported_steps(samples, start, restart))
+        accelerator = Accelerator(self.scale.floor.scale) if self.options.tol > 0.0 else None
+        steps = self._reported_steps(samples, start, restart, accelerator)
+        return _Run(steps, accelerator, trail)
 
-    def _finished(self, run: _Run) -> _Run:
-        return self._carried_on(run, self.options.max_iter, self.samples.total_weight)
+    def _finished(self, run: _Run, between_steps: Callable[[_Run], None] = lambda _: None) -> _Run:
+        return self._carried_on(
+            run, self.options.max_iter, self.samples.total_weight, between_steps
+        )
 
-    def _carried_on(self, run: _Run, n_steps: int, n_samples: float) -> _Run:
-        n_steps = min(n_steps, self.options.max_iter)
-        run.carry_on(n_steps, tolerance=self.options.tol * n_samples, deadline=self.deadline)
+    def _carried_on(
+        self,
+        run: _Run,
+        n_steps: int,
+        n_samples: float,
+        between_steps: Callable[[_Run], None] = lambda _: None,
+    ) -> _Run:
+        run.carry_on(
+            min(n_steps, self.options.max_iter),
+            tolerance=self.options.tol * n_samples,
+            deadline=self.deadline,
+            between_steps=between_steps,
+        )
         return run
 
     def _reported_steps(
-        self, samples: SampleSource, start: SufficientStatistics | Mixture, restart: int
+        self,
+        samples: SampleSource,
+        start: SufficientStatistics | Mixture | EMStep,
+        restart: int,
+        accelerator: Accelerator | None,
     ) -> Iterator[EMStep]:
         for step in em_steps(
             samples,
@@ -376,7 +467,7 @@ class _Search:
             self.family,
             self.held_by,
             restart=restart,
-            accelerator=Accelerator(self.scale.floor.scale) if self.options.tol > 0.0 else None,
+            accelerator=accelerator,
         ):
             if self.on_step is not None:
                 self.on_step(step)
@@ -404,7 +495,7 @@ def _require_enough(samples: SampleSource, options: FitOptions) -> None:
         )
 
 
-def _canonical_order(mixture: Mixture) -> NDArray[np.intp]:
+def canonical_order(mixture: Mixture) -> NDArray[np.intp]:
     """Order by falling weight, then by rising mean, feature by feature."""
     return np.lexsort((*mixture.means.T[::-1], -mixture.weights))
 

@@ -1,4 +1,4 @@
-"""The command ``gmm-service``: serve in the foreground, or write the OpenAPI document.
+"""The command ``gmm-service``: serve, write the OpenAPI document, read the audit trail.
 
 The commands that look after a registry are in ``registry_commands``.
 """
@@ -10,6 +10,10 @@ import math
 import signal
 import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -28,7 +32,7 @@ from service.main import contract, create_app
 from service.registry_commands import registry
 from service.settings import Settings
 from service.telemetry import configure_logging
-from service.wiring import build_services
+from service.wiring import build_services, open_audit
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +52,8 @@ GC_THRESHOLDS = (200_000, 20, 50)
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on [GMM_HOST].")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one [GMM_PORT].")]
+Last = Annotated[int, typer.Option(min=1, help="Entries to print at the most.")]
+OfModel = Annotated[str | None, typer.Option("--model", help="Entries of this model only.")]
 Output = Annotated[Path | None, typer.Option(help="File to write; standard output without it.")]
 
 
@@ -81,7 +87,8 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     # First, so that a busy port is told at once; who connects from now on is answered soon.
     with _listener(settings.host, settings.port) as listener:
         gmm_engine.warm_up()
-        services = _services(settings)
+        with _usable(settings):
+            services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
         server = Server(_server_config(create_app(services), settings), services)
@@ -105,6 +112,15 @@ def warm_up() -> None:
 
 
 @app.command()
+def audit(last: Last = 100, model: OfModel = None, registry_dir: RegistryDir = None) -> None:
+    """Print who changed what, and how it ended: lines of JSON, the newest last."""
+    settings = read_settings({} if registry_dir is None else {"registry_dir": registry_dir})
+    with _usable(settings), open_audit(settings) as trail:
+        for entry in trail.newest(last, model_id=model):
+            typer.echo(json.dumps(asdict(entry), default=datetime.isoformat))
+
+
+@app.command()
 def version() -> None:
     """Write the version."""
     typer.echo(__version__)
@@ -119,9 +135,11 @@ def _listener(host: str, port: int) -> socket.socket:
         raise typer.Exit(USAGE_ERROR) from error
 
 
-def _services(settings: Settings) -> Services:
+@contextmanager
+def _usable(settings: Settings) -> Iterator[None]:
+    """Tell in one sentence when the registry can't be opened."""
     try:
-        return build_services(settings)
+        yield
     except ServiceError as error:
         typer.echo(f"can't use the registry {settings.registry_dir}: {error.detail}", err=True)
         raise typer.Exit(USAGE_ERROR) from error

@@ -112,6 +112,14 @@ class Conflict(ServiceError):
         )
 
     @classmethod
+    def fit_in_progress(cls, model_id: str) -> "Conflict":
+        return cls(
+            "fit_in_progress",
+            f"Model '{model_id}' is being fitted; wait for that, or let this fit queue or "
+            "supersede it by on_conflict.",
+        )
+
+    @classmethod
     def version_aliased(cls, model_id: str, number: int) -> "Conflict":
         return cls(
             "version_aliased",

@@ -20,7 +20,9 @@ from service.api import (
     reference,
     versions,
 )
+from service.api.audit import Audit
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
+from service.api.payloads import load_codecs
 from service.api.problems import install_problems
 from service.api.services import Services
 from service.openapi import canonical_json, openapi_document
@@ -69,6 +71,7 @@ def new_app() -> FastAPI:
         middleware=[
             Middleware(RequestIdentity),
             Middleware(AccessLog),
+            Middleware(Audit),
             Middleware(LastResort),
             Middleware(OneHost),
             Middleware(HeadAsGet),
@@ -84,6 +87,7 @@ def new_app() -> FastAPI:
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.threads.look_up(load_codecs)
     await services.threads.look_up(services.fitting.recover)
     services.lifecycle.begin_serving()
     try:

@@ -12,14 +12,13 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from service.api.documentation import NULL
-from service.api.negotiation import JSON
 from service.api.open_inference.schemas import (
     InferenceRequest,
     LoadParameters,
     OpenInferenceError,
     WantedIndex,
 )
-from service.api.payloads import CODECS
+from service.api.payloads.json_format import request_schema
 from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
 
@@ -42,6 +41,13 @@ DATA_BODIES = {
     "TrainingData": TRAINING_FIELDS,
 }
 OF_FASTAPI = ("HTTPValidationError", "ValidationError")
+COLUMNS: dict[str, Json] = {
+    "title": "Columns",
+    "type": "string",
+    "format": "binary",
+    "description": "Rows as columns of numbers, in the format of the media type. Names of columns, "
+    "where the format has them, are matched with the model's.",
+}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -55,6 +61,7 @@ TAGS = {
     "aliases": "Names that lead to one version at a time, and their history.",
     "jobs": "Fits that take longer than a request waits.",
     "open inference": 'The Open Inference Protocol, version 2: refusals are `{"error": …}`.',
+    "model repository": "Loading and unloading under that protocol.",
     "service": "The service itself.",
 }
 
@@ -104,9 +111,10 @@ def _body_schemas() -> dict[str, Json]:
     return {
         **definitions["$defs"],
         **{
-            name: dict(CODECS[JSON].request_schema(extra_fields=fields)) | {"title": name}
+            name: dict(request_schema(extra_fields=fields)) | {"title": name}
             for name, fields in DATA_BODIES.items()
         },
+        "Columns": COLUMNS,
     }
 
 

@@ -46,16 +46,33 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         25.0, ge=0, le=3600, description="What a shutdown leaves requests and fits to end in."
     )
-    fit_threads: int = Field(2, ge=1, le=64, description="Fits that run at once.")
+    fit_processes: int = Field(
+        2, ge=1, le=64, description="Fits that run at once, each in a process of its own."
+    )
+    fit_threads: int = Field(
+        0, ge=0, le=64, description="Threads of each fit; 0 takes as many as there are cores."
+    )
+    fit_max_seconds: float = Field(
+        3600.0,
+        gt=0,
+        le=7 * 86_400,
+        description="Time after which a fit ends with the best parameters it has found.",
+    )
+    fit_memory_bytes: int = Field(
+        4 * GIBIBYTE,
+        ge=16 * MEBIBYTE,
+        le=1024 * GIBIBYTE,
+        description="Memory that one fit may take; one that needs more fails.",
+    )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
     max_body_bytes: int = Field(
-        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of a request."
+        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
     )
     max_binary_body_bytes: int = Field(
         512 * MEBIBYTE,
         ge=1024,
         le=64 * GIBIBYTE,
-        description="Largest body of a request whose numbers are raw bytes.",
+        description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
@@ -75,6 +92,12 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Versions kept of a model: the oldest that no alias names go; 0 keeps all.",
+    )
+    max_audit_entries: int = Field(
+        100_000,
+        ge=1,
+        le=100_000_000,
+        description="Entries kept of the audit trail; the oldest go first.",
     )
     mixture_cache_bytes: int = Field(
         256 * MEBIBYTE, ge=0, le=1024 * GIBIBYTE, description="Loaded parameters kept in memory."

@@ -1,22 +1,25 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
+from service.adapters.answer_store_sql import SqlAnswerStore
+from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
 from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
-from service.adapters.runner_thread import ThreadRunner
+from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
 from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
@@ -26,19 +29,42 @@ from service.settings import Settings
 def build_services(settings: Settings) -> Services:
     registry = FileRegistry(settings.registry_dir)
     database = Database.at(settings.database, settings.registry_dir)
-    runner = ThreadRunner(threads=settings.fit_threads, queue_size=settings.fit_queue_size)
+    runner = ProcessRunner(
+        processes=settings.fit_processes,
+        queue_size=settings.fit_queue_size,
+        spool=settings.registry_dir,
+        limits=WorkerLimits(
+            threads=settings.fit_threads,
+            memory_bytes=settings.fit_memory_bytes,
+            max_seconds=settings.fit_max_seconds,
+        ),
+    )
 
     def close(timeout_seconds: float) -> None:
         runner.close(timeout_seconds)
         database.close()
 
-    return assemble(settings, registry, SqlJobStore(database), runner, close)
+    stores = Stores(
+        jobs=SqlJobStore(database),
+        answers=SqlAnswerStore(database),
+        audit=_audit_trail(database, settings),
+    )
+    return assemble(settings, registry, stores, runner, close)
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is remembered beside the registry."""
+
+    jobs: JobStore
+    answers: AnswerStore
+    audit: AuditTrail
 
 
 def assemble(
     settings: Settings,
     registry: ModelRegistry,
-    jobs: JobStore,
+    stores: Stores,
     runner: JobRunner,
     close: Callable[[float], None],
 ) -> Services:
@@ -46,17 +72,19 @@ def assemble(
     limits = settings.limits
     cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
     fitting = Fitting(
-        registry, jobs, runner, limits, retention=Retention(registry, settings.max_versions)
+        registry, stores.jobs, runner, limits, retention=Retention(registry, settings.max_versions)
     )
     inference = Inference(
         registry, cache.load_mixture, limits=limits, default_model=settings.default_model
     )
     return Services(
-        catalogue=Catalogue(registry, jobs, fitting, limits),
+        catalogue=Catalogue(registry, stores.jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
         inference=inference,
         served=ServedModels(registry, inference),
+        answers=stores.answers,
+        audit=stores.audit,
         options=ApiOptions(
             fit_wait_seconds=settings.fit_wait_seconds,
             max_wait_seconds=settings.max_wait_seconds,
@@ -64,6 +92,7 @@ def assemble(
             max_body_bytes=settings.max_body_bytes,
             max_binary_body_bytes=settings.max_binary_body_bytes,
         ),
+        limits=limits,
         close=close,
     )
 
@@ -97,3 +126,18 @@ def open_upkeep(settings: Settings) -> Upkeep:
     """Open the registry that is there; none is made."""
     registry = FileRegistry(settings.registry_dir, may_make=False)
     return Upkeep(registry, Retention(registry, settings.max_versions))
+
+
+@contextmanager
+def open_audit(settings: Settings) -> Iterator[AuditTrail]:
+    """Open the audit trail of the service that has these settings."""
+    FileRegistry(settings.registry_dir, may_make=False)
+    database = Database.at(settings.database, settings.registry_dir)
+    try:
+        yield _audit_trail(database, settings)
+    finally:
+        database.close()
+
+
+def _audit_trail(database: Database, settings: Settings) -> SqlAuditTrail:
+    return SqlAuditTrail(database, max_entries=settings.max_audit_entries)

@@ -100,19 +100,26 @@ def test_the_curl_lines_of_the_readme_work_in_their_order(address: str) -> None:
             for line in CURL_LINES
         ]
 
-    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200]
-    fit, labels, proba, bic = (answer.json() for answer in answers[1:])
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200, 200]
+    fit, labels, proba, bic = (answer.json() for answer in answers[1:5])
     assert fit["converged"]
     assert sorted(labels["labels"]) == [0, 1]
     assert all(abs(sum(row) - 1) < 1e-12 for row in proba["probabilities"])
     assert bic["metric"] == "bic"
+    assert answers[5].text.startswith("probabilities_0,probabilities_1\n")
+
+
+def at(address: str, code: str) -> str:
+    """Let the code ask this server; some clients take addresses without a scheme."""
+    scheme = "http://"
+    return code.replace(PUBLISHED_ADDRESS.removeprefix(scheme), address.removeprefix(scheme))
 
 
 def test_the_python_of_the_readme_runs(address: str) -> None:
     outputs = []
     for code in blocks("python"):
         ran = subprocess.run(  # noqa: S603 (the README's own code)
-            [sys.executable, "-c", code.replace(PUBLISHED_ADDRESS, address)],
+            [sys.executable, "-c", at(address, code)],
             capture_output=True,
             text=True,
             check=False,
@@ -120,8 +127,9 @@ def test_the_python_of_the_readme_runs(address: str) -> None:
         assert ran.stderr == ""
         outputs.append(ran.stdout)
 
-    over_http, engine_alone = outputs
+    over_http, model_server, engine_alone = outputs
     assert over_http.startswith("1 True ")
+    assert model_server.startswith("[[")
     assert engine_alone.startswith("-")
 
 

@@ -68,34 +68,32 @@ JOBS = Table(
 )
 """``record`` is the whole job; the columns beside it are there to find it by."""
 
-IDEMPOTENCY = Table(
-    "gmm_idempotency_keys",
+ANSWERS = Table(
+    "gmm_answers",
     METADATA,
     Column("scope", String(200), primary_key=True),
     Column("key", String(255), primary_key=True),
     Column("fingerprint", String(64), nullable=False),
-    Column("owner", BigInteger, nullable=False),
-    Column("job_id", String(63)),
+    Column("token", String(64), nullable=False),
+    Column("owner", BigInteger),
     Column("created_at", BigInteger, nullable=False),
     Column("status", Integer),
     Column("headers", Text),
     Column("body", LargeBinary),
-    Index("gmm_idempotency_keys_by_age", "created_at"),
+    Index("gmm_answers_by_age", "created_at"),
 )
 """``status``, ``headers`` and ``body`` are the first answer; null while it is being made."""
 
 AUDIT = Table(
-    "gmm_audit",
+    "gmm_audit_trail",
     METADATA,
     Column("place", Integer, primary_key=True, autoincrement=True),
-    Column("at", String(40), nullable=False),
-    Column("action", String(63), nullable=False),
     Column("model_id", String(63)),
-    Column("job_id", String(63)),
-    Column("version", Integer),
-    Column("detail", Text),
+    Column("record", Text, nullable=False),
+    Index("gmm_audit_trail_of_model", "model_id", "place"),
     sqlite_autoincrement=True,
 )
+"""``record`` is the whole entry, as for jobs."""
 
 
 class Database:

@@ -1,6 +1,7 @@
 """Routes of models: declare, list, look at, change, delete."""
 
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from service.api.dependencies import (
 )
 from service.api.documentation import json_body, operation
 from service.api.examples import MODEL
+from service.api.idempotency import Once, fingerprint_of_body
 from service.api.responses import etag_of, json_response, names_tag, next_link, tagged_response
 from service.api.schemas import CreateModel, Model, ModelList, UpdateModel
 from service.domain.catalogue import ModelOrder, ModelView
@@ -47,15 +49,23 @@ LabelQuery = Annotated[
     ),
 )
 async def create_model(
-    request: Request, door: Door, body: Annotated[CreateModel, Depends(json_of(CreateModel))]
+    request: Request,
+    door: Door,
+    body: Annotated[CreateModel, Depends(json_of(CreateModel))],
+    once: Once,
 ) -> Response:
-    view = await door.threads.look_up(door.catalogue.create_model, body.id, body.change())
-    return tagged_response(
-        request,
-        Model.of(view),
-        status=HTTPStatus.CREATED,
-        headers={"Location": f"/models/{view.record.id}"},
-    )
+    async def create(token: str) -> Response:
+        view = await door.threads.look_up(
+            door.catalogue.create_model, body.id or None, body.change(), uid=token
+        )
+        return tagged_response(
+            request,
+            Model.of(view),
+            status=HTTPStatus.CREATED,
+            headers={"Location": f"/models/{view.record.id}"},
+        )
+
+    return await once.answer(partial(fingerprint_of_body, body), create)
 
 
 @router.get(

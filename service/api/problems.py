@@ -102,6 +102,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "string_too_long": ("invalid_value", "must have at most {max_length} characters"),
     "too_long": ("invalid_value", "there may be at most {max_length}"),
     "enum": ("invalid_value", "must be one of {expected}"),
+    "greater_than": ("out_of_range", "must be more than {gt}"),
     "greater_than_equal": ("out_of_range", "must be at least {ge}"),
     "less_than_equal": ("out_of_range", "must be at most {le}"),
 }
@@ -133,6 +134,7 @@ def install_problems(app: FastAPI) -> None:
 
 
 def problem_response(error: ServiceError, scope: Scope) -> Response:
+    scope.setdefault("state", {})["problem_code"] = error.code
     retry_after = error.retry_after_seconds or RETRY_SECONDS.get(type(error))
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if is_open_inference(scope):
@@ -168,6 +170,12 @@ def problem_of(error: ServiceError, request_id: str | None = None) -> Problem:
 def request_id_of(scope: Scope) -> str | None:
     request_id = scope.get("state", {}).get("request_id")
     return request_id if isinstance(request_id, str) else None
+
+
+def problem_code_of(scope: Scope) -> str | None:
+    """Return the code of the problem that the request was answered with, if it was."""
+    code = scope.get("state", {}).get("problem_code")
+    return code if isinstance(code, str) else None
 
 
 def _problem(

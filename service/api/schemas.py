@@ -24,7 +24,7 @@ from service.api.problems import problem_of
 from service.domain.aliases import AliasView
 from service.domain.catalogue import COVARIANCE_TYPES, INIT_PARAMS, ModelChange, ModelView
 from service.domain.fitting import refusal_of
-from service.domain.identifiers import ID_PATTERN, ID_RULE, is_legal_id, new_model_id
+from service.domain.identifiers import ID_PATTERN, ID_RULE, is_legal_id
 from service.domain.records import (
     AliasRecord,
     FitSummary,
@@ -159,7 +159,7 @@ HYPERPARAMETERS = tuple(
 
 class CreateModel(ModelFields):
     id: LegalId = Field(
-        default_factory=new_model_id,
+        default_factory=str,  # empty, which no client can send
         description="Made by the server when it is left out.",
     )
 

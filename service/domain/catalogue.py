@@ -7,11 +7,11 @@ from typing import TypeVar
 
 from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions
 from service.domain.fitting import Fitting
-from service.domain.identifiers import ID_RULE, is_legal_id, new_model_id
+from service.domain.identifiers import ID_RULE, is_legal_id, model_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, Place, page_of
 from service.domain.ports import JobStore, ModelRegistry
-from service.domain.records import ModelRecord, VersionRecord, utc_now
+from service.domain.records import ModelRecord, VersionRecord, new_uid, utc_now
 from service.domain.refusals import engine_refusals
 from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed
 
@@ -79,17 +79,27 @@ class Catalogue:
         self._fitting = fitting
         self._limits = limits
 
-    def create_model(self, model_id: str | None, change: ModelChange) -> ModelView:
-        now = utc_now()
+    def create_model(
+        self, model_id: str | None, change: ModelChange, *, uid: str | None = None
+    ) -> ModelView:
+        """Declare a model; if the one that is there was made under this very ``uid``, return it."""
+        uid, now = uid or new_uid(), utc_now()
         record = ModelRecord(
-            id=new_model_id() if model_id is None else _legal(model_id),
+            id=model_id_of(uid) if model_id is None else _legal(model_id),
+            uid=uid,
             options=self._options(change.options),
             description=change.description or "",
             labels=change.labels or {},
             created_at=now,
             updated_at=now,
         )
-        self._registry.create_model(record)
+        try:
+            self._registry.create_model(record)
+        except Conflict:
+            found = self._registry.get_model(record.id)
+            if found.uid != uid:
+                raise
+            return self._view(found)
         return ModelView(record, ModelStatus.CREATED, None, {})
 
     def get_model(self, model_id: str) -> ModelView:

@@ -22,6 +22,8 @@ class FitTask:
     options: FitOptions
     X: NDArray[np.float64]  # (n_samples, n_features)
     sample_weight: NDArray[np.float64] | None = None  # (n_samples,)
+    budget_seconds: float | None = None
+    """Wall time after which the best parameters so far are the result."""
 
 
 def run_fit_task(
@@ -41,7 +43,13 @@ def run_fit_task(
         on_progress(_progress_of(step, task.options, previous, time.monotonic() - begun))
         previous = step.log_likelihood if step.iteration else math.nan
 
-    return fit(task.X, task.options, sample_weight=task.sample_weight, on_step=on_step)
+    return fit(
+        task.X,
+        task.options,
+        sample_weight=task.sample_weight,
+        on_step=on_step,
+        budget_seconds=task.budget_seconds,
+    )
 
 
 def _progress_of(

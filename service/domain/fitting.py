@@ -6,8 +6,11 @@ The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 import hashlib
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
+from itertools import dropwhile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,10 +19,10 @@ from gmm_engine import FitOptions, FitResult
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
 from service.domain.fit_task import FitTask
-from service.domain.identifiers import new_job_id
+from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import FitListener, JobRunner, JobStore, ModelRegistry
 from service.domain.records import (
     FitSummary,
     FitWarningRecord,
@@ -30,6 +33,7 @@ from service.domain.records import (
     ModelRecord,
     VersionDraft,
     VersionRecord,
+    new_uid,
 )
 from service.domain.refusals import engine_refusals
 from service.domain.retention import Retention
@@ -40,6 +44,7 @@ from service.errors import (
     NotFound,
     ServiceError,
     StorageFull,
+    TooManyRequests,
     Unavailable,
 )
 
@@ -49,11 +54,23 @@ INTERNAL_ERROR = "internal_error"
 FAILURE_KINDS: dict[str, type[ServiceError]] = {
     INTERNAL_ERROR: InternalFailure,
     "out_of_memory": Unavailable,
+    "time_limit_exceeded": Unavailable,
+    "worker_died": Unavailable,
+    "worker_protocol": InternalFailure,
+    "worker_unresponsive": Unavailable,
     "registry_read_only": Unavailable,
     "storage_full": StorageFull,
     "model_not_found": NotFound,
 }
 """What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
+
+
+class OnConflict(StrEnum):
+    """What becomes of a fit of a model that is being fitted already."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    SUPERSEDE = "supersede"
 
 
 class Fitting:
@@ -78,11 +95,22 @@ class Fitting:
         table: Table,
         *,
         sample_weight: NDArray[np.float64] | None = None,
+        budget_seconds: float | None = None,
+        on_conflict: OnConflict = OnConflict.QUEUE,
+        token: str | None = None,
     ) -> JobRecord:
-        """Queue a fit of the model as it is declared now; refuse at once what can't succeed."""
+        """Queue a fit of the model as it is declared now; refuse at once what can't succeed.
+
+        The job is named after the ``token``; if there is such a job already, return that. With
+        ``budget_seconds`` the fit ends in that time with the best parameters that it has found.
+        """
+        job_id = job_id_of(token or new_uid())
+        with suppress(NotFound):
+            return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
-        task = self._checked_task(model.options, table, sample_weight)
+        task = self._checked_task(job_id, model.options, table, sample_weight)
+        task = replace(task, budget_seconds=budget_seconds)
         listener = _Listener(
             job_id=task.job_id,
             model=model,
@@ -92,14 +120,16 @@ class Fitting:
             jobs=self._jobs,
             retention=self._retention,
         )
-        self._jobs.add(JobRecord(id=task.job_id, model_id=model.id))
+        self._add(JobRecord(id=job_id, model_id=model.id), on_conflict)
         try:
-            self._runner.submit(task, listener)
+            self._submit(task, listener, on_conflict)
         except ServiceError:
-            self._jobs.remove(task.job_id)
+            self._jobs.remove(job_id)
             raise
-        self._cancel_if_deleted(model, task.job_id)
-        return self._jobs.get(task.job_id)
+        if on_conflict is OnConflict.SUPERSEDE:
+            self._cancel_earlier(model.id, job_id)
+        self._cancel_if_deleted(model, job_id)
+        return self._jobs.get(job_id)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is."""
@@ -111,6 +141,37 @@ class Fitting:
     def cancel_all(self, model_id: str) -> None:
         for job in self._jobs.list(model_id=model_id, is_done=False):
             self._runner.cancel(job.id)
+
+    def _add(self, job: JobRecord, on_conflict: OnConflict) -> None:
+        is_alone = on_conflict is OnConflict.REJECT
+        try:
+            self._jobs.add(job, is_alone=is_alone)
+        except Conflict:
+            self.recover()  # what is in the way may be left over from a process that died
+            self._jobs.add(job, is_alone=is_alone)
+
+    def _submit(self, task: FitTask, listener: FitListener, on_conflict: OnConflict) -> None:
+        try:
+            self._runner.submit(task, listener)
+        except TooManyRequests:
+            is_superseding = on_conflict is OnConflict.SUPERSEDE
+            model_id = self._jobs.get(task.job_id).model_id
+            if not is_superseding or not self._cancel_earlier(
+                model_id, task.job_id, status=JobStatus.QUEUED
+            ):
+                raise
+            self._runner.submit(task, listener)
+
+    def _cancel_earlier(
+        self, model_id: str, job_id: str, *, status: JobStatus | None = None
+    ) -> bool:
+        """Cancel the jobs of a model that came before this one; tell whether there were any."""
+        newest_first = self._jobs.list(model_id=model_id, is_done=False)
+        earlier = list(dropwhile(lambda job: job.id != job_id, newest_first))[1:]
+        found = [job for job in earlier if status in {None, job.status}]
+        for job in found:
+            self._runner.cancel(job.id)
+        return bool(found)
 
     def recover(self) -> None:
         """Settle the jobs of dead processes: ended if there is a version, otherwise cut off.
@@ -154,7 +215,11 @@ class Fitting:
         )
 
     def _checked_task(
-        self, options: FitOptions, table: Table, sample_weight: NDArray[np.float64] | None
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
     ) -> FitTask:
         n_samples, n_features = table.X.shape
         self._limits.require_work(n_samples, n_features, options.n_components)
@@ -168,7 +233,7 @@ class Fitting:
                 f"{n_counting} rows can't support {options.n_components} components; "
                 "send more rows or declare fewer components",
             )
-        return FitTask(job_id=new_job_id(), options=options, X=X, sample_weight=weight)
+        return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
     def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.

@@ -1,7 +1,6 @@
 """Ids of models and jobs, names of aliases: which are legal, and new ones."""
 
 import re
-import secrets
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9._-]{0,62}$"
 ID_RULE = (
@@ -29,9 +28,10 @@ def is_legal_alias(text: str) -> bool:
     return _LEGAL.match(text) is not None
 
 
-def new_model_id() -> str:
-    return f"model-{secrets.token_hex(6)}"
+def model_id_of(token: str) -> str:
+    """Return the id of the model that is made under a token (32 hexadecimal digits)."""
+    return f"model-{token[:12]}"
 
 
-def new_job_id() -> str:
-    return f"job-{secrets.token_hex(10)}"
+def job_id_of(token: str) -> str:
+    return f"job-{token[:20]}"

@@ -39,6 +39,10 @@ class Limits:
                     issues=[Issue(f"#/{name}", "invalid_parameter", detail)],
                 )
 
+    def require_table(self, n_rows: int, n_features: int) -> None:
+        """Refuse rows that would not fit into memory; for whoever knows their number first."""
+        self.require_work(n_rows, n_features, 0)
+
     def require_work(self, n_rows: int, n_features: int, n_components: int) -> None:
         """Refuse what would not fit into memory, before anything is allocated for it."""
         if n_rows > self.max_rows:

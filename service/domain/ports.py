@@ -12,12 +12,14 @@ from gmm_engine import FitResult, Mixture
 from service.domain.fit_task import FitTask
 from service.domain.records import (
     AliasBook,
+    AuditEntry,
     JobProgress,
     JobRecord,
     ModelRecord,
     VersionDraft,
     VersionRecord,
 )
+from service.domain.request_keys import Claim, KeptAnswer, RequestKey
 
 
 class ModelRegistry(Protocol):
@@ -102,8 +104,12 @@ class ModelRegistry(Protocol):
 class JobStore(Protocol):
     """Jobs, by id. Safe to call from several threads at once."""
 
-    def add(self, job: JobRecord) -> None:
-        """Store a new job."""
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
+        """Store a new job.
+
+        With ``is_alone`` only while every other job of its model is done, else raise ``Conflict``
+        (``fit_in_progress``); of several racing ones one succeeds.
+        """
 
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raise ``NotFound`` (``job_not_found``)."""
@@ -142,6 +148,41 @@ class JobStore(Protocol):
 
     def abandoned(self) -> Sequence[JobRecord]:
         """Return the jobs that are not done and whose process lives no more."""
+
+
+class AnswerStore(Protocol):
+    """Idempotency keys and the first answers under them, each kept for ``KEPT_FOR``.
+
+    Safe to call from several threads at once, and from every process that answers requests.
+    """
+
+    def claim(self, key: RequestKey, fingerprint: str, token: str) -> Claim | KeptAnswer:
+        """Take the key with this token, or return the answer that is kept under it.
+
+        Of several racing claims one succeeds. A key that was abandoned, or whose process died, is
+        taken again with the token that it has. Raises ``InvalidInput`` (``idempotency_mismatch``)
+        when the key came with another fingerprint, or ``Conflict`` (``request_in_progress``)
+        while the request of another claim is at work.
+        """
+
+    def keep(self, claim: Claim, answer: KeptAnswer) -> None:
+        """Remember the answer; it survives a power cut."""
+
+    def forget(self, claim: Claim) -> None:
+        """Give the key back as if it had never come: the request was refused, nothing was made."""
+
+    def abandon(self, claim: Claim) -> None:
+        """Leave the key to the next claim: it is not known what was made."""
+
+
+class AuditTrail(Protocol):
+    """Who changed what, when, and how it ended. Safe to call from several threads at once."""
+
+    def note(self, entry: AuditEntry) -> None:
+        """Add an entry; the oldest ones beyond the bound are forgotten."""
+
+    def newest(self, count: int, *, model_id: str | None = None) -> Sequence[AuditEntry]:
+        """Return the newest entries, or those of one model, oldest first."""
 
 
 class FitListener(Protocol):

@@ -280,3 +280,23 @@ class JobRecord:
         if status not in TRANSITIONS[self.status]:
             raise IllegalTransition(f"job '{self.id}' can't go from {self.status} to {status}")
         return replace(self, status=status)
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """A request that changed something, or was refused to."""
+
+    action: str
+    """The operation's id, such as ``fit_model``."""
+    actor: str
+    """Who asked: as long as no one has to tell who they are, where they asked from."""
+    status: int
+    """Of the answer, as HTTP numbers them."""
+    code: str | None = None
+    """Of the refusal; None when it succeeded."""
+    model_id: str | None = None
+    version: int | None = None
+    alias: str | None = None
+    job_id: str | None = None
+    request_id: str | None = None
+    at: datetime = field(default_factory=utc_now)

@@ -71,6 +71,13 @@ def assert_conforms(
     np.testing.assert_array_equal(again.to_array(), fitted.to_array())
     np.testing.assert_array_equal(again.to_dense(), dense)
 
+    closest = family.from_dense(dense, statistics.nk).to_dense()
+    np.testing.assert_allclose(closest, dense, rtol=1e-14, atol=1e-15)
+    own = scatter / statistics.nk[:, np.newaxis, np.newaxis]
+    np.testing.assert_allclose(
+        family.from_dense(own, statistics.nk).to_dense(), dense, rtol=1e-12, atol=1e-13
+    )
+
     np.testing.assert_allclose(fitted.log_det, np.linalg.slogdet(dense)[1], rtol=1e-12, atol=1e-12)
     inverses = family.from_array(fitted.precisions, K, D).to_dense()
     np.testing.assert_allclose(inverses, np.linalg.inv(dense), rtol=1e-9, atol=1e-11)

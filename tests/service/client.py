@@ -10,14 +10,16 @@ import orjson
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from fastapi import FastAPI
 
+from service.adapters.answer_store_memory import MemoryAnswerStore
+from service.adapters.audit_memory import MemoryAuditTrail
 from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
 from service.adapters.runner_inline import InlineRunner
 from service.api.services import Services
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.main import create_app
 from service.settings import Settings
-from service.wiring import assemble
+from service.wiring import Stores, assemble
 
 JSON_HEADERS = {"content-type": "application/json"}
 
@@ -77,13 +79,19 @@ def serving(
     registry: ModelRegistry | None = None,
     jobs: JobStore | None = None,
     runner: JobRunner | None = None,
+    answers: AnswerStore | None = None,
+    audit: AuditTrail | None = None,
 ) -> Iterator[Client]:
     """Serve from the start of the application's life to its end."""
     chosen = runner or InlineRunner()
     services = assemble(
         settings or Settings(),
         registry or MemoryRegistry(),
-        jobs or MemoryJobStore(),
+        Stores(
+            jobs=jobs or MemoryJobStore(),
+            answers=answers or MemoryAnswerStore(),
+            audit=audit or MemoryAuditTrail(),
+        ),
         chosen,
         chosen.close,
     )

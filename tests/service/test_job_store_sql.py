@@ -17,7 +17,7 @@ from service.errors import ServiceError
 from service.settings import Settings
 from tests.service.client import serving
 from tests.service.rows import TWO_GROUPS
-from tests.support.databases import DATABASES
+from tests.support.databases import DATABASES, database_url
 
 PATIENCE_SECONDS = 20.0
 
@@ -37,10 +37,7 @@ os.kill(os.getpid(), 9)
 
 @pytest.fixture(params=DATABASES)
 def url(request: pytest.FixtureRequest) -> str | None:
-    if request.param == "sqlite":
-        return None
-    found: str = request.getfixturevalue("new_database")
-    return found
+    return database_url(request, request.param)
 
 
 @pytest.fixture

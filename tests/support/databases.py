@@ -22,10 +22,15 @@ def store_in(
     request: pytest.FixtureRequest, kind: str, *, max_ended_jobs: int
 ) -> Iterator[SqlJobStore]:
     """Give a store of jobs over a new database of this kind."""
-    url = request.getfixturevalue("new_database") if kind == "postgresql" else None
-    database = Database.at(url, request.getfixturevalue("tmp_path"))
+    database = Database.at(database_url(request, kind), request.getfixturevalue("tmp_path"))
     yield SqlJobStore(database, max_ended_jobs=max_ended_jobs)
     database.close()
+
+
+def database_url(request: pytest.FixtureRequest, kind: str) -> str | None:
+    """Return the address of a new database; None stands for a file of SQLite."""
+    url: str | None = request.getfixturevalue("new_database") if kind == "postgresql" else None
+    return url
 
 
 @contextmanager

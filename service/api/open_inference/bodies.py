@@ -75,7 +75,7 @@ def content_coding(request: Request) -> str | None:
     return coding
 
 
-def inflated(body: bytes, coding: str, *, max_bytes: int) -> bytes:
+def inflated(body: bytes | bytearray, coding: str, *, max_bytes: int) -> bytes:
     """Return the body as it was before it was compressed, which may be ``max_bytes`` long."""
     inflater = zlib.decompressobj(WINDOW_BITS[coding])
     try:
@@ -96,7 +96,7 @@ def too_large(max_bytes: int) -> BodyTooLarge:
 async def read_control(request: Request) -> Mapping[str, JsonValue]:
     """Return the body of a control request, an object; clients may send none."""
     body = await read_body(request, max_bytes=MAX_CONTROL_BODY_BYTES)
-    document = parse_json(body) if body else {}
+    document = parse_json(bytes(body)) if body else {}
     if not isinstance(document, dict):
         raise InvalidInput("invalid_parameter", "the body must be an object, or none")
     return document

@@ -24,6 +24,8 @@ from service.errors import (
 JsonObject = Mapping[str, object]
 
 TAG = "open inference"
+LOADING = "model repository"
+"""Tag of what changes something; the others only read, although rows are sent by POST."""
 OF_ANY_ROUTE: tuple[type[ServiceError], ...] = (InvalidInput, NotFound, Forbidden, Unavailable)
 OF_A_BODY: tuple[type[ServiceError], ...] = (
     MalformedRequest,
@@ -42,12 +44,13 @@ def described(
     answer: type[BaseModel],
     example: object,
     body: Mapping[str, object] | None = None,
+    tag: str = TAG,
 ) -> Operation:
     kinds = OF_ANY_ROUTE + (() if body is None else OF_A_BODY)
     statuses = sorted({STATUS_UNDER_V2[kind] for kind in kinds})
     return Operation(
         operation_id=operation_id,
-        tags=[TAG],
+        tags=[tag],
         summary=summary,
         description=description,
         status_code=HTTPStatus.OK.value,

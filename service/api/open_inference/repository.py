@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 from service.api.dependencies import IN_EVERY_ROUTE, Door, ModelId
 from service.api.open_inference import examples
 from service.api.open_inference.bodies import read_control, refuse_other_sites
-from service.api.open_inference.documentation import control_body, described
+from service.api.open_inference.documentation import LOADING, control_body, described
 from service.api.open_inference.schemas import (
     Duration,
     InferenceDurations,
@@ -68,6 +68,7 @@ async def repository_index(door: Door, wanted: Control) -> Response:
         answer=ModelReadiness,
         example=examples.READY,
         body=control_body(LoadParameters),
+        tag=LOADING,
     ),
 )
 async def load_model(door: Door, model_id: ModelId, wanted: Control) -> Response:
@@ -85,6 +86,7 @@ async def load_model(door: Door, model_id: ModelId, wanted: Control) -> Response
         answer=ModelReadiness,
         example=examples.NOT_READY,
         body=control_body(LoadParameters),
+        tag=LOADING,
     ),
 )
 async def unload_model(door: Door, model_id: ModelId, _: Control) -> Response:

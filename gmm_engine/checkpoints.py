@@ -1,0 +1,135 @@
+"""The state of a fit on its way: kept now and then, it goes on from there to the very same bits.
+
+A fit is determined by its data, options and seed. What is kept is the run that is being finished
+and the best one before it; the search for starts is short and simply repeated where it is needed.
+States are plain arrays, for whoever keeps them to store without a pickle.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine.acceleration import Accelerator
+from gmm_engine.convergence import Trail
+from gmm_engine.em import EMStep
+from gmm_engine.errors import InvalidParameterError
+from gmm_engine.mixture import Mixture
+
+Arrays = Mapping[str, NDArray[np.generic]]
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """One run of EM after a step."""
+
+    last: EMStep
+    way: Trail
+    """Every log-likelihood of the run, that of its start first."""
+    stop_reason: str | None = None
+    accelerator: Arrays | None = None
+    """As ``Accelerator.to_arrays`` gives it; None where none is used any more."""
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        step, accelerator = self.last, self.accelerator or {}
+        return {
+            **step.mixture.to_arrays(),
+            "count": np.array([step.restart, step.iteration, step.accelerated]),
+            "height": np.array([step.log_likelihood, step.log_max_resp]),
+            "degenerate": np.array(step.degenerate, dtype=np.int64),
+            "way": np.array(self.way, dtype=np.float64),
+            "stop_reason": np.array(self.stop_reason or ""),
+            **_prefixed("accelerator", accelerator),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, covariance_type: str) -> Self:
+        restart, iteration, accelerated = map(int, arrays["count"])
+        log_likelihood, log_max_resp = map(float, arrays["height"])
+        return cls(
+            last=EMStep(
+                restart=restart,
+                iteration=iteration,
+                mixture=Mixture.from_arrays(arrays, covariance_type),
+                log_likelihood=log_likelihood,
+                log_max_resp=log_max_resp,
+                accelerated=bool(accelerated),
+                degenerate=tuple(map(int, arrays["degenerate"])),
+            ),
+            way=tuple((float(height), bool(leapt)) for height, leapt in arrays["way"]),
+            stop_reason=str(arrays["stop_reason"]) or None,
+            accelerator=_part("accelerator", arrays) or None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitState:
+    """A fit between two EM steps."""
+
+    number: int
+    """Which of the promising runs of its restart is being finished; counts from 0."""
+    running: RunState
+    best: RunState | None = None
+    """Of the runs that were finished before."""
+
+    @property
+    def restart(self) -> int:
+        return self.running.last.restart
+
+    def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        """Return all of it as arrays of numbers and text, for ``from_arrays``."""
+        best = {} if self.best is None else self.best.to_arrays()
+        return {
+            "number": np.array(self.number),
+            **_prefixed("running", self.running.to_arrays()),
+            **_prefixed("best", best),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Arrays, covariance_type: str) -> Self:
+        """Take what ``to_arrays`` gave.
+
+        Raises
+        ------
+        InvalidParameterError
+            That is not such a state.
+        """
+        best = _part("best", arrays)
+        try:
+            return cls(
+                number=int(arrays["number"].item()),
+                running=RunState.from_arrays(_part("running", arrays), covariance_type),
+                best=RunState.from_arrays(best, covariance_type) if best else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise InvalidParameterError("state", "is not that of a fit") from error
+
+
+class Checkpoints(Protocol):
+    """Who keeps the state of one fit."""
+
+    def last(self) -> FitState | None:
+        """Return the state to go on from; None to begin."""
+
+    def is_due(self) -> bool:
+        """Tell whether a state is wanted now; asked after every EM step of a promising run."""
+
+    def keep(self, state: FitState) -> None:
+        """Keep a state in place of the one before."""
+
+
+def resumed_accelerator(state: RunState, scale: NDArray[np.float64]) -> Accelerator | None:
+    if state.accelerator is None:
+        return None
+    return Accelerator.from_arrays(state.accelerator, scale)
+
+
+def _prefixed(name: str, arrays: Arrays) -> dict[str, NDArray[np.generic]]:
+    return {f"{name}.{key}": array for key, array in arrays.items()}
+
+
+def _part(name: str, arrays: Arrays) -> dict[str, NDArray[np.generic]]:
+    begin = f"{name}."
+    return {key.removeprefix(begin): a for key, a in arrays.items() if key.startswith(begin)}

@@ -1,0 +1,162 @@
+"""``select``: which number of components and which family describe the data best.
+
+What the criteria are and how candidates compare by them; the search for each is in ``sweep``.
+"""
+
+import math
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from gmm_engine.blas import one_blas_thread
+from gmm_engine.criteria import Criteria
+from gmm_engine.errors import GmmEngineError, TooFewSamplesError
+from gmm_engine.fitting import FitOptions, StepCallback
+from gmm_engine.samples import Samples
+from gmm_engine.sweep import Candidate, CandidateCallback, Grid, Sweep
+from gmm_engine.validation import (
+    require_integer_at_least,
+    require_known,
+    require_number_at_least,
+)
+
+HELD_OUT = "held_out_log_likelihood"
+"""The mean log-likelihood of rows that a fit did not see: the one criterion to be high."""
+OF_THE_FIT: Mapping[str, Callable[[Criteria], float]] = {
+    "bic": lambda criteria: criteria.bic,
+    "aic": lambda criteria: criteria.aic,
+    "aicc": lambda criteria: criteria.aicc,
+    "icl": lambda criteria: criteria.icl,
+}
+SELECTION_CRITERIA = (*OF_THE_FIT, HELD_OUT)
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The table of a search, and what it says."""
+
+    criterion: str
+    candidates: tuple[Candidate, ...]
+    """By number of components, then in the grid's order of families; those that the time did not
+    suffice for are left out."""
+    is_complete: bool
+    """False where the time budget ended the search."""
+
+    @property
+    def ranked(self) -> tuple[Candidate, ...]:
+        return ranked(self.candidates, self.criterion)
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate with the best criterion; a degenerate one only where all are."""
+        return self.ranked[0]
+
+
+def select(
+    X: ArrayLike,
+    grid: Grid | None = None,
+    options: FitOptions | None = None,
+    *,
+    criterion: str = "bic",
+    n_folds: int = 5,
+    sample_weight: ArrayLike | None = None,
+    on_candidate: CandidateCallback | None = None,
+    on_step: StepCallback | None = None,
+    budget_seconds: float | None = None,
+) -> Selection:
+    """Fit every candidate of a grid and compare them.
+
+    Parameters
+    ----------
+    X : array_like of shape (n_samples, n_features)
+    grid : Grid, optional
+        1 to 9 components with every family, if it is left out.
+    options : FitOptions, optional
+        Of every fit; its ``n_components`` and ``covariance_type`` give way to the grid's.
+    criterion : str
+        One of ``SELECTION_CRITERIA``. ``"held_out_log_likelihood"`` also fits every candidate to
+        the rows outside of each fold.
+    n_folds : int
+        Folds of that cross-validation, at least 2.
+    sample_weight : array_like of shape (n_samples,), optional
+    on_candidate : callable, optional
+        Called with a candidate when it has a result, and again whenever that is bettered.
+    on_step : callable, optional
+        Called with every ``EMStep``; what it raises ends the search and is passed on.
+    budget_seconds : float, optional
+        Wall time after which the candidates found so far are compared.
+
+    Returns
+    -------
+    Selection
+
+    Raises
+    ------
+    InvalidDataError
+        One of its kinds; ``TooFewSamplesError`` for fewer rows than components.
+    InvalidParameterError
+    GmmEngineError
+        What the first candidate failed with, if all of them failed.
+    """
+    began = time.monotonic()
+    require_known("criterion", criterion, dict.fromkeys(SELECTION_CRITERIA))
+    require_integer_at_least("n_folds", n_folds, 2)
+    if budget_seconds is not None:
+        require_number_at_least("budget_seconds", budget_seconds, 0.0)
+    grid, samples = grid or Grid(), Samples.checked(X, sample_weight)
+    require_enough(samples, grid, n_folds if criterion == HELD_OUT else None)
+    sweep = Sweep(
+        samples,
+        grid,
+        options or FitOptions(),
+        on_candidate=on_candidate,
+        on_step=on_step,
+        deadline=math.inf if budget_seconds is None else began + budget_seconds,
+    )
+    with one_blas_thread:
+        sweep.run()
+        if criterion == HELD_OUT:
+            sweep.cross_validate(n_folds)
+    return _compared(sweep, criterion)
+
+
+def require_enough(samples: Samples, grid: Grid, n_folds: int | None) -> None:
+    """Refuse data of which some fit would have fewer rows than components."""
+    n_rows, most = samples.n_positive, max(grid.n_components)
+    if n_folds is not None:
+        n_rows -= math.ceil(samples.n_rows / n_folds)
+    if n_rows < most:
+        raise TooFewSamplesError(
+            f"{max(n_rows, 0)} rows (of positive weight) can't make {most} components; "
+            "lower n_components or send more rows"
+        )
+
+
+def value_of(candidate: Candidate, criterion: str) -> float | None:
+    """Return a candidate's criterion; None where it has no result."""
+    if criterion == HELD_OUT:
+        return None if candidate.held_out is None else candidate.held_out.mean_log_likelihood
+    return None if candidate.result is None else OF_THE_FIT[criterion](candidate.result.criteria)
+
+
+def ranked(candidates: Iterable[Candidate], criterion: str) -> tuple[Candidate, ...]:
+    """Return those that have a value, the best first; of equal ones that of fewer parameters."""
+    sign = -1.0 if criterion == HELD_OUT else 1.0
+    places = []
+    for candidate in candidates:
+        value = value_of(candidate, criterion)
+        if value is not None and candidate.result is not None:
+            n_parameters = candidate.result.mixture.n_parameters
+            places.append(((candidate.is_degenerate, sign * value, n_parameters), candidate))
+    return tuple(candidate for _, candidate in sorted(places, key=lambda place: place[0]))
+
+
+def _compared(sweep: Sweep, criterion: str) -> Selection:
+    failures: list[GmmEngineError] = [
+        candidate.failure for candidate in sweep.candidates if candidate.failure is not None
+    ]
+    if len(failures) == len(sweep.candidates):
+        raise failures[0]
+    return Selection(criterion, sweep.candidates, sweep.is_complete)

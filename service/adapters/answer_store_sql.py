@@ -1,0 +1,92 @@
+"""First answers in the SQL database: they survive a restart, and every process has the same."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.adapters.database import ANSWERS, Database
+from service.domain.request_keys import (
+    KEPT_FOR,
+    Claim,
+    KeptAnswer,
+    RequestKey,
+    in_progress,
+    require_same_request,
+)
+
+INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
+"""Only a dialect's own insert may meet a row that is there already."""
+
+
+class SqlAnswerStore:
+    """Implements ``AnswerStore``; several processes may use one database."""
+
+    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+
+    def claim(self, key: RequestKey, fingerprint: str, token: str) -> Claim | KeptAnswer:
+        with self._database.changing() as connection:
+            self._forget_old(connection)
+            if self._is_first(connection, key, fingerprint, token):
+                return Claim(key, token)
+            row = connection.execute(select(ANSWERS).where(_is(key)).with_for_update()).first()
+            if row is None:  # given back at this very moment
+                raise in_progress()
+            require_same_request(row.fingerprint, fingerprint)
+            if row.status is not None:
+                return KeptAnswer(row.status, json.loads(row.headers), row.body)
+            if row.owner is not None and self._database.is_alive(row.owner):
+                raise in_progress()
+            _set(connection, key, owner=self._database.owner)
+            return Claim(key, row.token)
+
+    def keep(self, claim: Claim, answer: KeptAnswer) -> None:
+        headers = json.dumps(dict(answer.headers))
+        with self._database.changing() as connection:
+            _set(connection, claim.key, status=answer.status, headers=headers, body=answer.body)
+
+    def forget(self, claim: Claim) -> None:
+        with self._database.changing(is_durable=False) as connection:
+            connection.execute(delete(ANSWERS).where(_is(claim.key)))
+
+    def abandon(self, claim: Claim) -> None:
+        with self._database.changing(is_durable=False) as connection:
+            _set(connection, claim.key, owner=None)
+
+    def _is_first(
+        self, connection: Connection, key: RequestKey, fingerprint: str, token: str
+    ) -> bool:
+        """Write the key down if it is not there; of racing processes one does."""
+        made = connection.execute(
+            INSERTS[connection.dialect.name](ANSWERS)
+            .values(
+                scope=key.scope,
+                key=key.key,
+                fingerprint=fingerprint,
+                token=token,
+                owner=self._database.owner,
+                created_at=int(self._clock()),
+            )
+            .on_conflict_do_nothing()
+            .returning(ANSWERS.c.token)
+        )
+        return made.first() is not None
+
+    def _forget_old(self, connection: Connection) -> None:
+        oldest = int(self._clock() - KEPT_FOR.total_seconds())
+        connection.execute(delete(ANSWERS).where(ANSWERS.c.created_at <= oldest))
+
+
+def _is(key: RequestKey) -> ColumnElement[bool]:
+    return and_(ANSWERS.c.scope == key.scope, ANSWERS.c.key == key.key)
+
+
+def _set(connection: Connection, key: RequestKey, **values: object) -> None:
+    connection.execute(update(ANSWERS).where(_is(key)).values(**values))

@@ -1,0 +1,229 @@
+"""What a runner and its worker say to each other, and how: bounded, typed, never a pickle.
+
+Over a socket pair go frames: a kind, a length, the bytes. A text frame is a message, the JSON of
+one of the dataclasses below under its name; an array frame is plain float64 numbers, whose shape
+the receiver knows beforehand. What does not fit is a ``ProtocolError``: a receiver allocates and
+believes nothing that it did not expect. The rows of a fit are no frame: the file that holds them
+is handed over by its descriptor, for the worker to map.
+"""
+
+import json
+import mmap
+import os
+import select
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine import FitOptions
+from service.adapters.record_json import from_json, to_json
+from service.domain.records import FitWarningRecord, JobProgress
+
+MAX_TEXT_BYTES = 2**20
+MAX_TELL_CHARACTERS = 16_000
+"""Of a traceback or a message; far from the bound of a frame in any encoding."""
+CHUNK_BYTES = 2**20
+
+HEAD = struct.Struct(">cQ")
+TEXT = b"T"
+NUMBERS = b"N"
+ALIGNMENT = 64
+
+
+class ProtocolError(Exception):
+    """The other side said something that makes no sense."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredArray:
+    """Where in the file of rows an array is."""
+
+    dtype: Literal["<f8", "<f4"]
+    shape: Sequence[int]
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """Parent to worker: fit the rows in the file that comes with this message."""
+
+    job_id: str
+    options: FitOptions
+    X: StoredArray
+    sample_weight: StoredArray | None
+    budget_seconds: float
+    memory_bytes: int
+    cpu_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Parent to worker: end the running fit between two EM steps."""
+
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """Worker to parent, once: fits may come."""
+
+
+@dataclass(frozen=True, slots=True)
+class Alive:
+    """Worker to parent, again and again while it fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    progress: JobProgress
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Worker to parent; weights, means, covariances and log-likelihoods follow as arrays."""
+
+    n_samples: float
+    n_parameters: int
+    log_likelihood: float
+    log_max_resp: float
+    n_iter: int
+    stop_reason: str
+    warnings: Sequence[FitWarningRecord]
+    covariances_shape: Sequence[int]
+    duration_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    code: str
+    detail: str
+    traceback: str | None = None
+    """For the log, of an error that nobody expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Worker to parent: the fit ended as it was asked to."""
+
+
+Message: TypeAlias = Fit | Stop | Ready | Alive | Progressed | Finished | Failed | Stopped
+MESSAGES: dict[str, type[Message]] = {
+    kind.__name__: kind for kind in (Fit, Stop, Ready, Alive, Progressed, Finished, Failed, Stopped)
+}
+
+
+class Wire:
+    """One end of the socket pair. Several threads may send; one receives."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._received = bytearray()
+        self._files: list[int] = []
+        self._sending = threading.Lock()
+
+    def send(self, message: Message, *, file: int | None = None) -> None:
+        body = json.dumps({type(message).__name__: to_json(message)}, allow_nan=False).encode()
+        frame = HEAD.pack(TEXT, len(body)) + body
+        with self._sending:
+            sent = 0
+            if file is not None:
+                sent = socket.send_fds(self._connection, [frame], [file])
+            self._connection.sendall(frame[sent:])
+
+    def send_numbers(self, numbers: NDArray[np.float64]) -> None:
+        body = np.ascontiguousarray(numbers, dtype="<f8").tobytes()
+        with self._sending:
+            self._connection.sendall(HEAD.pack(NUMBERS, len(body)))
+            self._connection.sendall(body)
+
+    def receive(self, *, until: float | None = None) -> Message:
+        """Return the next message; raise ``EOFError``, ``TimeoutError`` or ``ProtocolError``."""
+        body = self._frame(TEXT, max_bytes=MAX_TEXT_BYTES, until=until)
+        try:
+            ((name, fields),) = json.loads(body).items()
+            return from_json(MESSAGES[name], fields)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ProtocolError("no such message") from error
+
+    def receive_numbers(
+        self, shape: tuple[int, ...], *, until: float | None = None
+    ) -> NDArray[np.float64]:
+        n_bytes = 8 * int(np.prod(shape))
+        body = self._frame(NUMBERS, max_bytes=n_bytes, until=until)
+        if len(body) != n_bytes:
+            raise ProtocolError("an array of another size")
+        return np.frombuffer(body, dtype="<f8").reshape(shape)
+
+    def take_file(self) -> int:
+        """Return the descriptor that came with the message received last."""
+        if len(self._files) != 1:
+            raise ProtocolError("the message came without its file")
+        return self._files.pop()
+
+    def is_silent(self) -> bool:
+        """Tell whether there is nothing to receive, an end included."""
+        return not (self._received or self._is_readable_within(0.0))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def _frame(self, kind: bytes, *, max_bytes: int, until: float | None) -> bytes:
+        found, n_bytes = HEAD.unpack(self._bytes(HEAD.size, until))
+        if found != kind or n_bytes > max_bytes:
+            raise ProtocolError("a frame of another kind, or too large")
+        return self._bytes(n_bytes, until)
+
+    def _bytes(self, n_bytes: int, until: float | None) -> bytes:
+        while len(self._received) < n_bytes:
+            if until is not None and not self._is_readable_within(until - time.monotonic()):
+                raise TimeoutError
+            chunk, files, _, _ = socket.recv_fds(self._connection, CHUNK_BYTES, 1)
+            self._files += files
+            if not chunk:
+                raise EOFError
+            self._received += chunk
+        taken = bytes(self._received[:n_bytes])
+        del self._received[:n_bytes]
+        return taken
+
+    def _is_readable_within(self, seconds: float) -> bool:
+        poll = select.poll()
+        poll.register(self._connection, select.POLLIN)
+        return bool(poll.poll(max(0.0, 1000 * seconds)))
+
+
+def stored(
+    arrays: Sequence[NDArray[np.floating]], directory: Path
+) -> tuple[int, list[StoredArray]]:
+    """Write arrays to a file without a name; return its descriptor and where they are."""
+    places = []
+    with TemporaryFile(dir=directory, buffering=0) as file:
+        for array in arrays:
+            offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
+            file.seek(offset)
+            places.append(StoredArray(_dtype_of(array), array.shape, offset))
+            rest = np.ascontiguousarray(array, dtype=places[-1].dtype).data.cast("B")
+            while rest:
+                rest = rest[file.write(rest) :]
+        return os.dup(file.fileno()), places
+
+
+def mapped(descriptor: int, place: StoredArray) -> NDArray[np.float64]:
+    """Map an array of such a file: read as it is used, and never copied."""
+    data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    n_numbers = int(np.prod(place.shape))
+    array = np.frombuffer(data, dtype=place.dtype, count=n_numbers, offset=place.offset)
+    return array.reshape(tuple(place.shape))
+
+
+def _dtype_of(array: NDArray[np.floating]) -> Literal["<f8", "<f4"]:
+    return "<f4" if array.dtype == np.float32 else "<f8"

@@ -1,0 +1,237 @@
+"""A worker of the process runner: ``python -m service.adapters.fit_worker``.
+
+Gets ready, then runs the fits that its parent sends, one at a time, and reports. It is below the
+server in priority, limited in memory and processor time, the first to go when the machine runs
+out of memory, and dies with its parent.
+"""
+
+import ctypes
+import logging
+import os
+import queue
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import numpy as np
+
+import gmm_engine
+from gmm_engine import FitResult, GmmEngineError
+from service.adapters.fit_protocol import (
+    MAX_TELL_CHARACTERS,
+    Alive,
+    Failed,
+    Finished,
+    Fit,
+    Progressed,
+    ProtocolError,
+    Ready,
+    Stop,
+    Stopped,
+    Wire,
+    mapped,
+)
+from service.domain.fit_task import FitCancelled, FitTask, run_fit_task
+from service.domain.records import FitWarningRecord, JobProgress
+
+ALIVE_SECONDS = 1.0
+PROGRESS_SECONDS = 0.1
+NICE = 10
+FIRST_TO_GO = "1000"
+"""For the kernel's out-of-memory killer."""
+PR_SET_PDEATHSIG = 1
+
+
+class Inbox:
+    """What the parent says: fits one after another, and meanwhile that the running one stop."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._fits: queue.SimpleQueue[tuple[Fit, int]] = queue.SimpleQueue()
+        self._stopped: set[str] = set()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def next(self) -> tuple[Fit, int]:
+        return self._fits.get()
+
+    def is_stopped(self, job_id: str) -> bool:
+        return job_id in self._stopped
+
+    def _read(self) -> None:
+        with suppress(EOFError, OSError, ProtocolError):
+            while True:
+                match self._wire.receive():
+                    case Fit() as fit:
+                        self._stopped.clear()
+                        self._fits.put((fit, self._wire.take_file()))
+                    case Stop(job_id):
+                        self._stopped.add(job_id)
+        os._exit(0)  # the parent is gone, or not itself
+
+
+class Reporter:
+    """Sends progress, but not more often than anyone could follow; the last is never left out."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self._sent_at = -PROGRESS_SECONDS
+        self._kept: JobProgress | None = None
+
+    def progressed(self, progress: JobProgress) -> None:
+        self._kept = progress
+        if time.monotonic() - self._sent_at >= PROGRESS_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self._kept is not None:
+            self._wire.send(Progressed(self._kept))
+            self._sent_at, self._kept = time.monotonic(), None
+
+
+def main() -> None:
+    descriptor, parent, n_threads = map(int, sys.argv[1:])
+    _die_with(parent)
+    os.nice(NICE)
+    logging.disable()  # what there is to say is said to the parent
+    if n_threads:
+        gmm_engine.set_thread_count(n_threads)
+    gmm_engine.warm_up()
+    _practise()
+    _step_back()
+    wire = Wire(socket.socket(fileno=descriptor))
+    inbox = Inbox(wire)
+    wire.send(Ready())
+    while True:
+        fit, file = inbox.next()
+        _run(fit, file, wire, inbox)
+
+
+def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
+    begun = time.monotonic()
+    with beating(wire):
+        end = _end_of(fit, file, wire, inbox)
+    os.close(file)
+    if isinstance(end, FitResult):
+        _send_result(wire, end, time.monotonic() - begun)
+    else:
+        wire.send(end)
+
+
+def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitResult | Failed | Stopped:
+    reporter = Reporter(wire)
+    try:
+        task = _task_of(fit, file)
+        _limit(fit)
+        result = run_fit_task(
+            task,
+            on_progress=reporter.progressed,
+            is_cancelled=lambda: inbox.is_stopped(fit.job_id),
+        )
+    except FitCancelled:
+        return Stopped()
+    except GmmEngineError as error:
+        return Failed(error.code, str(error)[:MAX_TELL_CHARACTERS])
+    except MemoryError:
+        return Failed("out_of_memory", "the fit needed more memory than it may take")
+    except Exception:
+        # The parent must hear of it whatever it is, and logs it.
+        told = traceback.format_exc()[-MAX_TELL_CHARACTERS:]
+        return Failed("internal_error", "the fit broke by an unexpected error", told)
+    reporter.flush()
+    return result
+
+
+@contextmanager
+def beating(wire: Wire) -> Iterator[None]:
+    """Say again and again that the process is alive; nothing of it comes after the block."""
+    over = threading.Event()
+
+    def beat() -> None:
+        with suppress(OSError):
+            while not over.wait(ALIVE_SECONDS):
+                wire.send(Alive())
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _task_of(fit: Fit, file: int) -> FitTask:
+    return FitTask(
+        job_id=fit.job_id,
+        options=fit.options,
+        X=mapped(file, fit.X),
+        sample_weight=None if fit.sample_weight is None else mapped(file, fit.sample_weight),
+        budget_seconds=fit.budget_seconds,
+    )
+
+
+def _send_result(wire: Wire, result: FitResult, duration_seconds: float) -> None:
+    criteria, arrays = result.criteria, result.mixture.to_arrays()
+    wire.send(
+        Finished(
+            n_samples=criteria.n_samples,
+            n_parameters=criteria.n_parameters,
+            log_likelihood=criteria.log_likelihood,
+            log_max_resp=criteria.log_max_resp,
+            n_iter=result.n_iter,
+            stop_reason=result.stop_reason.value,
+            warnings=[FitWarningRecord(w.code, w.detail) for w in result.warnings],
+            covariances_shape=arrays["covariances"].shape,
+            duration_seconds=duration_seconds,
+        )
+    )
+    for name in ("weights", "means", "covariances"):
+        wire.send_numbers(arrays[name])
+    wire.send_numbers(result.log_likelihoods)
+
+
+def _limit(fit: Fit) -> None:
+    """Bound what this fit may take beyond what the process has taken so far."""
+    resource.setrlimit(resource.RLIMIT_AS, (_address_space() + fit.memory_bytes, -1))
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    used = int(usage.ru_utime + usage.ru_stime) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (used + fit.cpu_seconds, -1))
+
+
+def _address_space() -> int:
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    return pages * resource.getpagesize()
+
+
+def _practise() -> None:
+    """Fit once, so that what libraries make at their first use is there before it is limited."""
+    X = np.random.default_rng(0).normal(size=(64, 2))
+    gmm_engine.fit(X, gmm_engine.FitOptions(n_components=2, random_state=0))
+
+
+def _step_back() -> None:
+    """Run when the server does not; a thread that wakes up there takes the core at once.
+
+    After getting ready, which would take forever on a busy machine.
+    """
+    for thread in Path("/proc/self/task").iterdir():
+        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""A fit that was cut off and goes on from a state that was kept ends as one that was not."""
+
+import io
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gmm_engine import EMStep, FitOptions, FitResult, FitState, fit
+from gmm_engine.errors import InvalidParameterError
+from gmm_engine.fitting import START_ROWS
+
+ROWS = np.random.default_rng(5).normal(size=(600, 2))
+
+
+class CutOffError(Exception):
+    pass
+
+
+@dataclass
+class Kept:
+    """Keeps every state, as a file would."""
+
+    covariance_type: str
+    state: FitState | None = None
+    stored: bytes = b""
+    places: list[tuple[int, int, int]] = field(default_factory=list)
+
+    def last(self) -> FitState | None:
+        return self.state
+
+    def is_due(self) -> bool:
+        return True
+
+    def keep(self, state: FitState) -> None:
+        file = io.BytesIO()
+        np.savez(file, allow_pickle=False, **state.to_arrays())
+        self.stored = file.getvalue()
+        self.places.append((state.restart, state.number, state.running.last.iteration))
+
+    def reopened(self) -> "Kept":
+        if not self.stored:
+            return Kept(self.covariance_type)
+        with np.load(io.BytesIO(self.stored), allow_pickle=False) as arrays:
+            state = FitState.from_arrays(dict(arrays), self.covariance_type)
+        return Kept(self.covariance_type, state)
+
+
+def cut_off_after(
+    n_steps: int, X: NDArray[np.float64], options: FitOptions, kept: Kept
+) -> FitResult | None:
+    n_seen = 0
+
+    def count(step: EMStep) -> None:
+        nonlocal n_seen
+        n_seen += 1
+        if n_seen > n_steps:
+            raise CutOffError
+
+    try:
+        return fit(X, options, on_step=count, checkpoints=kept)
+    except CutOffError:
+        return None
+
+
+def is_same(one: FitResult, other: FitResult) -> bool:
+    arrays = one.mixture.to_arrays()
+    return (
+        all(
+            np.array_equal(arrays[name], array) for name, array in other.mixture.to_arrays().items()
+        )
+        and np.array_equal(one.log_likelihoods, other.log_likelihoods)
+        and (one.criteria, one.n_iter, one.stop_reason, one.warnings, one.trail)
+        == (other.criteria, other.n_iter, other.stop_reason, other.warnings, other.trail)
+    )
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag", "spherical"])
+def test_a_fit_cut_off_again_and_again_ends_in_the_same_bits(covariance_type: str) -> None:
+    options = FitOptions(
+        n_components=4,
+        covariance_type=covariance_type,
+        tol=1e-13,
+        n_init=3,
+        max_iter=120,
+        random_state=2,
+    )
+    whole = fit(ROWS, options)
+    kept = Kept(covariance_type)
+    places = []
+    ended, n_attempts = None, 0
+
+    while ended is None:
+        kept = kept.reopened()
+        n_attempts += 1
+        # Each time a little later than the starts take, so that some steps are always gained.
+        ended = cut_off_after(150 + 7 * n_attempts, ROWS, options, kept)
+        places += kept.places
+
+    assert is_same(ended, whole)
+    assert n_attempts > 2
+    assert {restart for restart, _, _ in places} == {0, 1, 2}
+
+
+def test_what_was_done_is_not_done_again() -> None:
+    options = FitOptions(n_components=8, tol=0.0, max_iter=300, random_state=0)
+    kept = Kept("full")
+    cut_off_after(250, ROWS, options, kept)
+    (_, _, begun) = kept.places[-1]
+    steps: list[int] = []
+
+    fit(
+        ROWS,
+        options,
+        on_step=lambda step: steps.append(step.iteration),
+        checkpoints=kept.reopened(),
+    )
+
+    assert begun > 20
+    assert steps == list(range(begun, 301))
+
+
+def test_a_fit_whose_starts_are_sought_on_a_part_of_the_rows_goes_on_too() -> None:
+    X = np.random.default_rng(0).normal(size=(START_ROWS + 2000, 2))
+    options = FitOptions(n_components=6, max_iter=80, tol=1e-13, random_state=1)
+    kept = Kept("full")
+    cut_off_after(230, X, options, kept)
+
+    ended = fit(X, options, checkpoints=kept.reopened())
+
+    assert kept.places
+    assert is_same(ended, fit(X, options))
+
+
+def test_a_state_that_is_none_is_refused() -> None:
+    with pytest.raises(InvalidParameterError):
+        FitState.from_arrays({"number": np.array(0)}, "full")

@@ -1,0 +1,233 @@
+"""Workers that are killed, hang, take too much or talk nonsense; and what they know."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gmm_engine import FitOptions
+from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from tests.service.test_job_runner_contract import Recorder, long_task, task
+
+PATIENCE_SECONDS = 60.0
+
+# A worker that gets ready, hears of a fit, and answers with what it was told to.
+TALKER = """
+import os, socket, sys, time
+from service.adapters.fit_protocol import Finished, Ready, Wire
+descriptor, parent, threads = map(int, sys.argv[2:])
+connection = socket.socket(fileno=descriptor)
+wire = Wire(connection)
+wire.send(Ready())
+wire.receive()
+match sys.argv[1]:
+    case "bytes":
+        connection.sendall(b"x" * 100)
+    case "flood":
+        connection.sendall(b"T" + b"\\xff" * 8)
+    case "unknown":
+        connection.sendall(b"T" + (10).to_bytes(8) + b'{"Who":{}}')
+    case "ready":
+        wire.send(Ready())
+    case "result":
+        wire.send(Finished(8.0, 11, -1.0, 0.0, 10**9, "converged", [], [2, 2, 2], 0.1))
+    case "shape":
+        wire.send(Finished(8.0, 11, -1.0, 0.0, 1, "converged", [], [10**6, 10**6], 0.1))
+    case "exit":
+        os._exit(3)
+time.sleep(60)
+"""
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
+    """One worker that may be silent for four seconds."""
+    runner = ProcessRunner(
+        processes=1,
+        queue_size=8,
+        spool=tmp_path_factory.mktemp("spool"),
+        limits=WorkerLimits(threads=1, silence_seconds=4.0),
+    )
+    yield runner
+    runner.close(0.0)
+
+
+def begin(runner: ProcessRunner) -> Recorder:
+    listener, begun = Recorder(), threading.Event()
+    listener.on_progress = begun.set
+    runner.submit(long_task(), listener)
+    assert begun.wait(PATIENCE_SECONDS)
+    return listener
+
+
+def threads_of(pid: int) -> Iterator[Path]:
+    return Path(f"/proc/{pid}/task").iterdir()
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def is_well(runner: ProcessRunner) -> bool:
+    listener = Recorder()
+    runner.submit(task("next"), listener)
+    return listener.wait() == "finished"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (signal.SIGKILL, "worker_died"),
+        (signal.SIGSEGV, "worker_died"),
+        (signal.SIGXCPU, "time_limit_exceeded"),
+        (signal.SIGSTOP, "worker_unresponsive"),
+    ],
+)
+def test_a_worker_that_is_lost_is_a_failed_fit_and_is_replaced(
+    runner: ProcessRunner, number: signal.Signals, code: str
+) -> None:
+    listener = begin(runner)
+    (before,) = runner.worker_pids()
+
+    os.kill(before, number)
+
+    assert listener.wait() == "failed"
+    assert listener.failures[0][0] == code
+    assert is_well(runner)
+    assert runner.worker_pids() != [before]
+
+
+def test_a_worker_that_dies_with_nothing_to_do_is_replaced_and_no_fit_hears_of_it(
+    runner: ProcessRunner,
+) -> None:
+    assert is_well(runner)
+    os.kill(runner.worker_pids()[0], signal.SIGKILL)
+    time.sleep(0.2)
+
+    assert is_well(runner)
+
+
+def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
+    tmp_path: Path,
+) -> None:
+    limits = WorkerLimits(threads=1, memory_bytes=2**25)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    assert is_well(runner)
+    before, listener = runner.worker_pids(), Recorder()
+    rows = np.random.default_rng(0).normal(size=(2000, 256))
+
+    # Covariances of 16 MiB, several times.
+    runner.submit(task(X=rows, options=FitOptions(n_components=32, max_iter=1)), listener)
+
+    assert listener.wait() == "failed"
+    assert listener.failures[0][0] == "out_of_memory"
+    assert is_well(runner)
+    assert runner.worker_pids() == before
+    runner.close(0.0)
+
+
+def test_a_fit_whose_time_is_up_ends_with_the_best_it_has(tmp_path: Path) -> None:
+    limits = WorkerLimits(max_seconds=0.3)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    listener = Recorder()
+
+    runner.submit(long_task(), listener)
+
+    assert listener.wait() == "finished"
+    assert listener.results[0].stop_reason == "time_budget"
+    runner.close(0.0)
+
+
+def test_a_worker_knows_no_setting_and_no_secret_and_steps_back(
+    runner: ProcessRunner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GMM_DATABASE_URL", "s3cret")
+    listener = begin(runner)
+    os.kill(runner.worker_pids()[0], signal.SIGKILL)
+    assert listener.wait() == "failed"
+    assert is_well(runner)
+    (pid,) = runner.worker_pids()
+
+    environment = Path(f"/proc/{pid}/environ").read_bytes()
+
+    assert b"s3cret" not in environment
+    assert b"GMM_" not in environment
+    policies = {os.sched_getscheduler(int(thread.name)) for thread in threads_of(pid)}
+    assert policies == {os.SCHED_IDLE}
+
+
+def test_rows_leave_nothing_behind(runner: ProcessRunner, tmp_path: Path) -> None:
+    assert is_well(runner)
+    before = open_files()
+    for number in range(3):
+        assert is_well(runner), number
+
+    until = time.monotonic() + PATIENCE_SECONDS
+    while open_files() > before:  # a file is closed after the end was told
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("speech", "code"),
+    [
+        ("bytes", "worker_protocol"),
+        ("flood", "worker_protocol"),
+        ("unknown", "worker_protocol"),
+        ("ready", "worker_protocol"),
+        ("result", "worker_protocol"),
+        ("shape", "worker_protocol"),
+        ("exit", "worker_died"),
+    ],
+)
+def test_a_worker_that_talks_nonsense_is_a_failed_fit(
+    tmp_path: Path, speech: str, code: str
+) -> None:
+    command = [sys.executable, "-c", TALKER, speech]
+    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, command=command)
+    listener = Recorder()
+
+    runner.submit(task(), listener)
+
+    assert listener.wait() == "failed"
+    assert listener.failures[0][0] == code
+    runner.close(0.0)
+
+
+def test_workers_die_with_the_server(tmp_path: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from service.adapters.runner_process import ProcessRunner
+runner = ProcessRunner(processes=1, queue_size=1, spool=Path(sys.argv[1]))
+while not runner.worker_pids():
+    time.sleep(0.01)
+time.sleep(0.5)
+print(*runner.worker_pids(), flush=True)
+time.sleep(60)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as server:  # noqa: S603  # our own code
+        assert server.stdout is not None
+        worker = int(server.stdout.readline())
+        server.kill()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while _lives(worker):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
