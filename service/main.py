@@ -18,6 +18,7 @@ from service.api import (
     models,
     open_inference,
     reference,
+    selections,
     versions,
 )
 from service.api.audit import Audit
@@ -31,6 +32,7 @@ ROUTERS = (
     models.router,
     models.without_content,
     fits.router,
+    selections.router,
     inference.router,
     known.router,
     known.in_data_formats,

@@ -81,6 +81,9 @@ class Settings(BaseSettings):
     max_iterations: int = Field(
         100_000, ge=1, le=100_000_000, description="EM steps of each restart."
     )
+    max_candidates: int = Field(
+        256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
+    )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
         ge=MEBIBYTE,
@@ -115,6 +118,7 @@ class Settings(BaseSettings):
             max_components=self.max_components,
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
+            max_candidates=self.max_candidates,
             max_memory_bytes=self.max_memory_bytes,
         )
 

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import gmm_engine
-from gmm_engine import FitResult, GmmEngineError
+from gmm_engine import GmmEngineError
 from service.adapters.fit_protocol import (
     MAX_TELL_CHARACTERS,
     Alive,
@@ -38,7 +38,7 @@ from service.adapters.fit_protocol import (
     Wire,
     mapped,
 )
-from service.domain.fit_task import FitCancelled, FitTask, run_fit_task
+from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
 from service.domain.records import FitWarningRecord, JobProgress
 
 ALIVE_SECONDS = 1.0
@@ -118,18 +118,18 @@ def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
     with beating(wire):
         end = _end_of(fit, file, wire, inbox)
     os.close(file)
-    if isinstance(end, FitResult):
-        _send_result(wire, end, time.monotonic() - begun)
+    if isinstance(end, FitOutcome):
+        _send_outcome(wire, end, time.monotonic() - begun)
     else:
         wire.send(end)
 
 
-def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitResult | Failed | Stopped:
+def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitOutcome | Failed | Stopped:
     reporter = Reporter(wire)
     try:
         task = _task_of(fit, file)
         _limit(fit)
-        result = run_fit_task(
+        outcome = run_fit_task(
             task,
             on_progress=reporter.progressed,
             is_cancelled=lambda: inbox.is_stopped(fit.job_id),
@@ -145,7 +145,7 @@ def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitResult | Failed
         told = traceback.format_exc()[-MAX_TELL_CHARACTERS:]
         return Failed("internal_error", "the fit broke by an unexpected error", told)
     reporter.flush()
-    return result
+    return outcome
 
 
 @contextmanager
@@ -174,10 +174,12 @@ def _task_of(fit: Fit, file: int) -> FitTask:
         X=mapped(file, fit.X),
         sample_weight=None if fit.sample_weight is None else mapped(file, fit.sample_weight),
         budget_seconds=fit.budget_seconds,
+        plan=fit.plan,
     )
 
 
-def _send_result(wire: Wire, result: FitResult, duration_seconds: float) -> None:
+def _send_outcome(wire: Wire, outcome: FitOutcome, duration_seconds: float) -> None:
+    result = outcome.result
     criteria, arrays = result.criteria, result.mixture.to_arrays()
     wire.send(
         Finished(
@@ -190,6 +192,9 @@ def _send_result(wire: Wire, result: FitResult, duration_seconds: float) -> None
             warnings=[FitWarningRecord(w.code, w.detail) for w in result.warnings],
             covariances_shape=arrays["covariances"].shape,
             duration_seconds=duration_seconds,
+            n_components=result.mixture.n_components,
+            covariance_type=result.mixture.covariance_type,
+            selection=outcome.selection,
         )
     )
     for name in ("weights", "means", "covariances"):

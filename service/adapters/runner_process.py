@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 import gmm_engine
 from gmm_engine import Criteria, FitResult, FitWarning, GmmEngineError, Mixture, StopReason
+from gmm_engine.sweep import N_STAGES
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
@@ -40,7 +41,7 @@ from service.adapters.fit_protocol import (
     Wire,
     stored,
 )
-from service.domain.fit_task import FitTask
+from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.ports import FitListener
 from service.errors import TooManyRequests, Unavailable
 
@@ -215,6 +216,7 @@ class ProcessRunner:
             budget_seconds=seconds,
             memory_bytes=self._limits.memory_bytes,
             cpu_seconds=int(threads * (seconds + TIME_GRACE_SECONDS)) + 1,
+            plan=task.plan,
         )
         # The rows wait on the disk from here on.
         return _QueuedFit(_without_rows(task), listener, message, file)
@@ -311,8 +313,8 @@ class ProcessRunner:
                     if not fit.cancelled.is_set():
                         fit.listener.progressed(progress)
                 case Finished() as end:
-                    result = call.result(end)
-                    fit.listener.finished(result, end.duration_seconds)
+                    outcome = call.outcome(end)
+                    fit.listener.finished(outcome, end.duration_seconds)
                     return True
                 case Failed(code, detail, traceback):
                     if traceback is not None:
@@ -367,12 +369,13 @@ class _Call:
         except ProtocolError as error:
             raise _nonsense() from error
 
-    def result(self, end: Finished) -> FitResult:
+    def outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
-        options, (_, n_features) = self.fit.task.options, self.fit.message.X.shape
-        n_components, covariances = options.n_components, tuple(end.covariances_shape)
+        task, (_, n_features) = self.fit.task, self.fit.message.X.shape
+        n_components, covariances = end.n_components, tuple(end.covariances_shape)
         is_possible = (
-            0 <= end.n_iter <= options.max_iter
+            _is_asked_for(task, end)
+            and 0 <= end.n_iter <= _most_steps(task)
             and min(covariances, default=0) > 0
             and math.prod(covariances) <= n_components * n_features**2
         )
@@ -385,8 +388,8 @@ class _Call:
         }
         try:
             arrays = {name: self._numbers(shape) for name, shape in shapes.items()}
-            return FitResult(
-                mixture=Mixture.from_arrays(arrays, options.covariance_type),
+            result = FitResult(
+                mixture=Mixture.from_arrays(arrays, end.covariance_type),
                 criteria=Criteria(
                     n_samples=end.n_samples,
                     n_parameters=end.n_parameters,
@@ -398,6 +401,7 @@ class _Call:
                 stop_reason=StopReason(end.stop_reason),
                 warnings=tuple(FitWarning(w.code, w.detail) for w in end.warnings),
             )
+            return FitOutcome(result, end.selection)
         except (EOFError, OSError) as error:
             raise _died(self.worker) from error
         except (ProtocolError, ValueError, GmmEngineError) as error:
@@ -409,7 +413,28 @@ class _Call:
 
 
 def _without_rows(task: FitTask) -> FitTask:
-    return FitTask(task.job_id, task.options, np.empty((0, 0)), None, task.budget_seconds)
+    return replace(task, X=np.empty((0, 0)), sample_weight=None)
+
+
+def _is_asked_for(task: FitTask, end: Finished) -> bool:
+    """Tell whether a mixture of this form can be the task's result."""
+    if task.plan is None:
+        asked = task.options
+        return (end.n_components, end.covariance_type, end.selection) == (
+            asked.n_components,
+            asked.covariance_type,
+            None,
+        )
+    return (
+        end.n_components in task.plan.n_components
+        and end.covariance_type in task.plan.covariance_types
+        and end.selection is not None
+    )
+
+
+def _most_steps(task: FitTask) -> int:
+    """Return what a run may take, or one that was begun and gone on with twice."""
+    return task.options.max_iter * (1 if task.plan is None else N_STAGES)
 
 
 def _died(worker: _Worker) -> _Broken:

@@ -25,7 +25,8 @@ from service.api.payloads.values import TRAINING_FIELDS, DataPayload
 from service.api.problems import problem_response
 from service.api.questions import read_payload
 from service.api.responses import json_response
-from service.api.schemas import FitResult, Job, job_result
+from service.api.schemas import FitResult, Job, job_result, selection_result
+from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord
 from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
@@ -99,16 +100,23 @@ async def fit_model(
             on_conflict=on_conflict,
             token=token,
         )
-        wished = wait if wait is not None else preferred_wait(prefer)
-        seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
-        job = await door.job_within(job.id, seconds)
-        applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
-        return job_answer(request, job, applied)
+        return await waited_answer(request, door, job, wait=wait, prefer=prefer)
 
     door.lifecycle.require_serving()
     return await once.answer(
         partial(fingerprint_of_data, payload, on_conflict, budget_seconds), fit
     )
+
+
+async def waited_answer(
+    request: Request, door: Services, job: JobRecord, *, wait: float | None, prefer: str | None
+) -> Response:
+    """Wait for the job as long as the client wishes, and answer with what there is then."""
+    wished = wait if wait is not None else preferred_wait(prefer)
+    seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
+    job = await door.job_within(job.id, seconds)
+    applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
+    return job_answer(request, job, applied)
 
 
 def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> Response:
@@ -119,7 +127,7 @@ def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> 
             status=HTTPStatus.ACCEPTED,
             headers={"Location": f"/jobs/{job.id}", "Retry-After": str(RETRY_SECONDS), **headers},
         )
-    result = job_result(job)
+    result = selection_result(job) or job_result(job)
     if result is None:
         return problem_response(refusal_of(job), request.scope)
     return json_response(

@@ -36,6 +36,7 @@ from service.errors import (
     TooManyRequests,
     Unavailable,
     Unsupported,
+    UnsupportedEncoding,
     UnsupportedMediaType,
 )
 
@@ -52,6 +53,7 @@ STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -137,6 +139,8 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
     scope.setdefault("state", {})["problem_code"] = error.code
     retry_after = error.retry_after_seconds or RETRY_SECONDS.get(type(error))
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = ", ".join(error.supported)  # RFC 9110, 12.5.3
     if is_open_inference(scope):
         return _open_inference_response(error.detail, STATUS_UNDER_V2[type(error)], headers)
     return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)

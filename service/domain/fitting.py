@@ -11,14 +11,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from itertools import dropwhile
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine import FitOptions, FitResult
+from gmm_engine import FitOptions, FitResult, Grid, Mixture
+from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
-from service.domain.fit_task import FitTask
+from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
@@ -31,6 +33,8 @@ from service.domain.records import (
     JobRecord,
     JobStatus,
     ModelRecord,
+    SelectionRecord,
+    SelectionRequest,
     VersionDraft,
     VersionRecord,
     new_uid,
@@ -98,29 +102,36 @@ class Fitting:
         budget_seconds: float | None = None,
         on_conflict: OnConflict = OnConflict.QUEUE,
         token: str | None = None,
+        selection: SelectionRequest | None = None,
     ) -> JobRecord:
         """Queue a fit of the model as it is declared now; refuse at once what can't succeed.
 
         The job is named after the ``token``; if there is such a job already, return that. With
         ``budget_seconds`` the fit ends in that time with the best parameters that it has found.
+        With a ``selection`` every candidate of its plan is fitted, and the best is kept.
         """
         job_id = job_id_of(token or new_uid())
         with suppress(NotFound):
             return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
-        self._limits.require_options(model.options)
-        task = self._checked_task(job_id, model.options, table, sample_weight)
+        if selection is None:
+            self._limits.require_options(model.options)
+            task = self._checked_task(job_id, model.options, table, sample_weight)
+        else:
+            task = self._selection_task(job_id, model.options, table, sample_weight, selection)
         task = replace(task, budget_seconds=budget_seconds)
         listener = _Listener(
             job_id=task.job_id,
             model=model,
+            options=task.options,
             feature_names=table.feature_names,
             data_digest=_digest_of(task),
             registry=self._registry,
             jobs=self._jobs,
             retention=self._retention,
         )
-        self._add(JobRecord(id=job_id, model_id=model.id), on_conflict)
+        kind: Literal["fit", "select"] = "fit" if task.plan is None else "select"
+        self._add(JobRecord(id=job_id, model_id=model.id, kind=kind), on_conflict)
         try:
             self._submit(task, listener, on_conflict)
         except ServiceError:
@@ -235,6 +246,35 @@ class Fitting:
             )
         return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
+    def _selection_task(
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
+        selection: SelectionRequest,
+    ) -> FitTask:
+        """Check a selection by its largest candidate."""
+        plan = selection.plan
+        self._limits.require_candidates(plan.n_candidates)
+        with engine_refusals():
+            Grid(plan.n_components, plan.covariance_types)
+            options = replace(
+                options,
+                n_components=max(plan.n_components),
+                n_init=selection.n_init or options.n_init,
+            )
+        self._limits.require_options(options)
+        task = self._checked_task(job_id, options, table, sample_weight)
+        with engine_refusals():
+            require_enough(
+                task.X,
+                task.sample_weight,
+                max(plan.n_components),
+                plan.n_folds if plan.is_cross_validated else None,
+            )
+        return replace(task, plan=plan)
+
     def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
 
@@ -263,6 +303,7 @@ class _Listener:
     job_id: str
     model: ModelRecord
     """As it was declared when the fit was asked for."""
+    options: FitOptions
     feature_names: Sequence[str] | None
     data_digest: str
     registry: ModelRegistry
@@ -275,10 +316,12 @@ class _Listener:
     def progressed(self, progress: JobProgress) -> None:
         self.jobs.note_progress(self.job_id, progress)
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+        result, selection = outcome.result, outcome.selection
         summary = _summary_of(result, duration_seconds)
+        draft = self._draft(summary, result.mixture, selection)
         try:
-            version = self.registry.commit_version(self._draft(summary), result.mixture)
+            version = self.registry.commit_version(draft, result.mixture)
         except ServiceError as error:
             self.failed(error.code, error.detail)
         except Exception:
@@ -286,7 +329,9 @@ class _Listener:
             logger.exception("commit_failed", extra={"job": self.job_id})
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
-            self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
+            self.jobs.update(
+                self.job_id, lambda job: job.succeeded(version.number, summary, selection)
+            )
             self.retention.collect_after_commit(self.model.id)
 
     def failed(self, code: str, detail: str) -> None:
@@ -295,14 +340,21 @@ class _Listener:
     def cancelled(self) -> None:
         self.jobs.update(self.job_id, JobRecord.cancelled)
 
-    def _draft(self, summary: FitSummary) -> VersionDraft:
+    def _draft(
+        self, summary: FitSummary, mixture: Mixture, selection: SelectionRecord | None
+    ) -> VersionDraft:
         return VersionDraft(
             model_id=self.model.id,
             model_uid=self.model.uid,
             job_id=self.job_id,
-            options=self.model.options,
+            options=replace(
+                self.options,
+                n_components=mixture.n_components,
+                covariance_type=mixture.covariance_type,
+            ),
             summary=summary,
-            covariance_type=self.model.options.covariance_type,
+            covariance_type=mixture.covariance_type,
+            selection=selection,
             feature_names=self.feature_names,
             data_digest=self.data_digest,
         )
@@ -314,7 +366,7 @@ def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:
     if version is None:
         return job.interrupted()
     begun = job if job.status is JobStatus.RUNNING else job.started()
-    return begun.succeeded(version.number, version.summary)
+    return begun.succeeded(version.number, version.summary, version.selection)
 
 
 def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:

@@ -8,8 +8,8 @@ them through a thread.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gmm_engine import FitResult, Mixture
-from service.domain.fit_task import FitTask
+from gmm_engine import Mixture
+from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.records import (
     AliasBook,
     AuditEntry,
@@ -194,7 +194,7 @@ class FitListener(Protocol):
     def progressed(self, progress: JobProgress) -> None:
         """Report an EM step."""
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         """Hand over the result; called at most once, and then nothing else is."""
 
     def failed(self, code: str, detail: str) -> None:

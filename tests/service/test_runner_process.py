@@ -37,9 +37,9 @@ match sys.argv[1]:
     case "ready":
         wire.send(Ready())
     case "result":
-        wire.send(Finished(8.0, 11, -1.0, 0.0, 10**9, "converged", [], [2, 2, 2], 0.1))
+        wire.send(Finished(8.0, 11, -1.0, 0.0, 10**9, "converged", [], [2, 2, 2], 0.1, 2, "full"))
     case "shape":
-        wire.send(Finished(8.0, 11, -1.0, 0.0, 1, "converged", [], [10**6, 10**6], 0.1))
+        wire.send(Finished(8.0, 11, -1.0, 0.0, 1, "converged", [], [10**6, 10**6], 0.1, 2, "full"))
     case "exit":
         os._exit(3)
 time.sleep(60)

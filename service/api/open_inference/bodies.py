@@ -1,10 +1,9 @@
-"""Bodies under ``/v2``: whoever sent them, compressed or not, of whatever media type they claim.
+"""Bodies under ``/v2``, of whatever media type they claim to be.
 
 A page of another site can make a browser send a body without a media type and without asking; as
 none is asked for here, what comes from another site is refused.
 """
 
-import zlib
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -18,14 +17,11 @@ from service.errors import (
     Forbidden,
     InvalidInput,
     MalformedRequest,
-    UnsupportedMediaType,
 )
 
 LENGTH_HEADER = "inference-header-content-length"
 MAX_CONTROL_BODY_BYTES = 1024**2
 SAME_SITE = frozenset({"same-origin", "none"})
-WINDOW_BITS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-"""By content coding, for zlib; ``deflate`` is the zlib format (RFC 9110, 8.4.1.2)."""
 
 
 async def refuse_other_sites(request: Request) -> None:
@@ -60,37 +56,10 @@ def max_bytes_of(options: ApiOptions, json_length: int | None) -> int:
     if json_length is None:
         return options.max_body_bytes
     if json_length > options.max_body_bytes:
-        raise too_large(options.max_body_bytes)
-    return options.max_binary_body_bytes
-
-
-def content_coding(request: Request) -> str | None:
-    coding = request.headers.get("content-encoding", "identity").strip().lower()
-    if coding == "identity":
-        return None
-    if coding not in WINDOW_BITS:
-        raise UnsupportedMediaType(
-            "unsupported_media_type", f"A body here is plain, or one of {', '.join(WINDOW_BITS)}."
+        raise BodyTooLarge(
+            "body_too_large", f"The JSON part has at most {options.max_body_bytes} bytes."
         )
-    return coding
-
-
-def inflated(body: bytes | bytearray, coding: str, *, max_bytes: int) -> bytes:
-    """Return the body as it was before it was compressed, which may be ``max_bytes`` long."""
-    inflater = zlib.decompressobj(WINDOW_BITS[coding])
-    try:
-        plain = inflater.decompress(body, max_bytes + 1)
-    except zlib.error as error:
-        raise MalformedRequest("malformed_body", f"the body is not in {coding}") from error
-    if len(plain) > max_bytes:
-        raise too_large(max_bytes)
-    if not inflater.eof or inflater.unused_data:
-        raise MalformedRequest("malformed_body", f"the body is no single whole stream of {coding}")
-    return plain
-
-
-def too_large(max_bytes: int) -> BodyTooLarge:
-    return BodyTooLarge("body_too_large", f"A body here has at most {max_bytes} bytes.")
+    return options.max_binary_body_bytes
 
 
 async def read_control(request: Request) -> Mapping[str, JsonValue]:

@@ -7,8 +7,6 @@ from service.api.negotiation import JSON
 from service.api.open_inference import examples
 from service.api.open_inference.bodies import (
     LENGTH_HEADER,
-    content_coding,
-    inflated,
     json_length_of,
     max_bytes_of,
     refuse_other_sites,
@@ -90,7 +88,7 @@ async def model_ready(door: Door, target: AimedAt) -> Response:
     description=f"With `Inference-Header-Content-Length` the JSON part of that many bytes is "
     f"followed by tensors as raw little-endian bytes, in order; 0 says that all of the body is the "
     f"one input. An answer with binary outputs is `{OCTETS}` with the same header. The body may be "
-    "in `gzip` or `deflate`.",
+    "compressed.",
     answer=InferenceAnswer,
     example=examples.ANSWER,
     body=control_body(InferenceRequest),
@@ -106,17 +104,10 @@ async def model_infer(request: Request, door: Door, target: AimedAt) -> Response
 
 async def _read_call(request: Request, door: Services) -> InferenceCall:
     json_length = json_length_of(request)
-    max_bytes = max_bytes_of(door.options, json_length)
-    coding = content_coding(request)
-    body = await read_body(request, max_bytes=max_bytes)
-
-    def decode() -> InferenceCall:
-        plain = body if coding is None else inflated(body, coding, max_bytes=max_bytes)
-        return call_of(plain, json_length)
-
-    if coding is None and len(body) < LARGE_BODY_BYTES:
-        return decode()
-    return await door.threads.compute(decode)
+    body = await read_body(request, max_bytes=max_bytes_of(door.options, json_length))
+    if len(body) < LARGE_BODY_BYTES:
+        return call_of(body, json_length)
+    return await door.threads.compute(call_of, body, json_length)
 
 
 def _answered(
