@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.api import (
     aliases,
+    events,
     fits,
     health,
     inference,
@@ -41,6 +42,7 @@ ROUTERS = (
     aliases.router,
     aliases.without_content,
     jobs.router,
+    events.router,
     health.router,
     reference.router,
     *open_inference.ROUTERS,
