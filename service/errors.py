@@ -13,6 +13,7 @@ ServiceError
 ├── BodyTooLarge
 ├── HeadTooLarge           the request line and headers
 ├── UnsupportedMediaType
+│   └── UnsupportedEncoding   how a body is compressed
 ├── NotAcceptable
 ├── TooManyRequests        a bound of a queue or a rate is reached
 ├── Unavailable            draining, overloaded, read-only, a corrupt version
@@ -139,6 +140,17 @@ class HeadTooLarge(ServiceError):
 
 class UnsupportedMediaType(ServiceError):
     title = "Unsupported media type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    title = "Unsupported content encoding"
+
+    def __init__(self, supported: Sequence[str]) -> None:
+        super().__init__(
+            "unsupported_encoding",
+            f"A body here is compressed by {' or '.join(supported)}, by one of them, or not.",
+        )
+        self.supported = tuple(supported)
 
 
 class NotAcceptable(ServiceError):

@@ -11,6 +11,7 @@ from service import __version__
 from service.api import (
     aliases,
     analyses,
+    events,
     fits,
     health,
     inference,
@@ -42,6 +43,7 @@ ROUTERS = (
     aliases.router,
     aliases.without_content,
     jobs.router,
+    events.router,
     health.router,
     reference.router,
 )

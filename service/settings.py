@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="Memory that one fit may take; one that needs more fails.",
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
+    max_event_streams: int = Field(
+        100, ge=1, le=100_000, description="Clients that may follow jobs at once."
+    )
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
     )

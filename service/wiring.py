@@ -4,6 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
+
 from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
@@ -94,6 +96,7 @@ def assemble(
         ),
         limits=limits,
         close=close,
+        streams=CapacityLimiter(settings.max_event_streams),
     )
 
 

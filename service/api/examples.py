@@ -117,6 +117,17 @@ JOB: Example = {
     },
     "started_at": MOMENT,
 }
+EVENTS = """\
+event: progress
+data: {"restart":0,"n_init":10,"iteration":12,"max_iter":500,"log_likelihood":-217.9,\
+"delta":0.03,"eta_seconds":1.5}
+id: 1795456800000000
+
+event: done
+data: {"id":"job-8f14e45fceea167a5a36","status":"succeeded","done":true}
+id: 1795456801000000
+
+"""
 VERSION_SUMMARY: Example = {
     "model": "iris",
     "version": 1,
