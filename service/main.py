@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.api import (
     aliases,
+    analyses,
     events,
     fits,
     health,
@@ -35,6 +36,7 @@ ROUTERS = (
     fits.router,
     selections.router,
     inference.router,
+    analyses.router,
     known.router,
     known.in_data_formats,
     versions.router,

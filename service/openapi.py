@@ -19,7 +19,7 @@ from service.api.open_inference.schemas import (
     WantedIndex,
 )
 from service.api.payloads.json_format import request_schema
-from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
+from service.api.payloads.values import BARE_FIELDS, LABELLED_FIELDS, TRAINING_FIELDS
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -39,6 +39,7 @@ DATA_BODIES = {
     "Rows": frozenset[str](),
     "RowsOfModel": BARE_FIELDS,
     "TrainingData": TRAINING_FIELDS,
+    "LabelledRows": LABELLED_FIELDS,
 }
 OF_FASTAPI = ("HTTPValidationError", "ValidationError")
 COLUMNS: dict[str, Json] = {

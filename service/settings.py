@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
     )
+    max_analysed_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."
+    )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
         ge=MEBIBYTE,
@@ -122,6 +125,7 @@ class Settings(BaseSettings):
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
             max_candidates=self.max_candidates,
+            max_analysed_rows=self.max_analysed_rows,
             max_memory_bytes=self.max_memory_bytes,
         )
 

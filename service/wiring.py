@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 
+from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
@@ -17,6 +18,7 @@ from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
+from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
@@ -85,6 +87,7 @@ def assemble(
         fitting=fitting,
         inference=inference,
         served=ServedModels(registry, inference),
+        analysis=Analysis(installed_analyst),
         answers=stores.answers,
         audit=stores.audit,
         options=ApiOptions(

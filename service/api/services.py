@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from service.domain.aliases import Aliases
+from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
@@ -103,6 +104,7 @@ class Services:
     aliases: Aliases
     fitting: Fitting
     inference: Inference
+    analysis: Analysis
     answers: AnswerStore
     audit: AuditTrail
     served: ServedModels
