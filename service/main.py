@@ -10,6 +10,7 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.api import (
     aliases,
+    analyses,
     events,
     fits,
     health,
@@ -17,6 +18,7 @@ from service.api import (
     jobs,
     known,
     models,
+    open_inference,
     reference,
     selections,
     versions,
@@ -34,6 +36,7 @@ ROUTERS = (
     fits.router,
     selections.router,
     inference.router,
+    analyses.router,
     known.router,
     known.in_data_formats,
     versions.router,
@@ -44,6 +47,7 @@ ROUTERS = (
     events.router,
     health.router,
     reference.router,
+    *open_inference.ROUTERS,
 )
 
 

@@ -75,7 +75,7 @@ class Settings(BaseSettings):
         512 * MEBIBYTE,
         ge=1024,
         le=64 * GIBIBYTE,
-        description="Largest body in a binary format: NPY, Arrow, Parquet.",
+        description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
+    )
+    max_analysed_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."
     )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
@@ -122,6 +125,7 @@ class Settings(BaseSettings):
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
             max_candidates=self.max_candidates,
+            max_analysed_rows=self.max_analysed_rows,
             max_memory_bytes=self.max_memory_bytes,
         )
 
