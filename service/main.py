@@ -10,12 +10,15 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.api import (
     aliases,
+    analyses,
+    events,
     fits,
     health,
     inference,
     jobs,
     known,
     models,
+    open_inference,
     reference,
     selections,
     versions,
@@ -33,6 +36,7 @@ ROUTERS = (
     fits.router,
     selections.router,
     inference.router,
+    analyses.router,
     known.router,
     known.in_data_formats,
     versions.router,
@@ -40,8 +44,10 @@ ROUTERS = (
     aliases.router,
     aliases.without_content,
     jobs.router,
+    events.router,
     health.router,
     reference.router,
+    *open_inference.ROUTERS,
 )
 
 

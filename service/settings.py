@@ -65,6 +65,9 @@ class Settings(BaseSettings):
         description="Memory that one fit may take; one that needs more fails.",
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
+    max_event_streams: int = Field(
+        100, ge=1, le=100_000, description="Clients that may follow jobs at once."
+    )
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
     )
@@ -72,7 +75,7 @@ class Settings(BaseSettings):
         512 * MEBIBYTE,
         ge=1024,
         le=64 * GIBIBYTE,
-        description="Largest body in a binary format: NPY, Arrow, Parquet.",
+        description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
     max_stream_bytes: int = Field(
         16 * GIBIBYTE,
@@ -90,6 +93,9 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
+    )
+    max_analysed_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."
     )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
@@ -126,6 +132,7 @@ class Settings(BaseSettings):
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
             max_candidates=self.max_candidates,
+            max_analysed_rows=self.max_analysed_rows,
             max_memory_bytes=self.max_memory_bytes,
         )
 

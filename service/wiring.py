@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
+
+from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
@@ -15,12 +18,14 @@ from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
+from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
 from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
+from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
 from service.settings import Settings
 
@@ -73,13 +78,16 @@ def assemble(
     fitting = Fitting(
         registry, stores.jobs, runner, limits, retention=Retention(registry, settings.max_versions)
     )
+    inference = Inference(
+        registry, cache.load_mixture, limits=limits, default_model=settings.default_model
+    )
     return Services(
         catalogue=Catalogue(registry, stores.jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
-        inference=Inference(
-            registry, cache.load_mixture, limits=limits, default_model=settings.default_model
-        ),
+        inference=inference,
+        served=ServedModels(registry, inference),
+        analysis=Analysis(installed_analyst),
         answers=stores.answers,
         audit=stores.audit,
         options=ApiOptions(
@@ -94,6 +102,7 @@ def assemble(
         ),
         limits=limits,
         close=close,
+        streams=CapacityLimiter(settings.max_event_streams),
     )
 
 

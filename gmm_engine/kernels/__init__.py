@@ -11,29 +11,53 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.factors import cholesky_factors, inverse_transposes
+from gmm_engine.kernels.clustering import (
+    add_by_label,
+    add_labelled,
+    k_means_labels,
+    spread_centers,
+    ward_labels,
+)
+from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, inverse_transposes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
+from gmm_engine.kernels.steps import Steps, Sums, plain_steps
 from gmm_engine.kernels.warm_up import warm_up
 
 __all__ = [
+    "Bounds",
     "Chunk",
+    "Estimates",
+    "Factors",
     "Moments",
     "Prepared",
     "Scores",
+    "Steps",
+    "Sums",
+    "add_by_label",
+    "add_labelled",
     "cholesky_factors",
+    "estimates",
     "expectation",
+    "factors_of",
     "inverse_transposes",
+    "is_one_range",
+    "k_means_labels",
+    "plain_steps",
     "score",
     "set_thread_count",
+    "spread_centers",
     "thread_count",
+    "ward_labels",
     "warm_up",
 ]
 
@@ -84,6 +108,7 @@ def _expectation_of_chunk(
             X[rows],
             _NO_WEIGHT if weight is None else weight[rows],
             prepared.constants,
+            prepared.negligible,
             prepared.means,
             prepared.width,
             prepared.factors,
@@ -92,7 +117,7 @@ def _expectation_of_chunk(
             scatter,
             0 if prepared.is_shared else prepared.scatter_size,
         )
-        _require_reached(unreached, rows)
+        _require_reached(unreached, rows.start)
         return moments, scatter, log_likelihood, log_max_resp
 
     parts = in_order(part, row_ranges(len(X), prepared.n_components, prepared.n_features))
@@ -106,14 +131,21 @@ def _expectation_of_chunk(
     return Moments(nk, first, prepared.unpacked_scatter(scatter), log_likelihood, log_max_resp)
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+def is_one_range(prepared: Prepared, n_rows: int) -> bool:
+    """Tell whether a pass over so many rows is too short to be cut up among threads."""
+    return len(row_ranges(n_rows, prepared.n_components, prepared.n_features)) == 1
+
+
+class Scores(NamedTuple):
     """Answers by row; what was not asked for is empty."""
 
     joint: NDArray[np.float64]  # (n, K), log p(x, k)
     resp: NDArray[np.float64]  # (n, K)
     log_prob: NDArray[np.float64]  # (n,), log p(x)
     labels: NDArray[np.int64]  # (n,)
+
+
+_NO_TABLE, _NO_COLUMN, _NO_LABELS = np.empty((0, 0)), np.empty(0), np.empty(0, dtype=np.int64)
 
 
 def score(
@@ -126,41 +158,44 @@ def score(
     labels: bool = False,
 ) -> Scores:
     """Answer what is asked for every row; raises like ``expectation``, but for ``joint``."""
-    run = passes.scoring_pass(*prepared.way)
     n, K = len(X), prepared.n_components
     scores = Scores(
-        joint=np.empty((n if joint else 0, K)),
-        resp=np.empty((n if resp else 0, K)),
-        log_prob=np.empty(n if log_prob else 0),
-        labels=np.empty(n if labels else 0, dtype=np.int64),
+        np.empty((n, K)) if joint else _NO_TABLE,
+        np.empty((n, K)) if resp else _NO_TABLE,
+        np.empty(n) if log_prob else _NO_COLUMN,
+        np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
     )
+    ranges = row_ranges(n, K, prepared.n_features)
+    if len(ranges) == 1:  # a few rows: every microsecond counts
+        _score_rows(prepared, X, scores, 0)
+        return scores
 
     def part(rows: slice) -> None:
-        unreached = run(
-            X[rows],
-            prepared.constants,
-            prepared.means,
-            prepared.width,
-            prepared.factors,
-            prepared.factor_stride,
-            scores.joint[rows],
-            scores.resp[rows],
-            scores.log_prob[rows],
-            scores.labels[rows],
+        of_rows = Scores(
+            scores.joint[rows], scores.resp[rows], scores.log_prob[rows], scores.labels[rows]
         )
-        _require_reached(unreached, rows)
+        _score_rows(prepared, X[rows], of_rows, rows.start)
 
-    ranges = row_ranges(n, K, prepared.n_features)
-    if len(ranges) == 1:  # a few rows: no generator, no thread
-        part(ranges[0])
-    else:
-        deque(in_order(part, ranges), maxlen=0)
+    deque(in_order(part, ranges), maxlen=0)
     return scores
 
 
-def _require_reached(unreached: int, rows: slice) -> None:
+def _score_rows(prepared: Prepared, X: NDArray[np.floating], scores: Scores, first: int) -> None:
+    unreached = passes.scoring_pass(*prepared.way)(
+        X,
+        prepared.constants,
+        prepared.means,
+        prepared.width,
+        prepared.factors,
+        prepared.factor_stride,
+        *scores,
+    )
+    _require_reached(unreached, first)
+
+
+def _require_reached(unreached: int, first: int) -> None:
     if unreached >= 0:
         raise OutOfRangeError(
-            f"row {rows.start + unreached} is so far from every component that its squared "
+            f"row {first + unreached} is so far from every component that its squared "
             "distance leaves the range of a double"
         )

@@ -5,7 +5,6 @@ result never depend on what happens to be compiled.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
 
 import numpy as np
@@ -13,8 +12,8 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
-
-LOG_2_PI = float(np.log(2.0 * np.pi))
+from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
+from gmm_engine.kernels.passes import Way
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +28,26 @@ class Prepared:
     """log π_k − ½(D log 2π + log|Σ_k|)"""
     constants_of_densities: NDArray[np.float64]  # (K,)
     """−½(D log 2π + log|Σ_k|)"""
+    negligible: float
+    """How far below the largest log p(x, k) another is taken as nothing: −42 − log K or so.
+
+    A component that is e⁻⁴² as dense at a row as the whole mixture adds less than the rounding
+    of its own sums.
+    """
     means: NDArray[np.float64]  # (K × width,)
     factors: NDArray[np.float64]
     """The whitening in the order that the pass reads it."""
+    width: int
+    """Features, with those added as padding."""
+    factor_stride: int
+    """From one component's factors to the next one's; 0 where they share them."""
+    way: tuple[Way, int]
+    """What the passes are compiled for: the arguments of those that make them."""
 
     @classmethod
     def of(
         cls,
-        log_weights: NDArray[np.float64],
+        weights: NDArray[np.float64],
         means: NDArray[np.float64],
         whitening: NDArray[np.float64],
         log_det: NDArray[np.float64],
@@ -44,22 +55,49 @@ class Prepared:
         """Lay out a mixture.
 
         ``whitening`` holds upper triangular U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when
-        shared, or 1/σ (K, D) for diagonal covariances.
+        shared, or 1/σ, (K, D) or (K,), for diagonal covariances.
         """
-        n_features = int(means.shape[1])
+        n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
-        padded_means = np.zeros((len(means), width))
-        padded_means[:, :n_features] = means
-        constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
+        is_shared = is_dense and len(whitening) < n_components
+        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        is_unrolled = way is Way.UNROLLED
+        if is_dense:
+            size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
+            n_numbers = len(whitening) * size
+        else:
+            n_numbers = means.size
+        if way is Way.SHARED:  # a centre and, from there, the whitened means
+            n_numbers += (1 + n_components) * width
+        constants, constants_of_densities = np.empty((2, n_components))
+        padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)
+        negligible = lay_out(
+            is_dense,
+            is_unrolled,
+            weights,
+            np.ascontiguousarray(means),
+            np.ascontiguousarray(whitening).reshape(-1),
+            log_det,
+            width,
+            LANES,
+            constants,
+            constants_of_densities,
+            padded_means,
+            factors,
+        )
         return cls(
             n_features=n_features,
             is_dense=is_dense,
-            is_shared=is_dense and len(whitening) < len(means),
-            constants=log_weights + constants_of_densities,
+            is_shared=is_shared,
+            constants=constants,
             constants_of_densities=constants_of_densities,
-            means=padded_means.ravel(),
-            factors=_packed(whitening, width).ravel(),
+            negligible=negligible,
+            means=padded_means,
+            factors=factors,
+            width=width,
+            factor_stride=0 if is_shared else n_numbers // n_components,
+            way=(way, n_features if is_unrolled else 0),
         )
 
     @property
@@ -67,28 +105,14 @@ class Prepared:
         return len(self.constants)
 
     @property
-    def width(self) -> int:
-        """Features, with those added as padding."""
-        return _width(self.n_features, is_dense=self.is_dense)
-
-    @property
     def is_unrolled(self) -> bool:
-        return self.is_dense and self.n_features <= passes.MAX_UNROLLED_FEATURES
-
-    @property
-    def way(self) -> tuple[bool, bool, int]:
-        """What the passes are compiled for."""
-        return way_of_weighing(self.n_features, is_dense=self.is_dense)
-
-    @property
-    def factor_stride(self) -> int:
-        return 0 if self.is_shared else len(self.factors) // self.n_components
+        return self.way[0] is Way.UNROLLED
 
     @property
     def scatter_size(self) -> int:
         """Numbers that one scatter takes up in the pass."""
         if not self.is_dense:
-            return self.width
+            return LANES * self.width
         if self.is_unrolled:
             return LANES * self.n_features * (self.n_features + 1) // 2
         return self.width**2
@@ -101,51 +125,29 @@ class Prepared:
         self, moments: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up."""
-        sums = moments.reshape(self.n_components, 1 + self.width, LANES).sum(axis=2)
-        return sums[:, 0].copy(), sums[:, 1 : 1 + self.n_features].copy()
+        nk, first = np.empty(self.n_components), np.empty((self.n_components, self.n_features))
+        take_up_moments(moments, self.width, LANES, nk, first)
+        return nk, first
 
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scatters, (K or 1, D, D) or (K, D), from what the pass summed up."""
-        if not self.is_dense:
-            return scatter.reshape(self.n_components, self.n_features)
         D = self.n_features
-        rows, columns = _triangle(D)
-        if self.is_unrolled:
-            triangles = scatter.reshape(self.n_scatters, -1, LANES).sum(axis=2)
-        else:
-            triangles = scatter.reshape(self.n_scatters, self.width, self.width)[:, rows, columns]
-        dense = np.empty((self.n_scatters, D, D))
-        dense[:, rows, columns] = triangles
-        dense[:, columns, rows] = triangles
-        return dense
+        unpacked = np.empty((self.n_scatters, D, D) if self.is_dense else (self.n_components, D))
+        take_up_scatter(
+            self.is_dense, self.is_unrolled, scatter, D, self.width, LANES, unpacked.reshape(-1)
+        )
+        return unpacked
 
 
-def way_of_weighing(n_features: int, *, is_dense: bool) -> tuple[bool, bool, int]:
-    """Return the arguments of ``passes.expectation_pass`` and ``passes.scoring_pass``."""
-    if is_dense and n_features <= passes.MAX_UNROLLED_FEATURES:
-        return True, False, n_features
-    return False, is_dense, 0
+def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+    if not is_dense:
+        return Way.DIAGONAL
+    if n_features <= passes.MAX_UNROLLED_FEATURES:
+        return Way.UNROLLED
+    return Way.SHARED if is_shared else Way.TILED
 
 
 def _width(n_features: int, *, is_dense: bool) -> int:
     if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
         return -(-n_features // LANES) * LANES
     return n_features
-
-
-@cache
-def _triangle(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.tril_indices(n_features)
-
-
-def _packed(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    if whitening.ndim == 2:
-        return whitening
-    n_matrices, D = whitening.shape[:2]
-    if width <= passes.MAX_UNROLLED_FEATURES:
-        columns, rows = _triangle(D)
-        return whitening[:, rows, columns]  # the columns of U one after another
-    padded = np.zeros((n_matrices, width, width))
-    padded[:, :D, :D] = whitening
-    panels = padded.reshape(n_matrices, width, width // LANES, LANES).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(panels)

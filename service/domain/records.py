@@ -340,6 +340,8 @@ class JobProgress:
     eta_seconds: float | None
     leaderboard: Leaderboard | None = None
     """Of a selection; the other fields then tell of the candidate that is being fitted."""
+    at: datetime = field(default_factory=utc_now)
+    """When this was so."""
 
 
 @dataclass(frozen=True, slots=True)
