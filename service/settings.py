@@ -77,6 +77,21 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    max_connections: int = Field(
+        512, ge=1, le=100_000, description="Connections that are open at once."
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, le=3600, description="How long the head of a request may take to come in."
+    )
+    body_stall_seconds: float = Field(
+        30.0, gt=0, le=3600, description="How long a body may bring no byte."
+    )
+    min_body_rate: float = Field(
+        1024.0,
+        ge=0,
+        le=GIBIBYTE,
+        description="Bytes a second that a body brings on average, once it may have stalled.",
+    )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
     max_components: int = Field(1024, ge=1, le=65_536, description="Components of a model.")
