@@ -77,6 +77,12 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    compute_queue_size: int = Field(
+        64, ge=0, le=100_000, description="Large questions that may wait; four small ones for each."
+    )
+    compute_wait_seconds: float = Field(
+        10.0, gt=0, le=3600, description="How long a question may wait for its turn."
+    )
     max_connections: int = Field(
         512, ge=1, le=100_000, description="Connections that are open at once."
     )

@@ -29,8 +29,6 @@ from service.errors import InvalidInput, Issue
 
 LARGE_BODY_BYTES = 64 * 1024
 """Decoding more than this takes longer than a hop to another thread."""
-LARGE_TABLE_NUMBERS = 20_000
-"""Rows of more numbers than this take a turn among the few computing threads."""
 
 ONE_TEXT = WithJsonSchema({"type": "string"})
 """For clients there is one; it is read as a list so that two are seen to disagree."""
@@ -79,10 +77,9 @@ class AskedQuestion:
 
     async def answer(self, verb: Verb) -> Response:
         """Open the version, let ``verb`` answer, encode: in one hop to another thread."""
-        threads = self.services.threads
-        is_large = self.payload.table.X.size > LARGE_TABLE_NUMBERS
-        run = threads.compute if is_large else threads.look_up
-        version, content = await run(self._answered, verb)
+        version, content = await self.services.threads.answer(
+            self.payload.table.X.size, partial(self._answered, verb)
+        )
         return data_response(content, self.media_type, self._headers(version))
 
     def _answered(self, verb: Verb) -> tuple[VersionRecord, Content]:
