@@ -42,6 +42,10 @@ class ApiOptions:
     max_body_bytes: int
     """Of JSON and other text."""
     max_binary_body_bytes: int
+    max_stream_bytes: int
+    """Of a body that is spooled, or answered as it arrives."""
+    spool_dir: str | None
+    """Where what does not fit into memory waits; None for where temporary files go."""
 
     def max_bytes(self, *, is_text: bool) -> int:
         return self.max_body_bytes if is_text else self.max_binary_body_bytes
@@ -66,6 +70,10 @@ class Threads:
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
         return await self._large.run(partial(call, *args, **kwargs))
+
+    async def go_on(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Likewise for a part of what has begun, which is never refused for want of a turn."""
+        return await self._large.go_on(partial(call, *args, **kwargs))
 
     async def answer(self, n_numbers: int, call: Callable[[], T]) -> T:
         """Answer a question about so many numbers; a small one does not wait for large ones."""

@@ -61,6 +61,10 @@ class Turns:
         self._n_waiting = 0
 
     async def run(self, call: Callable[[], T]) -> T:
+        """Call it in another thread when its turn comes; raise ``Unavailable`` when that is late.
+
+        Raises ``ClientDisconnect`` when the client goes away before.
+        """
         caller = CALLER.get()
         await self._take_turn(caller)
         try:
@@ -69,6 +73,11 @@ class Turns:
             return await anyio.to_thread.run_sync(call, limiter=self._limiter)
         finally:
             self._free.release()
+
+    async def go_on(self, call: Callable[[], T]) -> T:
+        """Call a part of what has begun already: it waits as long as it takes."""
+        async with self._free:
+            return await anyio.to_thread.run_sync(call, limiter=self._limiter)
 
     async def _take_turn(self, caller: Caller | None) -> None:
         try:

@@ -141,6 +141,20 @@ def test_a_client_that_goes_away_frees_its_place() -> None:
     assert anyio.run(story) == []
 
 
+def test_what_has_begun_is_not_refused_however_long_it_waits() -> None:
+    async def story() -> list[str]:
+        turns = one_turn(queue_size=0, wait_seconds=0.01)
+        CALLER.set(caller(seconds=0.01))
+        done: list[str] = []
+        async with anyio.create_task_group() as group, busy(turns):
+            group.start_soon(turns.go_on, lambda: done.append("part"))
+            await anyio.sleep(0.1)
+            assert done == []
+        return done
+
+    assert anyio.run(story) == ["part"]
+
+
 def test_a_turn_that_ended_badly_is_given_back() -> None:
     def fail() -> None:
         raise ValueError("broken")

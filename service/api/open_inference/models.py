@@ -4,6 +4,7 @@ from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from service.api.arrivals import LARGE_BODY_BYTES
 from service.api.dependencies import IN_EVERY_ROUTE, Door
 from service.api.negotiation import JSON
 from service.api.open_inference import examples
@@ -32,7 +33,6 @@ from service.api.open_inference.tensors import (
 )
 from service.api.payloads.body import read_body
 from service.api.questions import (
-    LARGE_BODY_BYTES,
     AimedAt,
     Content,
     Stopwatch,
