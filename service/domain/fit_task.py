@@ -1,5 +1,6 @@
 """What a worker of a runner does: one fit, in plain values. Imports the engine and records only."""
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine import EMStep, FitOptions, FitResult, fit
+from gmm_engine import Checkpoints, EMStep, FitOptions, FitResult, fit
 from service.domain.records import JobProgress
 
 
@@ -31,9 +32,15 @@ def run_fit_task(
     *,
     on_progress: Callable[[JobProgress], None],
     is_cancelled: Callable[[], bool],
+    checkpoints: Checkpoints | None = None,
+    seconds_before: float = 0.0,
 ) -> FitResult:
-    """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error."""
-    begun = time.monotonic()
+    """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error.
+
+    With ``checkpoints`` from where the fit was cut off, after ``seconds_before``.
+    """
+    begun = time.monotonic() - seconds_before
+    budget_seconds = task.budget_seconds
     previous = math.nan
 
     def on_step(step: EMStep) -> None:
@@ -48,8 +55,18 @@ def run_fit_task(
         task.options,
         sample_weight=task.sample_weight,
         on_step=on_step,
-        budget_seconds=task.budget_seconds,
+        budget_seconds=budget_seconds and max(0.0, budget_seconds - seconds_before),
+        checkpoints=checkpoints,
     )
+
+
+def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None) -> str:
+    """Return what tells these rows from others."""
+    digest = hashlib.sha256(repr(X.shape).encode())
+    digest.update(X.data)
+    if sample_weight is not None:
+        digest.update(sample_weight.data)
+    return digest.hexdigest()
 
 
 def _progress_of(

@@ -3,11 +3,11 @@
 The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions, FitResult
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
-from service.domain.fit_task import FitTask
+from service.domain.fit_task import FitTask, digest_of
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
 from service.domain.ports import JobRunner, JobStore, ModelRegistry
 from service.domain.records import (
+    FitOrder,
     FitSummary,
     FitWarningRecord,
     JobFailure,
     JobProgress,
     JobRecord,
     JobStatus,
-    ModelRecord,
     VersionDraft,
     VersionRecord,
     new_uid,
@@ -60,6 +60,10 @@ FAILURE_KINDS: dict[str, type[ServiceError]] = {
     "model_not_found": NotFound,
 }
 """What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
+
+SEED_BITS = 32
+MAX_RESUMES = 10
+"""A fit that was cut off more often than that may be why."""
 
 
 class Fitting:
@@ -95,24 +99,23 @@ class Fitting:
             return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
-        task = self._checked_task(job_id, model.options, table, sample_weight)
-        listener = _Listener(
-            job_id=task.job_id,
-            model=model,
+        task = self._checked_task(job_id, _seeded(model.options), table, sample_weight)
+        order = FitOrder(
+            model_uid=model.uid,
+            options=task.options,
+            data_digest=digest_of(task.X, task.sample_weight),
             feature_names=table.feature_names,
-            data_digest=_digest_of(task),
-            registry=self._registry,
-            jobs=self._jobs,
-            retention=self._retention,
+            budget_seconds=task.budget_seconds,
         )
-        self._jobs.add(JobRecord(id=task.job_id, model_id=model.id))
+        job = JobRecord(id=job_id, model_id=model.id, order=order)
+        self._jobs.add(job)
         try:
-            self._runner.submit(task, listener)
+            self._runner.submit(task, self._listener(job, order))
         except ServiceError:
-            self._jobs.remove(task.job_id)
+            self._jobs.remove(job_id)
             raise
-        self._cancel_if_deleted(model, task.job_id)
-        return self._jobs.get(task.job_id)
+        self._cancel_if_deleted(model.id, model.uid, job_id)
+        return self._jobs.get(job_id)
 
     def cancel(self, job_id: str) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is."""
@@ -126,14 +129,37 @@ class Fitting:
             self._runner.cancel(job.id)
 
     def recover(self) -> None:
-        """Settle the jobs of dead processes: ended if there is a version, otherwise cut off.
+        """Settle the jobs of dead processes: ended if there is a version, otherwise gone on with.
 
-        A version is committed before its job is moved, so that the version is what counts.
+        A version is committed before its job is moved, so that the version is what counts. What
+        can't go on is told as interrupted.
         """
         for job in self._jobs.abandoned():
-            version = self._version_of(job)
-            settled = self._jobs.update(job.id, partial(_settled, version=version))
-            logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+            if self._jobs.adopt(job.id):
+                settled = self._settled(job)
+                logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+        self._runner.clear(self._is_open)
+
+    def _settled(self, job: JobRecord) -> JobRecord:
+        version = self._version_of(job)
+        if version is not None:
+            return self._jobs.update(job.id, partial(_succeeded, version=version))
+        if job.order is None or job.n_resumed >= MAX_RESUMES:
+            return self._jobs.update(job.id, JobRecord.interrupted)
+        self._jobs.update(job.id, JobRecord.resumed)
+        if not self._runner.resume(job.id, job.order, self._listener(job, job.order)):
+            return self._jobs.update(job.id, JobRecord.interrupted)
+        self._cancel_if_deleted(job.model_id, job.order.model_uid, job.id)
+        return self._jobs.get(job.id)
+
+    def _is_open(self, job_id: str) -> bool:
+        try:
+            return not self._jobs.get(job_id).is_done
+        except NotFound:
+            return False
+
+    def _listener(self, job: JobRecord, order: FitOrder) -> "_Listener":
+        return _Listener(job.id, job.model_id, order, self._registry, self._jobs, self._retention)
 
     def _version_of(self, job: JobRecord) -> VersionRecord | None:
         try:
@@ -187,13 +213,13 @@ class Fitting:
             )
         return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
-    def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
+    def _cancel_if_deleted(self, model_id: str, model_uid: str, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
 
         The deletion may have looked for jobs before this one was there.
         """
         try:
-            is_gone = self._registry.get_model(model.id).uid != model.uid
+            is_gone = self._registry.get_model(model_id).uid != model_uid
         except NotFound:
             is_gone = True
         if is_gone:
@@ -213,10 +239,8 @@ class _Listener:
     """A ``FitListener``: moves the job's record as the runner tells, and commits the version."""
 
     job_id: str
-    model: ModelRecord
-    """As it was declared when the fit was asked for."""
-    feature_names: Sequence[str] | None
-    data_digest: str
+    model_id: str
+    order: FitOrder
     registry: ModelRegistry
     jobs: JobStore
     retention: Retention
@@ -239,7 +263,7 @@ class _Listener:
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
             self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
-            self.retention.collect_after_commit(self.model.id)
+            self.retention.collect_after_commit(self.model_id)
 
     def failed(self, code: str, detail: str) -> None:
         self.jobs.update(self.job_id, lambda job: job.failed(JobFailure(code, detail)))
@@ -249,22 +273,27 @@ class _Listener:
 
     def _draft(self, summary: FitSummary) -> VersionDraft:
         return VersionDraft(
-            model_id=self.model.id,
-            model_uid=self.model.uid,
+            model_id=self.model_id,
+            model_uid=self.order.model_uid,
             job_id=self.job_id,
-            options=self.model.options,
+            options=self.order.options,
             summary=summary,
-            covariance_type=self.model.options.covariance_type,
-            feature_names=self.feature_names,
-            data_digest=self.data_digest,
+            covariance_type=self.order.options.covariance_type,
+            feature_names=self.order.feature_names,
+            data_digest=self.order.data_digest,
         )
 
 
-def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:
-    if job.is_done:  # another process was faster
+def _seeded(options: FitOptions) -> FitOptions:
+    """Draw the seed here, where it is written down: the same order ends in the same parameters."""
+    if options.random_state is not None:
+        return options
+    return replace(options, random_state=secrets.randbits(SEED_BITS))
+
+
+def _succeeded(job: JobRecord, version: VersionRecord) -> JobRecord:
+    if job.is_done:
         return job
-    if version is None:
-        return job.interrupted()
     begun = job if job.status is JobStatus.RUNNING else job.started()
     return begun.succeeded(version.number, version.summary)
 
@@ -289,11 +318,3 @@ def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:
         warnings=tuple(FitWarningRecord(item.code, item.detail) for item in result.warnings),
         duration_seconds=duration_seconds,
     )
-
-
-def _digest_of(task: FitTask) -> str:
-    digest = hashlib.sha256(repr(task.X.shape).encode())
-    digest.update(task.X.data)
-    if task.sample_weight is not None:
-        digest.update(task.sample_weight.data)
-    return digest.hexdigest()

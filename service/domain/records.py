@@ -4,6 +4,7 @@ Frozen values only. How they are stored is the adapters' business, how they look
 the API's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -207,7 +208,13 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
         {JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
     ),
     JobStatus.RUNNING: frozenset(
-        {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
+        {
+            JobStatus.QUEUED,  # again, by another process than the one that died
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+            JobStatus.INTERRUPTED,
+        }
     ),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
@@ -230,11 +237,35 @@ class JobProgress:
     delta: float | None
     eta_seconds: float | None
 
+    def at_the_end(self, summary: FitSummary) -> "JobProgress":
+        """Return the progress of a fit that is over: that of the parameters it chose."""
+        *_, before, last = (math.nan, math.nan, *summary.log_likelihood_history)
+        delta = last - before
+        return replace(
+            self,
+            iteration=summary.n_iter,
+            log_likelihood=summary.log_likelihood,
+            delta=delta if math.isfinite(delta) else None,
+            eta_seconds=0.0,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class JobFailure:
     code: str
     detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class FitOrder:
+    """What a fit was asked for, besides its rows: what it takes to go on with it."""
+
+    model_uid: str
+    options: FitOptions
+    """With the seed that was drawn if none was given."""
+    data_digest: str
+    feature_names: Sequence[str] | None = None
+    budget_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,30 +282,39 @@ class JobRecord:
     """The version that the job made; set if and only if it succeeded."""
     summary: FitSummary | None = None
     failure: JobFailure | None = None
+    order: FitOrder | None = None
+    """Until the job is done."""
+    n_resumed: int = 0
 
     @property
     def is_done(self) -> bool:
         return self.status.is_done
 
     def started(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.RUNNING), started_at=utc_now())
+        return replace(self._moved(JobStatus.RUNNING), started_at=self.started_at or utc_now())
+
+    def resumed(self) -> "JobRecord":
+        status = JobStatus.QUEUED
+        queued = self if self.status is status else self._moved(status)
+        return replace(queued, n_resumed=self.n_resumed + 1)
 
     def succeeded(self, version: int, summary: FitSummary) -> "JobRecord":
-        return replace(
-            self._moved(JobStatus.SUCCEEDED),
-            version=version,
-            summary=summary,
-            finished_at=utc_now(),
-        )
+        job = self._ended(JobStatus.SUCCEEDED)
+        progress = job.progress and job.progress.at_the_end(summary)
+        return replace(job, version=version, summary=summary, progress=progress)
 
     def failed(self, failure: JobFailure) -> "JobRecord":
-        return replace(self._moved(JobStatus.FAILED), failure=failure, finished_at=utc_now())
+        return replace(self._ended(JobStatus.FAILED), failure=failure)
 
     def cancelled(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.CANCELLED), finished_at=utc_now())
+        return self._ended(JobStatus.CANCELLED)
 
     def interrupted(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.INTERRUPTED), finished_at=utc_now())
+        return self._ended(JobStatus.INTERRUPTED)
+
+    def _ended(self, status: JobStatus) -> "JobRecord":
+        progress = self.progress and replace(self.progress, eta_seconds=None)
+        return replace(self._moved(status), finished_at=utc_now(), order=None, progress=progress)
 
     def _moved(self, status: JobStatus) -> "JobRecord":
         if status not in TRANSITIONS[self.status]:

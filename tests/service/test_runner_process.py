@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from gmm_engine import FitOptions
+from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
-from tests.service.test_job_runner_contract import Recorder, long_task, task
+from tests.service.test_job_runner_contract import Recorder, long_task, order_of, task
 
 PATIENCE_SECONDS = 60.0
 
@@ -52,7 +53,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
     runner = ProcessRunner(
         processes=1,
         queue_size=8,
-        spool=tmp_path_factory.mktemp("spool"),
+        spool=FitSpool(tmp_path_factory.mktemp("spool")),
         limits=WorkerLimits(threads=1, silence_seconds=4.0),
     )
     yield runner
@@ -118,7 +119,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
     tmp_path: Path,
 ) -> None:
     limits = WorkerLimits(threads=1, memory_bytes=2**25)
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
     assert is_well(runner)
     before, listener = runner.worker_pids(), Recorder()
     rows = np.random.default_rng(0).normal(size=(2000, 256))
@@ -135,7 +136,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
 
 def test_a_fit_whose_time_is_up_ends_with_the_best_it_has(tmp_path: Path) -> None:
     limits = WorkerLimits(max_seconds=0.3)
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
     listener = Recorder()
 
     runner.submit(long_task(), listener)
@@ -192,7 +193,7 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     tmp_path: Path, speech: str, code: str
 ) -> None:
     command = [sys.executable, "-c", TALKER, speech]
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, command=command)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), command=command)
     listener = Recorder()
 
     runner.submit(task(), listener)
@@ -202,12 +203,63 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     runner.close(0.0)
 
 
+@pytest.mark.parametrize("damage", ["other rows", "cut off", "no head", "none"])
+def test_rows_that_are_not_whole_are_not_gone_on_with(tmp_path: Path, damage: str) -> None:
+    spool, asked = FitSpool(tmp_path), task()
+    file, _ = spool.keep("job", asked.X, asked.sample_weight)
+    os.close(file)
+    rows = tmp_path / "job.rows"
+    content = rows.read_bytes()
+    changed = {
+        "other rows": content[:-1] + bytes([content[-1] ^ 1]),
+        "cut off": content[:-1],
+        "no head": bytes(4096) + content[4096:],
+        "none": content,
+    }
+    rows.write_bytes(changed[damage])
+    runner, listener = ProcessRunner(processes=1, queue_size=1, spool=spool), Recorder()
+
+    is_resumed = runner.resume("job", order_of(asked), listener)
+
+    assert is_resumed == (damage == "none")
+    assert not is_resumed or listener.wait() == "finished"
+    runner.close(PATIENCE_SECONDS)
+
+
+def test_a_checkpoint_that_can_not_be_read_is_as_good_as_none(tmp_path: Path) -> None:
+    spool, asked = FitSpool(tmp_path), task()
+    file, _ = spool.keep("job", asked.X, asked.sample_weight)
+    os.close(file)
+    spool.checkpoint("job").write_bytes(b"PK\x03\x04 torn")
+    runner, listener = ProcessRunner(processes=1, queue_size=1, spool=spool), Recorder()
+
+    assert runner.resume("job", order_of(asked), listener)
+
+    assert listener.wait() == "finished"
+    runner.close(PATIENCE_SECONDS)
+
+
+def test_what_is_kept_of_jobs_that_are_over_is_cleared(tmp_path: Path) -> None:
+    spool = FitSpool(tmp_path)
+    for job_id in ("over", "open"):
+        file, _ = spool.keep(job_id, task().X, None)
+        os.close(file)
+    spool.checkpoint("over").write_bytes(b"")
+    runner = ProcessRunner(processes=1, queue_size=1, spool=spool)
+
+    runner.clear(lambda job_id: job_id == "open")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["open.rows"]
+    runner.close(0.0)
+
+
 def test_workers_die_with_the_server(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
+from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_process import ProcessRunner
-runner = ProcessRunner(processes=1, queue_size=1, spool=Path(sys.argv[1]))
+runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(Path(sys.argv[1])))
 while not runner.worker_pids():
     time.sleep(0.01)
 time.sleep(0.5)
