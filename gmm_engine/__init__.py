@@ -16,7 +16,7 @@ from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
 from gmm_engine.samples import Blocks
-from gmm_engine.selection import SELECTION_CRITERIA, Selection, select
+from gmm_engine.selection import SELECTION_CRITERIA, Selection, ranked, select, value_of
 from gmm_engine.sweep import Candidate, Grid
 
 __all__ = [
@@ -42,9 +42,11 @@ __all__ = [
     "em_steps",
     "fit",
     "from_sklearn",
+    "ranked",
     "select",
     "set_thread_count",
     "thread_count",
     "to_sklearn",
+    "value_of",
     "warm_up",
 ]

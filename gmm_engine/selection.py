@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.criteria import Criteria
@@ -106,7 +107,8 @@ def select(
     if budget_seconds is not None:
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
     grid, samples = grid or Grid(), Samples.checked(X, sample_weight)
-    require_enough(samples, grid, n_folds if criterion == HELD_OUT else None)
+    n_held_out_folds = n_folds if criterion == HELD_OUT else None
+    require_enough(samples.X, samples.weight, max(grid.n_components), n_held_out_folds)
     sweep = Sweep(
         samples,
         grid,
@@ -122,14 +124,19 @@ def select(
     return _compared(sweep, criterion)
 
 
-def require_enough(samples: Samples, grid: Grid, n_folds: int | None) -> None:
-    """Refuse data of which some fit would have fewer rows than components."""
-    n_rows, most = samples.n_positive, max(grid.n_components)
+def require_enough(
+    X: NDArray[np.float64],
+    sample_weight: NDArray[np.float64] | None,
+    n_components: int,
+    n_folds: int | None,
+) -> None:
+    """Refuse data of which some fit would have fewer rows than components, even without a fold."""
+    n_rows = Samples(X, sample_weight).n_positive
     if n_folds is not None:
-        n_rows -= math.ceil(samples.n_rows / n_folds)
-    if n_rows < most:
+        n_rows -= math.ceil(len(X) / n_folds)
+    if n_rows < n_components:
         raise TooFewSamplesError(
-            f"{max(n_rows, 0)} rows (of positive weight) can't make {most} components; "
+            f"{max(n_rows, 0)} rows (of positive weight) can't make {n_components} components; "
             "lower n_components or send more rows"
         )
 

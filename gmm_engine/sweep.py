@@ -42,6 +42,8 @@ MAX_PASSES = 6
 """How often the grid is gone through again, as long as candidates better their neighbours."""
 NO_GAIN = 1e-6
 """A rise of the mean log-likelihood by less is no improvement."""
+N_STAGES = 3
+"""A run from a neighbour is tried, tried longer and carried to its end."""
 NUMERICAL_FAILURES = (SingularCovarianceError, OutOfRangeError)
 """What one candidate may fail with while others succeed."""
 

@@ -13,6 +13,7 @@ ServiceError
 ├── BodyTooLarge
 ├── HeadTooLarge           the request line and headers
 ├── UnsupportedMediaType
+│   └── UnsupportedEncoding   how a body is compressed
 ├── NotAcceptable
 ├── TooManyRequests        a bound of a queue or a rate is reached
 ├── Unavailable            draining, overloaded, read-only, a corrupt version
@@ -106,6 +107,14 @@ class Conflict(ServiceError):
         )
 
     @classmethod
+    def fit_in_progress(cls, model_id: str) -> "Conflict":
+        return cls(
+            "fit_in_progress",
+            f"Model '{model_id}' is being fitted; wait for that, or let this fit queue or "
+            "supersede it by on_conflict.",
+        )
+
+    @classmethod
     def version_aliased(cls, model_id: str, number: int) -> "Conflict":
         return cls(
             "version_aliased",
@@ -131,6 +140,17 @@ class HeadTooLarge(ServiceError):
 
 class UnsupportedMediaType(ServiceError):
     title = "Unsupported media type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    title = "Unsupported content encoding"
+
+    def __init__(self, supported: Sequence[str]) -> None:
+        super().__init__(
+            "unsupported_encoding",
+            f"A body here is compressed by {' or '.join(supported)}, by one of them, or not.",
+        )
+        self.supported = tuple(supported)
 
 
 class NotAcceptable(ServiceError):

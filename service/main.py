@@ -8,9 +8,21 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service import __version__
-from service.api import aliases, fits, health, inference, jobs, known, models, reference, versions
+from service.api import (
+    aliases,
+    fits,
+    health,
+    inference,
+    jobs,
+    known,
+    models,
+    reference,
+    selections,
+    versions,
+)
 from service.api.audit import Audit
 from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
+from service.api.payloads import load_codecs
 from service.api.problems import install_problems
 from service.api.services import Services
 from service.openapi import canonical_json, openapi_document
@@ -19,6 +31,7 @@ ROUTERS = (
     models.router,
     models.without_content,
     fits.router,
+    selections.router,
     inference.router,
     known.router,
     known.in_data_formats,
@@ -74,6 +87,7 @@ def new_app() -> FastAPI:
 @asynccontextmanager
 async def serving(app: FastAPI) -> AsyncIterator[None]:
     services: Services = app.state.services
+    await services.threads.look_up(load_codecs)
     await services.threads.look_up(services.fitting.recover)
     services.lifecycle.begin_serving()
     try:

@@ -12,8 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from service.api.documentation import NULL
-from service.api.negotiation import JSON
-from service.api.payloads import CODECS
+from service.api.payloads.json_format import request_schema
 from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
 
@@ -25,6 +24,13 @@ DATA_BODIES = {
     "Rows": frozenset[str](),
     "RowsOfModel": BARE_FIELDS,
     "TrainingData": TRAINING_FIELDS,
+}
+COLUMNS: dict[str, Json] = {
+    "title": "Columns",
+    "type": "string",
+    "format": "binary",
+    "description": "Rows as columns of numbers, in the format of the media type. Names of columns, "
+    "where the format has them, are matched with the model's.",
 }
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
@@ -74,9 +80,10 @@ def _body_schemas() -> dict[str, Json]:
     return {
         **definitions["$defs"],
         **{
-            name: dict(CODECS[JSON].request_schema(extra_fields=fields)) | {"title": name}
+            name: dict(request_schema(extra_fields=fields)) | {"title": name}
             for name, fields in DATA_BODIES.items()
         },
+        "Columns": COLUMNS,
     }
 
 

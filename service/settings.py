@@ -72,7 +72,13 @@ class Settings(BaseSettings):
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
     max_body_bytes: int = Field(
-        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of a request."
+        32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
+    )
+    max_binary_body_bytes: int = Field(
+        512 * MEBIBYTE,
+        ge=1024,
+        le=64 * GIBIBYTE,
+        description="Largest body in a binary format: NPY, Arrow, Parquet.",
     )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
@@ -80,6 +86,9 @@ class Settings(BaseSettings):
     max_n_init: int = Field(100, ge=1, le=10_000, description="Restarts of a fit.")
     max_iterations: int = Field(
         100_000, ge=1, le=100_000_000, description="EM steps of each restart."
+    )
+    max_candidates: int = Field(
+        256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
     )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
@@ -115,6 +124,7 @@ class Settings(BaseSettings):
             max_components=self.max_components,
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
+            max_candidates=self.max_candidates,
             max_memory_bytes=self.max_memory_bytes,
         )
 

@@ -89,7 +89,9 @@ def assemble(
             max_wait_seconds=settings.max_wait_seconds,
             drain_seconds=settings.drain_seconds,
             max_body_bytes=settings.max_body_bytes,
+            max_binary_body_bytes=settings.max_binary_body_bytes,
         ),
+        limits=limits,
         close=close,
     )
 

@@ -100,12 +100,13 @@ def test_the_curl_lines_of_the_readme_work_in_their_order(address: str) -> None:
             for line in CURL_LINES
         ]
 
-    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200]
-    fit, labels, proba, bic = (answer.json() for answer in answers[1:])
+    assert [answer.status_code for answer in answers] == [201, 200, 200, 200, 200, 200]
+    fit, labels, proba, bic = (answer.json() for answer in answers[1:5])
     assert fit["converged"]
     assert sorted(labels["labels"]) == [0, 1]
     assert all(abs(sum(row) - 1) < 1e-12 for row in proba["probabilities"])
     assert bic["metric"] == "bic"
+    assert answers[5].text.startswith("probabilities_0,probabilities_1\n")
 
 
 def test_the_python_of_the_readme_runs(address: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from service import __version__
 from service.api import examples, schemas
+from service.api.payloads import FORMATS
 from service.main import contract
 from tests.service.client import serving
 
@@ -114,7 +115,18 @@ def test_every_body_and_answer_has_an_example_and_a_named_schema() -> None:
             schema = content["schema"]
             assert isinstance(schema, dict)
             assert set(schema) == {"$ref"}, (method, path)
-            assert content["example"], (method, path)
+            assert schema == COLUMNS or content["example"], (method, path)
+
+
+COLUMNS = {"$ref": "#/components/schemas/Columns"}
+"""What can't be shown in JSON."""
+
+
+def test_every_data_format_is_in_the_contract_both_ways() -> None:
+    predict = DOCUMENT["paths"]["/models/{id}/predict"]["post"]
+
+    for contents in (predict["requestBody"]["content"], predict["responses"]["200"]["content"]):
+        assert list(contents) == [each.media_type for each in FORMATS]
 
 
 def json_contents(operation: Mapping[str, object]) -> Iterator[dict[str, object]]:

@@ -23,7 +23,12 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions
 from service.adapters.fit_spool import StoredRows
 from service.adapters.record_json import from_json, to_json
-from service.domain.records import FitWarningRecord, JobProgress
+from service.domain.records import (
+    FitWarningRecord,
+    JobProgress,
+    SelectionPlan,
+    SelectionRecord,
+)
 
 MAX_TEXT_BYTES = 2**20
 MAX_TELL_CHARACTERS = 16_000
@@ -52,6 +57,7 @@ class Fit:
     budget_seconds: float
     memory_bytes: int
     cpu_seconds: int
+    plan: SelectionPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,9 @@ class Finished:
     warnings: Sequence[FitWarningRecord]
     covariances_shape: Sequence[int]
     duration_seconds: float
+    n_components: int
+    covariance_type: str
+    selection: SelectionRecord | None = None
 
 
 @dataclass(frozen=True, slots=True)

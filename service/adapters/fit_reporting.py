@@ -18,7 +18,7 @@ def run_and_report(
     listener.started()
     begun = time.monotonic()
     try:
-        result = run_fit_task(task, on_progress=listener.progressed, is_cancelled=is_cancelled)
+        outcome = run_fit_task(task, on_progress=listener.progressed, is_cancelled=is_cancelled)
     except FitCancelled:
         listener.cancelled()
     except GmmEngineError as error:
@@ -30,4 +30,4 @@ def run_and_report(
         logger.exception("fit_broke", extra={"job": task.job_id})
         listener.failed("internal_error", "the fit broke by an unexpected error")
     else:
-        listener.finished(result, time.monotonic() - begun)
+        listener.finished(outcome, time.monotonic() - begun)

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 import gmm_engine
-from gmm_engine import FitResult, GmmEngineError
+from gmm_engine import GmmEngineError
 from service.adapters.fit_checkpoints import CheckpointFile
 from service.adapters.fit_protocol import (
     MAX_TELL_CHARACTERS,
@@ -39,7 +39,7 @@ from service.adapters.fit_protocol import (
     Wire,
 )
 from service.adapters.fit_spool import mapped
-from service.domain.fit_task import FitCancelled, FitTask, run_fit_task
+from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
 from service.domain.records import FitWarningRecord, JobProgress
 
 ALIVE_SECONDS = 1.0
@@ -120,20 +120,20 @@ def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
     with beating(wire):
         end = _end_of(fit, file, checkpoints, wire=wire, inbox=inbox)
     os.close(file)
-    if isinstance(end, FitResult):
-        _send_result(wire, end, time.monotonic() - begun)
+    if isinstance(end, FitOutcome):
+        _send_outcome(wire, end, time.monotonic() - begun)
     else:
         wire.send(end)
 
 
 def _end_of(
     fit: Fit, file: int, checkpoints: CheckpointFile, *, wire: Wire, inbox: Inbox
-) -> FitResult | Failed | Stopped:
+) -> FitOutcome | Failed | Stopped:
     reporter = Reporter(wire)
     try:
         task = _task_of(fit, file)
         _limit(fit)
-        result = run_fit_task(
+        outcome = run_fit_task(
             task,
             on_progress=reporter.progressed,
             is_cancelled=lambda: inbox.is_stopped(fit.job_id),
@@ -151,7 +151,7 @@ def _end_of(
         told = traceback.format_exc()[-MAX_TELL_CHARACTERS:]
         return Failed("internal_error", "the fit broke by an unexpected error", told)
     reporter.flush()
-    return result
+    return outcome
 
 
 @contextmanager
@@ -181,10 +181,12 @@ def _task_of(fit: Fit, file: int) -> FitTask:
         X=mapped(file, fit.rows.X),
         sample_weight=None if weight is None else mapped(file, weight),
         budget_seconds=fit.budget_seconds,
+        plan=fit.plan,
     )
 
 
-def _send_result(wire: Wire, result: FitResult, duration_seconds: float) -> None:
+def _send_outcome(wire: Wire, outcome: FitOutcome, duration_seconds: float) -> None:
+    result = outcome.result
     criteria, arrays = result.criteria, result.mixture.to_arrays()
     wire.send(
         Finished(
@@ -197,6 +199,9 @@ def _send_result(wire: Wire, result: FitResult, duration_seconds: float) -> None
             warnings=[FitWarningRecord(w.code, w.detail) for w in result.warnings],
             covariances_shape=arrays["covariances"].shape,
             duration_seconds=duration_seconds,
+            n_components=result.mixture.n_components,
+            covariance_type=result.mixture.covariance_type,
+            selection=outcome.selection,
         )
     )
     for name in ("weights", "means", "covariances"):

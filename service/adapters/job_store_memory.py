@@ -7,7 +7,7 @@ from itertools import islice
 
 from service.adapters.subscriptions import Call, Subscriptions
 from service.domain.records import JobProgress, JobRecord
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 
 MAX_ENDED_JOBS = 1000
 """How many ended jobs are kept; the oldest are forgotten first."""
@@ -21,8 +21,15 @@ class MemoryJobStore:
         self._on_change = Subscriptions()
         self._lock = threading.Lock()
 
-    def add(self, job: JobRecord) -> None:
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
         with self._lock:
+            under_way = (
+                other
+                for other in self._jobs.values()
+                if other.model_id == job.model_id and not other.is_done
+            )
+            if is_alone and any(under_way):
+                raise Conflict.fit_in_progress(job.model_id)
             self._jobs[job.id] = job
 
     def get(self, job_id: str) -> JobRecord:

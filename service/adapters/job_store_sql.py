@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from sqlalchemy import Connection, Select, delete, insert, select, update
+from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from service.adapters.database import JOBS, Database
 from service.adapters.record_json import from_json, to_json
 from service.adapters.subscriptions import Call, Subscriptions
 from service.domain.records import JobProgress, JobRecord
-from service.errors import NotFound, ServiceError
+from service.errors import Conflict, NotFound, ServiceError
 
 MAX_ENDED_JOBS = 10_000
 """How many ended jobs are kept; the oldest are forgotten first."""
@@ -51,9 +51,11 @@ class SqlJobStore:
         self._looker: threading.Thread | None = None
         self._looker_lock = threading.Lock()
 
-    def add(self, job: JobRecord) -> None:
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
         values = {"id": job.id, "model_id": job.model_id, "owner": self._database.owner}
         with self._lock, self._database.changing() as connection:
+            if is_alone:
+                _require_idle(connection, job.model_id)
             connection.execute(insert(JOBS).values(**values, **_stored(job)))
             self._running[job.id] = _Running()
 
@@ -206,6 +208,15 @@ class SqlJobStore:
             if job.is_done or seen.get(job.id) != job:
                 self._tell(job)
         return {job.id: job for job in jobs}
+
+
+def _require_idle(connection: Connection, model_id: str) -> None:
+    """Refuse when a job of the model is under way; the next one that asks waits for this one."""
+    if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
+        connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(model_id, 0))))
+    under_way = select(JOBS.c.id).where(JOBS.c.model_id == model_id, ~JOBS.c.is_done)
+    if connection.scalar(under_way.limit(1)) is not None:
+        raise Conflict.fit_in_progress(model_id)
 
 
 def _stored(job: JobRecord) -> dict[str, object]:

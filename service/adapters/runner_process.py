@@ -34,6 +34,7 @@ from gmm_engine import (
     Mixture,
     StopReason,
 )
+from gmm_engine.sweep import N_STAGES
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
@@ -49,9 +50,9 @@ from service.adapters.fit_protocol import (
     Wire,
 )
 from service.adapters.fit_spool import FitSpool, StoredRows, mapped
-from service.domain.fit_task import FitTask, digest_of
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import FitListener
-from service.domain.records import FitOrder
+from service.domain.records import FitOrder, SelectionPlan
 from service.errors import TooManyRequests, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class ProcessRunner:
         command: Sequence[str] = WORKER,
     ) -> None:
         self._queue_size = queue_size
-        self._spool = spool
+        self.spool = spool
         self._limits = limits or WorkerLimits()
         self._command = command
         self._queue: deque[_QueuedFit] = deque()
@@ -168,8 +169,14 @@ class ProcessRunner:
     def submit(self, task: FitTask, listener: FitListener) -> None:
         self._require_room()
         with refusals.writing():
-            file, rows = self._spool.keep(task.job_id, task.X, task.sample_weight)
-        message = self._message(task.job_id, task.options, rows, task.budget_seconds)
+            file, rows = self.spool.keep(task.job_id, task.X, task.sample_weight)
+        message = self._message(
+            task.job_id,
+            rows,
+            options=task.options,
+            budget_seconds=task.budget_seconds,
+            plan=task.plan,
+        )
         fit = _QueuedFit(message, listener, file)
         try:
             with self._changed:
@@ -181,23 +188,29 @@ class ProcessRunner:
             raise
 
     def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
-        found = self._spool.find(job_id)
+        found = self.spool.find(job_id)
         if found is None:
             return False
         file, rows = found
         if _digest_of(file, rows) != order.data_digest:
             os.close(file)
             return False
-        message = self._message(job_id, order.options, rows, order.budget_seconds)
+        message = self._message(
+            job_id,
+            rows,
+            options=order.options,
+            budget_seconds=order.budget_seconds,
+            plan=order.plan,
+        )
         with self._changed:
             self._queue.append(_QueuedFit(message, listener, file))
             self._changed.notify_all()
         return True
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
-        for job_id in self._spool.job_ids():
+        for job_id in self.spool.job_ids():
             if not is_open(job_id):
-                self._spool.remove(job_id)
+                self.spool.remove(job_id)
 
     def cancel(self, job_id: str) -> None:
         queued = running = None
@@ -246,7 +259,13 @@ class ProcessRunner:
             )
 
     def _message(
-        self, job_id: str, options: FitOptions, rows: StoredRows, budget_seconds: float | None
+        self,
+        job_id: str,
+        rows: StoredRows,
+        *,
+        options: FitOptions,
+        budget_seconds: float | None,
+        plan: SelectionPlan | None,
     ) -> Fit:
         limits = self._limits
         seconds = min(budget_seconds or limits.max_seconds, limits.max_seconds)
@@ -255,17 +274,18 @@ class ProcessRunner:
             job_id=job_id,
             options=options,
             rows=rows,
-            checkpoint=str(self._spool.checkpoint(job_id)),
+            checkpoint=str(self.spool.checkpoint(job_id)),
             checkpoint_seconds=limits.checkpoint_seconds,
             budget_seconds=seconds,
             memory_bytes=limits.memory_bytes,
             cpu_seconds=int(threads * (seconds + TIME_GRACE_SECONDS)) + 1,
+            plan=plan,
         )
 
     def _forget(self, fit: _QueuedFit) -> None:
         fit.close()
         with suppress(OSError):  # the next start clears what is left
-            self._spool.remove(fit.job_id)
+            self.spool.remove(fit.job_id)
 
     def _idle_within(self, timeout_seconds: float) -> bool:
         with self._changed:
@@ -359,8 +379,8 @@ class ProcessRunner:
                     if not fit.cancelled.is_set():
                         fit.listener.progressed(progress)
                 case Finished() as end:
-                    result = call.result(end)
-                    fit.listener.finished(result, end.duration_seconds)
+                    outcome = call.outcome(end)
+                    fit.listener.finished(outcome, end.duration_seconds)
                     return True
                 case Failed(code, detail, traceback):
                     if traceback is not None:
@@ -415,12 +435,13 @@ class _Call:
         except ProtocolError as error:
             raise _nonsense() from error
 
-    def result(self, end: Finished) -> FitResult:
+    def outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
-        options, (_, n_features) = self.fit.message.options, self.fit.message.rows.X.shape
-        n_components, covariances = options.n_components, tuple(end.covariances_shape)
+        asked, (_, n_features) = self.fit.message, self.fit.message.rows.X.shape
+        n_components, covariances = end.n_components, tuple(end.covariances_shape)
         is_possible = (
-            0 <= end.n_iter <= options.max_iter
+            _is_asked_for(asked, end)
+            and 0 <= end.n_iter <= _most_steps(asked)
             and min(covariances, default=0) > 0
             and math.prod(covariances) <= n_components * n_features**2
         )
@@ -433,8 +454,8 @@ class _Call:
         }
         try:
             arrays = {name: self._numbers(shape) for name, shape in shapes.items()}
-            return FitResult(
-                mixture=Mixture.from_arrays(arrays, options.covariance_type),
+            result = FitResult(
+                mixture=Mixture.from_arrays(arrays, end.covariance_type),
                 criteria=Criteria(
                     n_samples=end.n_samples,
                     n_parameters=end.n_parameters,
@@ -446,6 +467,7 @@ class _Call:
                 stop_reason=StopReason(end.stop_reason),
                 warnings=tuple(FitWarning(w.code, w.detail) for w in end.warnings),
             )
+            return FitOutcome(result, end.selection)
         except (EOFError, OSError) as error:
             raise _died(self.worker) from error
         except (ProtocolError, ValueError, GmmEngineError) as error:
@@ -459,6 +481,23 @@ class _Call:
 def _digest_of(file: int, rows: StoredRows) -> str:
     weight = rows.sample_weight
     return digest_of(mapped(file, rows.X), None if weight is None else mapped(file, weight))
+
+
+def _is_asked_for(asked: Fit, end: Finished) -> bool:
+    """Tell whether a mixture of this form can be the task's result."""
+    if asked.plan is None:
+        form = (asked.options.n_components, asked.options.covariance_type, None)
+        return (end.n_components, end.covariance_type, end.selection) == form
+    return (
+        end.n_components in asked.plan.n_components
+        and end.covariance_type in asked.plan.covariance_types
+        and end.selection is not None
+    )
+
+
+def _most_steps(asked: Fit) -> int:
+    """Return what a run may take, or one that was begun and gone on with twice."""
+    return asked.options.max_iter * (1 if asked.plan is None else N_STAGES)
 
 
 def _died(worker: _Worker) -> _Broken:

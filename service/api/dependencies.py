@@ -121,7 +121,7 @@ def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
     async def checked_body(request: Request) -> B:
         content_type(request, [JSON])
         max_bytes = min(MAX_CONTROL_BODY_BYTES, services_of(request).options.max_body_bytes)
-        document = parse_json(await read_body(request, max_bytes=max_bytes))
+        document = parse_json(bytes(await read_body(request, max_bytes=max_bytes)))
         if not isinstance(document, dict) or len(document) > MAX_CONTROL_FIELDS:
             detail = f"the body must be an object of at most {MAX_CONTROL_FIELDS} fields"
             raise InvalidInput(

@@ -8,9 +8,9 @@ from typing import TypedDict
 from pydantic import BaseModel
 
 from service.api.negotiation import JSON
-from service.api.payloads import CODECS
+from service.api.payloads import FORMATS
 from service.api.problems import PROBLEM_MEDIA_TYPE, STATUS_OF
-from service.api.schemas import Body, Problem
+from service.api.schemas import Body, DataAnswerFields, Parameters, Problem
 from service.errors import (
     BodyTooLarge,
     InvalidInput,
@@ -24,6 +24,13 @@ from service.errors import (
 JsonObject = Mapping[str, object]
 
 NULL = "\N{SYMBOL FOR NULL}"
+
+OTHER_FORMATS: JsonObject = {
+    each.media_type: {"schema": {"$ref": "#/components/schemas/Columns"}}
+    for each in FORMATS
+    if each.media_type != JSON
+}
+"""Those that the extra ``formats`` brings included: the contract is one for all installations."""
 
 OF_ANY_ROUTE = (InvalidInput, NotAcceptable, Unavailable)
 OF_A_BODY = (MalformedRequest, BodyTooLarge, UnsupportedMediaType)
@@ -87,8 +94,8 @@ def json_body(body: type[Body]) -> JsonObject:
 def data_body(schema_name: str, example: JsonObject) -> JsonObject:
     """Describe a data body in every format there is."""
     return {
-        media_type: {"schema": {"$ref": f"#/components/schemas/{schema_name}"}, "example": example}
-        for media_type in CODECS
+        JSON: {"schema": {"$ref": f"#/components/schemas/{schema_name}"}, "example": example},
+        **OTHER_FORMATS,
     }
 
 
@@ -97,8 +104,12 @@ def _success(
 ) -> dict[str, object]:
     described: dict[str, object] = {"description": status.phrase}
     if model is not None:
+        is_data = issubclass(model, DataAnswerFields) and model is not Parameters
         described["model"] = model
-        described["content"] = {JSON: {"example": with_nulls_marked(example)}}
+        described["content"] = {
+            JSON: {"example": with_nulls_marked(example)},
+            **(OTHER_FORMATS if is_data else {}),
+        }
     return described
 
 

@@ -60,6 +60,34 @@ FIT_RESULT: Example = {
     "warnings": [],
     "duration_seconds": 0.012,
 }
+CANDIDATE: Example = {
+    "n_components": 2,
+    "covariance_type": "full",
+    "rank": 1,
+    "value": 489.9,
+    "origin": "fresh",
+    "n_parameters": 11,
+    "log_likelihood": -217.4,
+    "mean_log_likelihood": -1.4493,
+    "bic": 489.9,
+    "aic": 456.8,
+    "aicc": 458.7,
+    "icl": 492.3,
+    "held_out_log_likelihood": None,
+    "held_out_standard_error": None,
+    "converged": True,
+    "n_iter": 2,
+    "warnings": [],
+    "error": None,
+}
+SELECTION: Example = {
+    "criterion": "bic",
+    "n_folds": None,
+    "complete": True,
+    "best": {"n_components": 2, "covariance_type": "full", "value": 489.9},
+    "candidates": [CANDIDATE],
+}
+SELECTION_RESULT: Example = {**FIT_RESULT, "selection": SELECTION}
 QUEUED_JOB: Example = {
     "id": "job-8f14e45fceea167a5a36",
     "kind": "fit",
@@ -71,6 +99,7 @@ QUEUED_JOB: Example = {
     "started_at": None,
     "finished_at": None,
     "result": None,
+    "selection": None,
     "error": None,
 }
 JOB: Example = {
@@ -84,6 +113,7 @@ JOB: Example = {
         "log_likelihood": -217.9,
         "delta": 0.03,
         "eta_seconds": 1.5,
+        "leaderboard": None,
     },
     "started_at": MOMENT,
 }
@@ -111,6 +141,7 @@ VERSION: Example = {
     "data_sha256": DIGEST,
     "artifact": {"sha256": DIGEST, "size_bytes": 1024},
     "libraries": {"numpy": "2.4.6"},
+    "selection": None,
 }
 ALIAS: Example = {"model": "iris", "alias": "champion", "version": 1, "updated_at": MOMENT}
 ALIAS_HISTORY: Example = {

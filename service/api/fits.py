@@ -7,9 +7,17 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import BeforeValidator
 
-from service.api.dependencies import IN_EVERY_JSON_ROUTE, Door, ModelId, Prefer, WaitQuery
+from service.api.dependencies import (
+    IN_EVERY_JSON_ROUTE,
+    Door,
+    ModelId,
+    Prefer,
+    WaitQuery,
+    cut_to_finite,
+)
 from service.api.documentation import data_body, operation
 from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
 from service.api.idempotency import Once, fingerprint_of_data
@@ -17,8 +25,9 @@ from service.api.payloads.values import TRAINING_FIELDS, DataPayload
 from service.api.problems import problem_response
 from service.api.questions import read_payload
 from service.api.responses import json_response
-from service.api.schemas import FitResult, Job, job_result
-from service.domain.fitting import refusal_of
+from service.api.schemas import FitResult, Job, job_result, selection_result
+from service.api.services import Services
+from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord
 from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
 
@@ -27,6 +36,24 @@ router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 RETRY_SECONDS = 1
 WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=$|[,;\s])", re.IGNORECASE)
 ASYNC_PREFERENCE = re.compile(r"(?:^|[,;\s])respond-async(?=$|[,;\s])", re.IGNORECASE)
+
+OnConflictQuery = Annotated[
+    OnConflict,
+    Query(
+        description="While the model is being fitted already: `queue` behind that, `reject` this "
+        "fit, or let this one `supersede` those before it, which are cancelled."
+    ),
+]
+BudgetQuery = Annotated[
+    float | None,
+    Query(
+        gt=0,
+        allow_inf_nan=False,
+        description="Seconds of fitting after which the best parameters found so far are the "
+        "result (`stop_reason` is then `time_budget`).",
+    ),
+    BeforeValidator(cut_to_finite),
+]
 
 
 async def training_payload(request: Request) -> DataPayload:
@@ -58,6 +85,8 @@ async def fit_model(
     payload: Annotated[DataPayload, Depends(training_payload)],
     once: Once,
     *,
+    on_conflict: OnConflictQuery = OnConflict.QUEUE,
+    budget_seconds: BudgetQuery = None,
     wait: WaitQuery = None,
     prefer: Prefer = None,
 ) -> Response:
@@ -67,16 +96,27 @@ async def fit_model(
             model_id,
             payload.table,
             sample_weight=payload.sample_weight,
+            budget_seconds=budget_seconds,
+            on_conflict=on_conflict,
             token=token,
         )
-        wished = wait if wait is not None else preferred_wait(prefer)
-        seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
-        job = await door.job_within(job.id, seconds)
-        applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
-        return job_answer(request, job, applied)
+        return await waited_answer(request, door, job, wait=wait, prefer=prefer)
 
     door.lifecycle.require_serving()
-    return await once.answer(partial(fingerprint_of_data, payload), fit)
+    return await once.answer(
+        partial(fingerprint_of_data, payload, on_conflict, budget_seconds), fit
+    )
+
+
+async def waited_answer(
+    request: Request, door: Services, job: JobRecord, *, wait: float | None, prefer: str | None
+) -> Response:
+    """Wait for the job as long as the client wishes, and answer with what there is then."""
+    wished = wait if wait is not None else preferred_wait(prefer)
+    seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
+    job = await door.job_within(job.id, seconds)
+    applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
+    return job_answer(request, job, applied)
 
 
 def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> Response:
@@ -87,7 +127,7 @@ def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> 
             status=HTTPStatus.ACCEPTED,
             headers={"Location": f"/jobs/{job.id}", "Retry-After": str(RETRY_SECONDS), **headers},
         )
-    result = job_result(job)
+    result = selection_result(job) or job_result(job)
     if result is None:
         return problem_response(refusal_of(job), request.scope)
     return json_response(

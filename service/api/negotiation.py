@@ -1,12 +1,12 @@
 """Which media type a request brings and which its client takes (RFC 9110, 8.3 and 12.5)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from email.message import Message
 
 from fastapi import Request
 
-from service.errors import NotAcceptable, UnsupportedMediaType
+from service.errors import NotAcceptable, UnsupportedEncoding, UnsupportedMediaType
 
 JSON = "application/json"
 
@@ -41,20 +41,43 @@ def accepted_type(request: Request, offers: Iterable[str]) -> str:
     return best
 
 
-def content_type(request: Request, supported: Iterable[str]) -> str:
-    """Return the media type of the body, one of ``supported``; UTF-8 and not compressed."""
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    media_type: str
+    parameters: Mapping[str, str]
+    """By name in lower case, such as ``{"header": "absent"}``."""
+
+
+def content_type(request: Request, supported: Iterable[str], *, remark: str = "") -> ContentType:
+    """Return the type of the body, one of ``supported``; in UTF-8.
+
+    ``remark`` is told along with them when it is none.
+    """
     message = Message()
     message["content-type"] = request.headers.get("content-type", "")
     media_type = message.get_content_type() if "content-type" in request.headers else ""
     charset = message.get_content_charset("utf-8")
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
     names = list(supported)
-    if media_type not in names or charset not in ("utf-8", "us-ascii") or encoding != "identity":
+    if media_type not in names or charset not in ("utf-8", "us-ascii"):
         raise UnsupportedMediaType(
             "unsupported_media_type",
-            f"A body here is {' or '.join(names)}, in UTF-8 and not compressed.",
+            f"A body here is {' or '.join(names)}, in UTF-8.{remark}",
         )
-    return media_type
+    parameters = message.get_params(failobj=[])[1:]
+    return ContentType(
+        media_type,
+        {name.lower(): value.lower() for name, value in parameters if isinstance(value, str)},
+    )
+
+
+def content_encoding(request: Request, supported: Iterable[str]) -> str | None:
+    """Return how the body is compressed, one of ``supported``; None if it is not."""
+    encoding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
+    if encoding in ("", "identity"):
+        return None
+    if encoding not in supported:
+        raise UnsupportedEncoding(tuple(supported))
+    return encoding
 
 
 async def answers_json(request: Request) -> None:

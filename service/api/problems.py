@@ -34,6 +34,7 @@ from service.errors import (
     StorageFull,
     TooManyRequests,
     Unavailable,
+    UnsupportedEncoding,
     UnsupportedMediaType,
 )
 
@@ -49,6 +50,7 @@ STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     BodyTooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     HeadTooLarge: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     UnsupportedMediaType: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    UnsupportedEncoding: HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     InvalidInput: HTTPStatus.UNPROCESSABLE_ENTITY,
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -92,6 +94,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "string_too_long": ("invalid_value", "must have at most {max_length} characters"),
     "too_long": ("invalid_value", "there may be at most {max_length}"),
     "enum": ("invalid_value", "must be one of {expected}"),
+    "greater_than": ("out_of_range", "must be more than {gt}"),
     "greater_than_equal": ("out_of_range", "must be at least {ge}"),
     "less_than_equal": ("out_of_range", "must be at most {le}"),
 }
@@ -126,6 +129,8 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
     scope.setdefault("state", {})["problem_code"] = error.code
     retry_after = error.retry_after_seconds or RETRY_SECONDS.get(type(error))
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = ", ".join(error.supported)  # RFC 9110, 12.5.3
     return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
 
 

@@ -18,9 +18,9 @@ from pydantic import WithJsonSchema
 
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type, content_type
-from service.api.payloads import CODECS
+from service.api.payloads import CODECS, REMARK, codec_of
 from service.api.payloads.body import read_body
-from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Value
+from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Expected, Value
 from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.domain.inference import FittedModel
@@ -157,9 +157,11 @@ async def _ask(request: Request, target: Target) -> None:
 async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
     """Read and decode a data body, a large one in another thread."""
     services = services_of(request)
-    codec = CODECS[content_type(request, CODECS)]
-    body = await read_body(request, max_bytes=services.options.max_body_bytes)
-    decode = partial(codec.decode, body, extra_fields=extra_fields)
+    sent = content_type(request, CODECS, remark=REMARK)
+    codec = codec_of(sent.media_type)
+    body = await read_body(request, max_bytes=services.options.max_bytes(is_text=codec.is_text))
+    admit = services.limits.require_table
+    decode = partial(codec.decode, body, Expected(extra_fields, sent.parameters, admit))
     if len(body) < LARGE_BODY_BYTES:
         return decode()
     return await services.threads.compute(decode)
@@ -193,9 +195,9 @@ def _target(model_id: str, version: int | None, alias: str | None) -> Target:
 
 
 def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> Content:
-    answer = DataAnswer(version.model_id, version.number, values)
+    answer = DataAnswer(version.model_id, version.number, values, version.feature_names)
     n_numbers = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
-    codec = CODECS[media_type]
+    codec = codec_of(media_type)
     if n_numbers > LARGE_ANSWER_NUMBERS:
         return codec.encode_in_parts(answer)
     return codec.encode(answer)

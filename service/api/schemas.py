@@ -6,6 +6,7 @@ classes of data answers only document them.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
 from typing import Annotated, Literal, Self, cast
 
@@ -22,14 +23,23 @@ from pydantic.config import JsonDict
 
 from service.api.problems import problem_of
 from service.domain.aliases import AliasView
-from service.domain.catalogue import COVARIANCE_TYPES, INIT_PARAMS, ModelChange, ModelView
+from service.domain.catalogue import (
+    COVARIANCE_TYPES,
+    CRITERIA,
+    INIT_PARAMS,
+    ModelChange,
+    ModelView,
+)
 from service.domain.fitting import refusal_of
 from service.domain.identifiers import ID_PATTERN, ID_RULE, is_legal_id
 from service.domain.records import (
     AliasRecord,
+    CandidateFigures,
+    CandidateRecord,
     FitSummary,
     JobProgress,
     JobRecord,
+    SelectionRecord,
     VersionRecord,
 )
 
@@ -86,6 +96,11 @@ InitParams = Annotated[
     str,
     AfterValidator(one_of(INIT_PARAMS)),
     WithJsonSchema({"type": "string", "enum": list(INIT_PARAMS)}),
+]
+Criterion = Annotated[
+    str,
+    AfterValidator(one_of(CRITERIA)),
+    WithJsonSchema({"type": "string", "enum": list(CRITERIA)}),
 ]
 Whole = Annotated[int, BeforeValidator(integral)]
 LegalId = Annotated[
@@ -302,6 +317,99 @@ class FitResult(Criteria, FitEnd):
         )
 
 
+class CandidateError(BaseModel):
+    code: str
+    detail: str
+
+
+class Candidate(BaseModel):
+    """One line of a selection's table; the figures are null where the candidate failed."""
+
+    n_components: int
+    covariance_type: CovarianceType
+    rank: int | None = Field(description="1 is the best.")
+    value: float | None = Field(description="The criterion.")
+    origin: Literal["fresh", "split", "merge", "family"] = Field(
+        description="Where its best run began: a start of its own, or a neighbour in the grid."
+    )
+    n_parameters: int | None
+    log_likelihood: float | None
+    mean_log_likelihood: float | None
+    bic: float | None
+    aic: float | None
+    aicc: float | None
+    icl: float | None
+    held_out_log_likelihood: float | None = Field(
+        description="Mean over rows that the fit did not see; null without cross-validation."
+    )
+    held_out_standard_error: float | None
+    converged: bool | None
+    n_iter: int | None
+    warnings: list[FitWarning]
+    error: CandidateError | None = Field(description="Why there is no result.")
+
+    @classmethod
+    def of(cls, record: CandidateRecord) -> Self:
+        figures = record.figures
+        known = {} if figures is None else {name: getattr(figures, name) for name in FIGURES}
+        return cls(
+            n_components=record.n_components,
+            covariance_type=record.covariance_type,
+            rank=record.rank,
+            value=record.value,
+            origin=cast("Literal['fresh', 'split', 'merge', 'family']", record.origin),
+            **dict.fromkeys(FIGURES) | known,
+            warnings=[]
+            if figures is None
+            else [FitWarning(code=w.code, detail=w.detail) for w in figures.warnings],
+            error=None
+            if record.failure is None
+            else CandidateError(code=record.failure.code, detail=record.failure.detail),
+        )
+
+
+FIGURES = tuple(field.name for field in fields(CandidateFigures) if field.name != "warnings")
+
+
+class BestCandidate(BaseModel):
+    n_components: int
+    covariance_type: CovarianceType
+    value: float | None
+
+
+class Selection(BaseModel):
+    """Every candidate that was fitted, and the best of them."""
+
+    criterion: Criterion
+    n_folds: int | None = Field(description="Of the cross-validation; null without one.")
+    complete: bool = Field(description="False where the time budget ended the search.")
+    best: BestCandidate
+    candidates: list[Candidate] = Field(
+        description="By number of components, then in the order in which the families were named."
+    )
+
+    @classmethod
+    def of(cls, record: SelectionRecord) -> Self:
+        best = record.best
+        return cls(
+            criterion=record.plan.criterion,
+            n_folds=record.plan.n_folds if record.plan.is_cross_validated else None,
+            complete=record.is_complete,
+            best=BestCandidate(
+                n_components=best.n_components,
+                covariance_type=best.covariance_type,
+                value=best.value,
+            ),
+            candidates=list(map(Candidate.of, record.candidates)),
+        )
+
+
+class SelectionResult(FitResult):
+    """What the fit of the best candidate found out, and the table that it won."""
+
+    selection: Selection
+
+
 class Artifact(BaseModel):
     sha256: str
     size_bytes: int
@@ -353,6 +461,7 @@ class Version(BaseModel):
     data_sha256: str = Field(description="Digest of the training rows and weights.")
     artifact: Artifact
     libraries: dict[str, str] = Field(description="Versions of the libraries that fitted it.")
+    selection: Selection | None = Field(description="The table that it was chosen from.")
 
     @classmethod
     def of(cls, version: VersionRecord) -> Self:
@@ -366,6 +475,7 @@ class Version(BaseModel):
             data_sha256=version.data_digest,
             artifact=Artifact(sha256=version.artifact_digest, size_bytes=version.artifact_bytes),
             libraries=dict(version.libraries),
+            selection=None if version.selection is None else Selection.of(version.selection),
         )
 
 
@@ -434,6 +544,18 @@ class Problem(BaseModel):
     errors: list[ProblemIssue] = Field(description="The first twenty wrong places.")
 
 
+class Leader(BaseModel):
+    n_components: int
+    covariance_type: CovarianceType
+    value: float | None = Field(description="The criterion.")
+    log_likelihood: float | None
+
+
+class Leaderboard(BaseModel):
+    n_candidates: int = Field(description="Of the whole grid.")
+    leaders: list[Leader] = Field(description="Those with a result so far, the best first.")
+
+
 class Progress(BaseModel):
     restart: int
     n_init: int
@@ -442,6 +564,9 @@ class Progress(BaseModel):
     log_likelihood: float | None
     delta: float | None
     eta_seconds: float | None
+    leaderboard: Leaderboard | None = Field(
+        description="Of a selection; the rest is about the candidate being fitted."
+    )
 
     @classmethod
     def of(cls, progress: JobProgress) -> Self:
@@ -450,7 +575,7 @@ class Progress(BaseModel):
 
 class Job(BaseModel):
     id: str
-    kind: Literal["fit"]
+    kind: Literal["fit", "select"]
     model: str
     status: Literal["queued", "running", "succeeded", "failed", "cancelled", "interrupted"]
     done: bool
@@ -459,6 +584,7 @@ class Job(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     result: FitResult | None
+    selection: Selection | None = Field(description="The table of a selection that succeeded.")
     error: Problem | None
 
     @classmethod
@@ -474,6 +600,7 @@ class Job(BaseModel):
             started_at=job.started_at,
             finished_at=job.finished_at,
             result=job_result(job),
+            selection=None if job.selection is None else Selection.of(job.selection),
             error=Problem.model_validate(problem_of(refusal_of(job))) if job.failure else None,
         )
 
@@ -551,6 +678,13 @@ def fit_result_of(version: VersionRecord) -> FitResult:
     return FitResult.of(
         version.summary, model=version.model_id, version=version.number, job=version.job_id
     )
+
+
+def selection_result(job: JobRecord) -> SelectionResult | None:
+    fit = job_result(job)
+    if fit is None or job.selection is None:
+        return None
+    return SelectionResult(**dict(fit), selection=Selection.of(job.selection))
 
 
 def job_result(job: JobRecord) -> FitResult | None:

@@ -16,6 +16,7 @@ from service.domain.aliases import Aliases
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
+from service.domain.limits import Limits
 from service.domain.ports import AnswerStore, AuditTrail
 from service.domain.records import JobRecord
 from service.errors import Unavailable
@@ -32,6 +33,11 @@ class ApiOptions:
     max_wait_seconds: float
     drain_seconds: float
     max_body_bytes: int
+    """Of JSON and other text."""
+    max_binary_body_bytes: int
+
+    def max_bytes(self, *, is_text: bool) -> int:
+        return self.max_body_bytes if is_text else self.max_binary_body_bytes
 
 
 class Threads:
@@ -95,6 +101,7 @@ class Services:
     answers: AnswerStore
     audit: AuditTrail
     options: ApiOptions
+    limits: Limits
     close: Callable[[float], None]
     """Ends what runs within so many seconds; called once, when no request is left."""
     threads: Threads = field(default_factory=Threads)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
-from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions
+from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, SELECTION_CRITERIA, FitOptions
 from service.domain.fitting import Fitting
 from service.domain.identifiers import ID_RULE, is_legal_id, model_id_of
 from service.domain.limits import Limits
@@ -19,6 +19,7 @@ T = TypeVar("T")
 
 COVARIANCE_TYPES = tuple(COVARIANCE_FAMILIES)
 INIT_PARAMS = tuple(INITIALIZERS)
+CRITERIA = SELECTION_CRITERIA
 
 UPDATE_ATTEMPTS = 8
 """How often a change without a precondition is tried again when another came between."""

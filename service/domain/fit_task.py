@@ -1,4 +1,7 @@
-"""What a worker of a runner does: one fit, in plain values. Imports the engine and records only."""
+"""What a worker of a runner does: one fit or selection, in plain values.
+
+Imports the engine and records only.
+"""
 
 import hashlib
 import math
@@ -9,8 +12,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine import Checkpoints, EMStep, FitOptions, FitResult, fit
-from service.domain.records import JobProgress
+from gmm_engine import (
+    Candidate,
+    Checkpoints,
+    EMStep,
+    FitOptions,
+    FitResult,
+    Grid,
+    Selection,
+    fit,
+    ranked,
+    select,
+    value_of,
+)
+from service.domain.records import (
+    CandidateFigures,
+    CandidateRecord,
+    FitWarningRecord,
+    JobFailure,
+    JobProgress,
+    Leader,
+    Leaderboard,
+    SelectionPlan,
+    SelectionRecord,
+)
+
+MAX_CANDIDATE_WARNINGS = 4
+"""A candidate in a table tells so many of its warnings; there may be one for every component."""
 
 
 class FitCancelled(Exception):
@@ -25,6 +53,15 @@ class FitTask:
     sample_weight: NDArray[np.float64] | None = None  # (n_samples,)
     budget_seconds: float | None = None
     """Wall time after which the best parameters so far are the result."""
+    plan: SelectionPlan | None = None
+    """With one, a selection: every candidate is fitted, the best is the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitOutcome:
+    result: FitResult
+    selection: SelectionRecord | None = None
+    """The table that the result is the best of."""
 
 
 def run_fit_task(
@@ -34,30 +71,25 @@ def run_fit_task(
     is_cancelled: Callable[[], bool],
     checkpoints: Checkpoints | None = None,
     seconds_before: float = 0.0,
-) -> FitResult:
+) -> FitOutcome:
     """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error.
 
-    With ``checkpoints`` from where the fit was cut off, after ``seconds_before``.
+    With ``checkpoints`` from where the fit was cut off, after ``seconds_before``; a selection
+    begins anew.
     """
-    begun = time.monotonic() - seconds_before
+    reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
+    if task.plan is not None:
+        return _selected(task, task.plan, reporter)
     budget_seconds = task.budget_seconds
-    previous = math.nan
-
-    def on_step(step: EMStep) -> None:
-        nonlocal previous
-        if is_cancelled():
-            raise FitCancelled
-        on_progress(_progress_of(step, task.options, previous, time.monotonic() - begun))
-        previous = step.log_likelihood if step.iteration else math.nan
-
-    return fit(
+    result = fit(
         task.X,
         task.options,
         sample_weight=task.sample_weight,
-        on_step=on_step,
+        on_step=reporter.on_step,
         budget_seconds=budget_seconds and max(0.0, budget_seconds - seconds_before),
         checkpoints=checkpoints,
     )
+    return FitOutcome(result)
 
 
 def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None) -> str:
@@ -69,20 +101,135 @@ def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None)
     return digest.hexdigest()
 
 
-def _progress_of(
-    step: EMStep, options: FitOptions, previous: float, elapsed_seconds: float
-) -> JobProgress:
-    delta = step.log_likelihood - previous
-    steps_done = step.restart * options.max_iter + step.iteration
-    steps_at_most = options.n_init * options.max_iter
-    return JobProgress(
-        restart=step.restart,
-        n_init=options.n_init,
-        iteration=step.iteration,
-        max_iter=options.max_iter,
-        log_likelihood=step.log_likelihood,
-        delta=delta if math.isfinite(delta) else None,
-        eta_seconds=(
-            elapsed_seconds / steps_done * (steps_at_most - steps_done) if steps_done else None
-        ),
+def _selected(task: FitTask, plan: SelectionPlan, reporter: "_Reporter") -> FitOutcome:
+    selection = select(
+        task.X,
+        Grid(plan.n_components, plan.covariance_types),
+        task.options,
+        criterion=plan.criterion,
+        n_folds=plan.n_folds,
+        sample_weight=task.sample_weight,
+        on_candidate=reporter.on_candidate,
+        on_step=reporter.on_step,
+        budget_seconds=task.budget_seconds,
+    )
+    result = selection.best.result
+    if result is None:
+        raise AssertionError("what is ranked has a result")
+    return FitOutcome(result, _record_of(selection, plan))
+
+
+class _Reporter:
+    """Turns what the engine tells into the progress of the job."""
+
+    def __init__(
+        self,
+        task: FitTask,
+        on_progress: Callable[[JobProgress], None],
+        is_cancelled: Callable[[], bool],
+        *,
+        seconds_before: float,
+    ) -> None:
+        self._options = task.options
+        self._plan = task.plan
+        self._on_progress = on_progress
+        self._is_cancelled = is_cancelled
+        self._begun = time.monotonic() - seconds_before
+        self._previous = math.nan
+        self._found: dict[object, Candidate] = {}
+        self._leaderboard = None if task.plan is None else Leaderboard(task.plan.n_candidates)
+
+    def on_step(self, step: EMStep) -> None:
+        if self._is_cancelled():
+            raise FitCancelled
+        self._on_progress(self._progress_of(step))
+        self._previous = step.log_likelihood if step.iteration else math.nan
+
+    def on_candidate(self, candidate: Candidate) -> None:
+        if self._plan is not None:
+            self._found[candidate.key] = candidate
+            self._leaderboard = _leaderboard_of(self._found, self._plan)
+
+    def _progress_of(self, step: EMStep) -> JobProgress:
+        options, delta = self._options, step.log_likelihood - self._previous
+        return JobProgress(
+            restart=step.restart,
+            n_init=options.n_init,
+            iteration=step.iteration,
+            max_iter=options.max_iter,
+            log_likelihood=step.log_likelihood,
+            delta=delta if math.isfinite(delta) else None,
+            eta_seconds=None if self._plan else self._seconds_left(step),
+            leaderboard=self._leaderboard,
+        )
+
+    def _seconds_left(self, step: EMStep) -> float | None:
+        steps_done = step.restart * self._options.max_iter + step.iteration
+        steps_at_most = self._options.n_init * self._options.max_iter
+        elapsed_seconds = time.monotonic() - self._begun
+        if not steps_done:
+            return None
+        return elapsed_seconds / steps_done * (steps_at_most - steps_done)
+
+
+def _leaderboard_of(found: dict[object, Candidate], plan: SelectionPlan) -> Leaderboard:
+    leaders = [
+        Leader(
+            n_components=candidate.key.n_components,
+            covariance_type=candidate.key.covariance_type,
+            value=value_of(candidate, plan.criterion),
+            log_likelihood=candidate.result.log_likelihood,
+        )
+        for candidate in ranked(found.values(), plan.criterion)
+        if candidate.result is not None
+    ]
+    return Leaderboard(plan.n_candidates, leaders)
+
+
+def _record_of(selection: Selection, plan: SelectionPlan) -> SelectionRecord:
+    ranks = {candidate.key: rank for rank, candidate in enumerate(selection.ranked, start=1)}
+    return SelectionRecord(
+        plan=plan,
+        candidates=[
+            CandidateRecord(
+                n_components=candidate.key.n_components,
+                covariance_type=candidate.key.covariance_type,
+                rank=ranks.get(candidate.key),
+                value=value_of(candidate, plan.criterion),
+                origin=candidate.origin.value,
+                figures=_figures_of(candidate),
+                failure=_failure_of(candidate),
+            )
+            for candidate in selection.candidates
+        ],
+        is_complete=selection.is_complete,
+    )
+
+
+def _failure_of(candidate: Candidate) -> JobFailure | None:
+    error = candidate.failure
+    return None if error is None else JobFailure(error.code, str(error))
+
+
+def _figures_of(candidate: Candidate) -> CandidateFigures | None:
+    result, held_out = candidate.result, candidate.held_out
+    if result is None:
+        return None
+    criteria = result.criteria
+    return CandidateFigures(
+        n_parameters=criteria.n_parameters,
+        log_likelihood=criteria.log_likelihood,
+        mean_log_likelihood=criteria.mean_log_likelihood,
+        bic=criteria.bic,
+        aic=criteria.aic,
+        aicc=criteria.aicc,
+        icl=criteria.icl,
+        converged=result.converged,
+        n_iter=result.n_iter,
+        warnings=[
+            FitWarningRecord(warning.code, warning.detail)
+            for warning in result.warnings[:MAX_CANDIDATE_WARNINGS]
+        ],
+        held_out_log_likelihood=None if held_out is None else held_out.mean_log_likelihood,
+        held_out_standard_error=None if held_out is None else held_out.standard_error,
     )

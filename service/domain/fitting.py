@@ -8,19 +8,23 @@ import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
+from itertools import dropwhile
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine import FitOptions, FitResult
+from gmm_engine import FitOptions, FitResult, Grid, Mixture
+from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
-from service.domain.fit_task import FitTask, digest_of
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
-from service.domain.ports import JobRunner, JobStore, ModelRegistry
+from service.domain.ports import FitListener, JobRunner, JobStore, ModelRegistry
 from service.domain.records import (
     FitOrder,
     FitSummary,
@@ -29,6 +33,8 @@ from service.domain.records import (
     JobProgress,
     JobRecord,
     JobStatus,
+    SelectionRecord,
+    SelectionRequest,
     VersionDraft,
     VersionRecord,
     new_uid,
@@ -42,6 +48,7 @@ from service.errors import (
     NotFound,
     ServiceError,
     StorageFull,
+    TooManyRequests,
     Unavailable,
 )
 
@@ -66,6 +73,14 @@ MAX_RESUMES = 10
 """A fit that was cut off more often than that may be why."""
 
 
+class OnConflict(StrEnum):
+    """What becomes of a fit of a model that is being fitted already."""
+
+    QUEUE = "queue"
+    REJECT = "reject"
+    SUPERSEDE = "supersede"
+
+
 class Fitting:
     def __init__(
         self,
@@ -88,32 +103,46 @@ class Fitting:
         table: Table,
         *,
         sample_weight: NDArray[np.float64] | None = None,
+        budget_seconds: float | None = None,
+        on_conflict: OnConflict = OnConflict.QUEUE,
         token: str | None = None,
+        selection: SelectionRequest | None = None,
     ) -> JobRecord:
         """Queue a fit of the model as it is declared now; refuse at once what can't succeed.
 
-        The job is named after the ``token``; if there is such a job already, return that.
+        The job is named after the ``token``; if there is such a job already, return that. With
+        ``budget_seconds`` the fit ends in that time with the best parameters that it has found.
+        With a ``selection`` every candidate of its plan is fitted, and the best is kept.
         """
         job_id = job_id_of(token or new_uid())
         with suppress(NotFound):
             return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
-        self._limits.require_options(model.options)
-        task = self._checked_task(job_id, _seeded(model.options), table, sample_weight)
+        options = _seeded(model.options)
+        if selection is None:
+            self._limits.require_options(options)
+            task = self._checked_task(job_id, options, table, sample_weight)
+        else:
+            task = self._selection_task(job_id, options, table, sample_weight, selection)
+        task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
             model_uid=model.uid,
             options=task.options,
             data_digest=digest_of(task.X, task.sample_weight),
             feature_names=table.feature_names,
             budget_seconds=task.budget_seconds,
+            plan=task.plan,
         )
-        job = JobRecord(id=job_id, model_id=model.id, order=order)
-        self._jobs.add(job)
+        kind: Literal["fit", "select"] = "fit" if task.plan is None else "select"
+        job = JobRecord(id=job_id, model_id=model.id, kind=kind, order=order)
+        self._add(job, on_conflict)
         try:
-            self._runner.submit(task, self._listener(job, order))
+            self._submit(task, self._listener(job, order), on_conflict)
         except ServiceError:
             self._jobs.remove(job_id)
             raise
+        if on_conflict is OnConflict.SUPERSEDE:
+            self._cancel_earlier(model.id, job_id)
         self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
 
@@ -127,6 +156,37 @@ class Fitting:
     def cancel_all(self, model_id: str) -> None:
         for job in self._jobs.list(model_id=model_id, is_done=False):
             self._runner.cancel(job.id)
+
+    def _add(self, job: JobRecord, on_conflict: OnConflict) -> None:
+        is_alone = on_conflict is OnConflict.REJECT
+        try:
+            self._jobs.add(job, is_alone=is_alone)
+        except Conflict:
+            self.recover()  # what is in the way may be left over from a process that died
+            self._jobs.add(job, is_alone=is_alone)
+
+    def _submit(self, task: FitTask, listener: FitListener, on_conflict: OnConflict) -> None:
+        try:
+            self._runner.submit(task, listener)
+        except TooManyRequests:
+            is_superseding = on_conflict is OnConflict.SUPERSEDE
+            model_id = self._jobs.get(task.job_id).model_id
+            if not is_superseding or not self._cancel_earlier(
+                model_id, task.job_id, status=JobStatus.QUEUED
+            ):
+                raise
+            self._runner.submit(task, listener)
+
+    def _cancel_earlier(
+        self, model_id: str, job_id: str, *, status: JobStatus | None = None
+    ) -> bool:
+        """Cancel the jobs of a model that came before this one; tell whether there were any."""
+        newest_first = self._jobs.list(model_id=model_id, is_done=False)
+        earlier = list(dropwhile(lambda job: job.id != job_id, newest_first))[1:]
+        found = [job for job in earlier if status in {None, job.status}]
+        for job in found:
+            self._runner.cancel(job.id)
+        return bool(found)
 
     def recover(self) -> None:
         """Settle the jobs of dead processes: ended if there is a version, otherwise gone on with.
@@ -213,6 +273,35 @@ class Fitting:
             )
         return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
+    def _selection_task(
+        self,
+        job_id: str,
+        options: FitOptions,
+        table: Table,
+        sample_weight: NDArray[np.float64] | None,
+        selection: SelectionRequest,
+    ) -> FitTask:
+        """Check a selection by its largest candidate."""
+        plan = selection.plan
+        self._limits.require_candidates(plan.n_candidates)
+        with engine_refusals():
+            Grid(plan.n_components, plan.covariance_types)
+            options = replace(
+                options,
+                n_components=max(plan.n_components),
+                n_init=selection.n_init or options.n_init,
+            )
+        self._limits.require_options(options)
+        task = self._checked_task(job_id, options, table, sample_weight)
+        with engine_refusals():
+            require_enough(
+                task.X,
+                task.sample_weight,
+                max(plan.n_components),
+                plan.n_folds if plan.is_cross_validated else None,
+            )
+        return replace(task, plan=plan)
+
     def _cancel_if_deleted(self, model_id: str, model_uid: str, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
 
@@ -251,10 +340,12 @@ class _Listener:
     def progressed(self, progress: JobProgress) -> None:
         self.jobs.note_progress(self.job_id, progress)
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+        result, selection = outcome.result, outcome.selection
         summary = _summary_of(result, duration_seconds)
+        draft = self._draft(summary, result.mixture, selection)
         try:
-            version = self.registry.commit_version(self._draft(summary), result.mixture)
+            version = self.registry.commit_version(draft, result.mixture)
         except ServiceError as error:
             self.failed(error.code, error.detail)
         except Exception:
@@ -262,7 +353,9 @@ class _Listener:
             logger.exception("commit_failed", extra={"job": self.job_id})
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
-            self.jobs.update(self.job_id, lambda job: job.succeeded(version.number, summary))
+            self.jobs.update(
+                self.job_id, lambda job: job.succeeded(version.number, summary, selection)
+            )
             self.retention.collect_after_commit(self.model_id)
 
     def failed(self, code: str, detail: str) -> None:
@@ -271,14 +364,21 @@ class _Listener:
     def cancelled(self) -> None:
         self.jobs.update(self.job_id, JobRecord.cancelled)
 
-    def _draft(self, summary: FitSummary) -> VersionDraft:
+    def _draft(
+        self, summary: FitSummary, mixture: Mixture, selection: SelectionRecord | None
+    ) -> VersionDraft:
         return VersionDraft(
             model_id=self.model_id,
             model_uid=self.order.model_uid,
             job_id=self.job_id,
-            options=self.order.options,
+            options=replace(
+                self.order.options,
+                n_components=mixture.n_components,
+                covariance_type=mixture.covariance_type,
+            ),
             summary=summary,
-            covariance_type=self.order.options.covariance_type,
+            covariance_type=mixture.covariance_type,
+            selection=selection,
             feature_names=self.order.feature_names,
             data_digest=self.order.data_digest,
         )
@@ -295,7 +395,7 @@ def _succeeded(job: JobRecord, version: VersionRecord) -> JobRecord:
     if job.is_done:
         return job
     begun = job if job.status is JobStatus.RUNNING else job.started()
-    return begun.succeeded(version.number, version.summary)
+    return begun.succeeded(version.number, version.summary, version.selection)
 
 
 def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:

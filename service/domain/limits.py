@@ -22,6 +22,7 @@ class Limits:
     max_components: int = 1024
     max_n_init: int = 100
     max_iterations: int = 100_000
+    max_candidates: int = 256
     max_memory_bytes: int = 2 * 1024**3
     """An estimate of the arrays that one fit or one answer needs at once."""
 
@@ -38,6 +39,17 @@ class Limits:
                     detail,
                     issues=[Issue(f"#/{name}", "invalid_parameter", detail)],
                 )
+
+    def require_candidates(self, n_candidates: int) -> None:
+        if n_candidates > self.max_candidates:
+            raise _over_budget(
+                f"{n_candidates} candidates were asked for; a selection has {self.max_candidates} "
+                "at the most"
+            )
+
+    def require_table(self, n_rows: int, n_features: int) -> None:
+        """Refuse rows that would not fit into memory; for whoever knows their number first."""
+        self.require_work(n_rows, n_features, 0)
 
     def require_work(self, n_rows: int, n_features: int, n_components: int) -> None:
         """Refuse what would not fit into memory, before anything is allocated for it."""

@@ -8,8 +8,8 @@ them through a thread.
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from gmm_engine import FitResult, Mixture
-from service.domain.fit_task import FitTask
+from gmm_engine import Mixture
+from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.records import (
     AliasBook,
     AuditEntry,
@@ -105,8 +105,12 @@ class ModelRegistry(Protocol):
 class JobStore(Protocol):
     """Jobs, by id. Safe to call from several threads at once."""
 
-    def add(self, job: JobRecord) -> None:
-        """Store a new job."""
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
+        """Store a new job.
+
+        With ``is_alone`` only while every other job of its model is done, else raise ``Conflict``
+        (``fit_in_progress``); of several racing ones one succeeds.
+        """
 
     def get(self, job_id: str) -> JobRecord:
         """Return a job; raise ``NotFound`` (``job_not_found``)."""
@@ -194,7 +198,7 @@ class FitListener(Protocol):
     def progressed(self, progress: JobProgress) -> None:
         """Report an EM step."""
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         """Hand over the result; called at most once, and then nothing else is."""
 
     def failed(self, code: str, detail: str) -> None:

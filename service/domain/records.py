@@ -13,6 +13,7 @@ from typing import Literal
 from uuid import uuid4
 
 from gmm_engine import FitOptions
+from gmm_engine.selection import HELD_OUT
 
 
 def utc_now() -> datetime:
@@ -90,6 +91,91 @@ class FitSummary:
 
 
 @dataclass(frozen=True, slots=True)
+class JobFailure:
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionPlan:
+    """What a selection has to choose from, and by which criterion."""
+
+    n_components: Sequence[int]
+    covariance_types: Sequence[str]
+    criterion: str
+    n_folds: int
+    """Of the cross-validation; only held-out rows are counted in folds."""
+
+    @property
+    def n_candidates(self) -> int:
+        return len(self.n_components) * len(self.covariance_types)
+
+    @property
+    def is_cross_validated(self) -> bool:
+        return self.criterion == HELD_OUT
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRequest:
+    """A plan, and what else a caller may ask for."""
+
+    plan: SelectionPlan
+    n_init: int | None = None
+    """Restarts of every candidate; None takes the model's."""
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateFigures:
+    """What the fit of a candidate came to; less than a summary, as there are many."""
+
+    n_parameters: int
+    log_likelihood: float
+    mean_log_likelihood: float
+    bic: float
+    aic: float
+    aicc: float
+    icl: float
+    converged: bool
+    n_iter: int
+    warnings: Sequence[FitWarningRecord]
+    held_out_log_likelihood: float | None = None
+    """Mean of rows that the fit did not see, nats a row."""
+    held_out_standard_error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """One line of a selection's table: its figures, or why there are none."""
+
+    n_components: int
+    covariance_type: str
+    rank: int | None
+    """1 is the best; None has no value to be ranked by."""
+    value: float | None
+    """The criterion."""
+    origin: str
+    """Where its best run began: fresh, or from a neighbour by a split, a merger or its family."""
+    figures: CandidateFigures | None
+    failure: JobFailure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SelectionRecord:
+    """What a selection found: the whole table, of which the best became a version."""
+
+    plan: SelectionPlan
+    candidates: Sequence[CandidateRecord]
+    """By number of components, then as the plan names the families; what the time did not suffice
+    for is left out."""
+    is_complete: bool
+    """False where the time budget ended the search."""
+
+    @property
+    def best(self) -> CandidateRecord:
+        return next(candidate for candidate in self.candidates if candidate.rank == 1)
+
+
+@dataclass(frozen=True, slots=True)
 class VersionDraft:
     """A fitted mixture on its way into the registry; the registry gives it its number."""
 
@@ -103,6 +189,8 @@ class VersionDraft:
     """SHA-256 over the training rows, so that equal data can be recognised."""
     model_uid: str | None = None
     """``uid`` of the model that was fitted; a later model of the same id refuses the draft."""
+    selection: SelectionRecord | None = None
+    """The table that it was chosen from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +210,7 @@ class VersionRecord:
     """SHA-256 (hex) of the stored parameter file."""
     artifact_bytes: int
     libraries: Mapping[str, str]
+    selection: SelectionRecord | None = None
 
 
 MAX_ALIAS_CHANGES = 1000
@@ -228,6 +317,26 @@ class IllegalTransition(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """A candidate as far as it is while the selection goes on."""
+
+    n_components: int
+    covariance_type: str
+    value: float | None
+    log_likelihood: float
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """How far a selection is."""
+
+    n_candidates: int
+    """Of the whole grid."""
+    leaders: Sequence[Leader] = ()
+    """Those that have a result so far, the best first."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobProgress:
     restart: int
     n_init: int
@@ -236,6 +345,8 @@ class JobProgress:
     log_likelihood: float
     delta: float | None
     eta_seconds: float | None
+    leaderboard: Leaderboard | None = None
+    """Of a selection; the other fields then tell of the candidate that is being fitted."""
 
     def at_the_end(self, summary: FitSummary) -> "JobProgress":
         """Return the progress of a fit that is over: that of the parameters it chose."""
@@ -251,12 +362,6 @@ class JobProgress:
 
 
 @dataclass(frozen=True, slots=True)
-class JobFailure:
-    code: str
-    detail: str
-
-
-@dataclass(frozen=True, slots=True)
 class FitOrder:
     """What a fit was asked for, besides its rows: what it takes to go on with it."""
 
@@ -266,13 +371,14 @@ class FitOrder:
     data_digest: str
     feature_names: Sequence[str] | None = None
     budget_seconds: float | None = None
+    plan: SelectionPlan | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
     id: str
     model_id: str
-    kind: Literal["fit"] = "fit"
+    kind: Literal["fit", "select"] = "fit"
     status: JobStatus = JobStatus.QUEUED
     created_at: datetime = field(default_factory=utc_now)
     started_at: datetime | None = None
@@ -281,6 +387,8 @@ class JobRecord:
     version: int | None = None
     """The version that the job made; set if and only if it succeeded."""
     summary: FitSummary | None = None
+    selection: SelectionRecord | None = None
+    """Of a selection that succeeded; ``version`` is its best candidate."""
     failure: JobFailure | None = None
     order: FitOrder | None = None
     """Until the job is done."""
@@ -298,10 +406,17 @@ class JobRecord:
         queued = self if self.status is status else self._moved(status)
         return replace(queued, n_resumed=self.n_resumed + 1)
 
-    def succeeded(self, version: int, summary: FitSummary) -> "JobRecord":
+    def succeeded(
+        self, version: int, summary: FitSummary, selection: SelectionRecord | None = None
+    ) -> "JobRecord":
         job = self._ended(JobStatus.SUCCEEDED)
-        progress = job.progress and job.progress.at_the_end(summary)
-        return replace(job, version=version, summary=summary, progress=progress)
+        return replace(
+            job,
+            version=version,
+            summary=summary,
+            selection=selection,
+            progress=job.progress and job.progress.at_the_end(summary),
+        )
 
     def failed(self, failure: JobFailure) -> "JobRecord":
         return replace(self._ended(JobStatus.FAILED), failure=failure)

@@ -13,9 +13,9 @@ from gmm_engine import FitOptions, FitResult, fit
 from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_inline import InlineRunner
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
-from service.domain.fit_task import FitTask, digest_of
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import JobRunner
-from service.domain.records import FitOrder, JobProgress
+from service.domain.records import FitOrder, JobProgress, SelectionPlan, SelectionRecord
 from service.errors import TooManyRequests, Unavailable
 from tests.service.rows import TWO_GROUPS
 from tests.support.records import is_same_mixture
@@ -29,6 +29,7 @@ class Recorder:
 
     heard: list[str] = field(default_factory=list)
     results: list[FitResult] = field(default_factory=list)
+    selections: list[SelectionRecord | None] = field(default_factory=list)
     failures: list[tuple[str, str]] = field(default_factory=list)
     progress: list[JobProgress] = field(default_factory=list)
     on_progress: Callable[[], None] = lambda: None
@@ -41,8 +42,9 @@ class Recorder:
         self.progress.append(progress)
         self.on_progress()
 
-    def finished(self, result: FitResult, duration_seconds: float) -> None:
-        self.results.append(result)
+    def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+        self.results.append(outcome.result)
+        self.selections.append(outcome.selection)
         assert duration_seconds > 0
         self._end("finished")
 
@@ -122,6 +124,25 @@ def test_a_fit_is_started_followed_and_finished(runner: JobRunner) -> None:
     assert listener.progress
     direct = fit(np.array(TWO_GROUPS), FitOptions(n_components=2, random_state=0))
     assert np.array_equal(listener.results[0].mixture.means, direct.mixture.means)
+
+
+def test_a_selection_tells_who_leads_and_hands_over_its_table_with_the_best(
+    runner: JobRunner,
+) -> None:
+    listener = Recorder()
+    plan = SelectionPlan((1, 2), ("full", "spherical"), "bic", 5)
+
+    runner.submit(replace(task(), plan=plan), listener)
+
+    assert listener.wait() == "finished"
+    (result,), (selection,) = listener.results, listener.selections
+    assert selection is not None
+    assert selection.plan == plan
+    assert [candidate.n_components for candidate in selection.candidates] == [1, 1, 2, 2]
+    assert selection.best.n_components == result.mixture.n_components
+    assert selection.best.value == pytest.approx(result.criteria.bic, rel=1e-12)
+    boards = [progress.leaderboard for progress in listener.progress]
+    assert all(board is not None and board.n_candidates == 4 for board in boards)
 
 
 def test_an_engine_s_refusal_is_a_failure_with_its_code(runner: JobRunner) -> None:
@@ -270,8 +291,8 @@ def test_a_listener_that_breaks_does_not_stop_the_next_fit(
     single: ProcessRunner, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(Recorder):
-        def finished(self, result: FitResult, duration_seconds: float) -> None:
-            super().finished(result, duration_seconds)
+        def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
+            super().finished(outcome, duration_seconds)
             raise RuntimeError("the listener broke")
 
     broken, next_one = Broken(), Recorder()

@@ -16,7 +16,7 @@ from service.domain.records import (
     JobRecord,
     JobStatus,
 )
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from tests.support.databases import DATABASES, store_in
 
 PATIENCE_SECONDS = 20.0
@@ -158,6 +158,38 @@ def test_the_end_is_told_once_also_when_it_has_been(store: JobStore) -> None:
     store.when_done("job", lambda: told.append("late"))
 
     assert told == ["early", "late"]
+
+
+def test_a_job_that_must_be_alone_waits_for_no_other(store: JobStore) -> None:
+    store.add(JobRecord(id="job", model_id="m"))
+    store.add(JobRecord(id="elsewhere", model_id="n"), is_alone=False)
+    with pytest.raises(Conflict) as refused:
+        store.add(JobRecord(id="refused", model_id="m"), is_alone=True)
+    assert refused.value.code == "fit_in_progress"
+
+    store.update("job", ended)
+    store.add(JobRecord(id="alone", model_id="m"), is_alone=True)
+
+    assert [job.id for job in store.list(is_done=False)] == ["alone", "elsewhere"]
+
+
+def test_of_many_racing_jobs_that_must_be_alone_one_is_stored(store: JobStore) -> None:
+    refused: list[str] = []
+
+    def race(number: int) -> None:
+        try:
+            store.add(JobRecord(id=f"job-{number}", model_id="m"), is_alone=True)
+        except Conflict as error:
+            refused.append(error.code)
+
+    racers = [threading.Thread(target=race, args=(number,)) for number in range(20)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+
+    assert len(store.list()) == 1
+    assert refused == ["fit_in_progress"] * 19
 
 
 def test_a_removed_job_is_gone(store: JobStore) -> None:

@@ -11,7 +11,15 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
-from service.api.payloads.values import DataAnswer, DataPayload, JsonSchema, Value
+from service.api.payloads.values import (
+    PART_NUMBERS,
+    Body,
+    DataAnswer,
+    DataPayload,
+    Expected,
+    JsonSchema,
+    Value,
+)
 from service.domain.data import Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
@@ -19,22 +27,22 @@ ROW_FIELDS = ("X", "instances", "data")
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
 
-PART_NUMBERS = 50_000
-"""Of one part of a large answer: about a megabyte, written in some three milliseconds."""
 MAX_FIELDS = 64
 """A body with more fields than this is refused without naming them."""
 
 
 class JsonCodec:
     media_type = "application/json"
+    is_text = True
 
-    def decode(self, body: bytes, *, extra_fields: frozenset[str]) -> DataPayload:
-        document = parse_json(body)
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        document = parse_json(bytes(body))
         if not isinstance(document, dict):
             raise _invalid("#", "wrong_type", "the body must be a JSON object")
         field = _row_field(document)
-        _require_known_fields(document, field, extra_fields)
-        X = _matrix(document[field], f"#/{field}")
+        _require_known_fields(document, field, expected.extra_fields)
+        X = matrix(document[field], f"#/{field}")
+        expected.admit(*X.shape)
         return DataPayload(
             table=Table(X, _feature_names(document)),
             sample_weight=_sample_weight(document),
@@ -42,40 +50,50 @@ class JsonCodec:
         )
 
     def encode(self, answer: DataAnswer) -> bytes:
-        return _dumps(
+        return dumps(
             {
                 "model": answer.model,
                 "version": answer.version,
-                **{name: _contiguous(value) for name, value in answer.values.items()},
+                **{name: contiguous(value) for name, value in answer.values.items()},
             }
         )
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        yield _dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
+        yield dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
         for name, value in answer.values.items():
-            yield b"," + _dumps(name) + b":"
+            yield b"," + dumps(name) + b":"
             if isinstance(value, np.ndarray):
                 yield from _array_in_parts(value)
             else:
-                yield _dumps(value)
+                yield dumps(value)
         yield b"}"
 
-    def request_schema(self, *, extra_fields: frozenset[str]) -> JsonSchema:
-        names = [*ROWS_SCHEMA, *(name for name in EXTRA_SCHEMA if name in extra_fields)]
-        schemas = {**ROWS_SCHEMA, **EXTRA_SCHEMA}
-        return {
-            "type": "object",
-            "description": "Rows as `X`, as `instances`, or as `columns` with `data`: exactly one.",
-            "properties": {name: schemas[name] for name in names},
-            "additionalProperties": False,
-        }
+    def reader(self, expected: Expected) -> None:
+        """Return None: the rows may stand behind what says how to read them."""
+
+    def writer(self) -> None:
+        """Return None: the fields stand one after the other, not row by row."""
 
 
-def _dumps(value: object) -> bytes:
+CODEC = JsonCodec()
+
+
+def request_schema(*, extra_fields: frozenset[str]) -> JsonSchema:
+    names = [*ROWS_SCHEMA, *(name for name in EXTRA_SCHEMA if name in extra_fields)]
+    schemas = {**ROWS_SCHEMA, **EXTRA_SCHEMA}
+    return {
+        "type": "object",
+        "description": "Rows as `X`, as `instances`, or as `columns` with `data`: exactly one.",
+        "properties": {name: schemas[name] for name in names},
+        "additionalProperties": False,
+    }
+
+
+def dumps(value: object) -> bytes:
     return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _contiguous(value: Value) -> object:
+def contiguous(value: Value) -> object:
     """Return what orjson writes: no other arrays; a contiguous one is not copied."""
     return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
 
@@ -84,7 +102,7 @@ def _array_in_parts(array: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[
     step = max(1, PART_NUMBERS * len(array) // max(1, array.size))
     for begin in range(0, len(array), step):
         yield b"," if begin else b"["
-        yield _dumps(_contiguous(array[begin : begin + step]))[1:-1]
+        yield dumps(contiguous(array[begin : begin + step]))[1:-1]
     yield b"]" if len(array) else b"[]"
 
 
@@ -154,20 +172,27 @@ def _require_known_fields(
         )
 
 
-def _matrix(rows: JsonValue, pointer: str) -> NDArray[np.float64]:  # (n_samples, n_features)
+def matrix(
+    rows: JsonValue, pointer: str, *, first_row: int = 0, n_columns: int | None = None
+) -> NDArray[np.float64]:  # (n_samples, n_features)
+    """Return rows of numbers as an array.
+
+    In a part of a longer table, ``first_row`` is the number of its first row there and
+    ``n_columns`` how many values a row has.
+    """
     if not isinstance(rows, list):
         raise _invalid(pointer, "wrong_type", "must be a list of rows")
     if set(map(type, rows)) - {list}:
-        raise _wrong_rows(rows, pointer)
+        raise _wrong_rows(rows, pointer, first_row)
     lists: list[list[JsonValue]] = rows  # type: ignore[assignment]  # the line above made sure
     if not lists or not lists[0]:
         raise InvalidInput("empty_data", "there must be at least one row and one column")
-    n_columns = len(lists[0])
-    if set(map(len, lists)) != {n_columns}:
-        raise _ragged(lists, n_columns, pointer)
+    width = n_columns or len(lists[0])
+    if set(map(len, lists)) != {width}:
+        raise _ragged(lists, width, pointer, first_row)
     flat = list(chain.from_iterable(lists))
-    _require_numbers(flat, lambda i: f"{pointer}/{i // n_columns}/{i % n_columns}")
-    return np.array(flat, dtype=np.float64).reshape(len(lists), n_columns)
+    _require_numbers(flat, lambda i: f"{pointer}/{first_row + i // width}/{i % width}")
+    return np.array(flat, dtype=np.float64).reshape(len(lists), width)
 
 
 def _require_numbers(values: list[JsonValue], pointer_of: Callable[[int], str]) -> None:
@@ -184,8 +209,8 @@ def _not_a_number(value: JsonValue, pointer: str) -> Issue:
     return Issue(pointer, "invalid_data", "must be a number")
 
 
-def _wrong_rows(rows: list[JsonValue], pointer: str) -> InvalidInput:
-    wrong = (index for index, row in enumerate(rows) if type(row) is not list)
+def _wrong_rows(rows: list[JsonValue], pointer: str, first_row: int) -> InvalidInput:
+    wrong = (index for index, row in enumerate(rows, first_row) if type(row) is not list)
     return InvalidInput(
         "invalid_data",
         "the rows must be lists of numbers; a single row is [[…]], a single column [[…], […]]",
@@ -196,14 +221,17 @@ def _wrong_rows(rows: list[JsonValue], pointer: str) -> InvalidInput:
     )
 
 
-def _ragged(rows: list[list[JsonValue]], n_columns: int, pointer: str) -> InvalidInput:
-    wrong = (index for index, row in enumerate(rows) if len(row) != n_columns)
+def _ragged(
+    rows: list[list[JsonValue]], n_columns: int, pointer: str, first_row: int
+) -> InvalidInput:
+    lengths = ((index, len(row)) for index, row in enumerate(rows, first_row))
+    wrong = ((index, length) for index, length in lengths if length != n_columns)
     return InvalidInput(
         "ragged_rows",
         f"every row must have as many values as the first, {n_columns}",
         issues=[
-            Issue(f"{pointer}/{index}", "ragged_rows", f"has {len(rows[index])} values")
-            for index in islice(wrong, MAX_NAMED_ISSUES)
+            Issue(f"{pointer}/{index}", "ragged_rows", f"has {length} values")
+            for index, length in islice(wrong, MAX_NAMED_ISSUES)
         ],
     )
 

@@ -1,22 +1,40 @@
 """What a codec turns bytes into, and what it turns into bytes."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.domain.data import Table
+from service.errors import InvalidInput
 
 JsonSchema = Mapping[str, object]
 Value = NDArray[np.float64] | NDArray[np.int64] | float | str
 """One field of an answer."""
+Body = bytes | bytearray | memoryview
 
 TRAINING_FIELDS = frozenset({"sample_weight", "feature_names"})
 """What a fit takes besides the rows."""
 BARE_FIELDS = frozenset({"model"})
 """What the bare forms take besides the rows."""
+
+
+def admit_all(n_rows: int, n_columns: int) -> None:
+    """Let a table of any size in."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a body may be besides its bytes."""
+
+    extra_fields: frozenset[str] = frozenset()
+    """Allowed besides the rows; a format without names for them has none of them."""
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    """Of the media type, such as ``header=absent``."""
+    admit: Callable[[int, int], None] = admit_all
+    """Told how many rows and columns there are, as soon as that is known; refuses too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,28 +54,120 @@ class DataAnswer:
     model: str
     version: int
     values: Mapping[str, Value]
+    feature_names: Sequence[str] | None = None
+    """Of the columns of ``X``, where an answer has rows."""
+
+    def part(self, rows: slice) -> "DataAnswer":
+        """Return these rows of every array."""
+        values = {
+            name: value[rows] if isinstance(value, np.ndarray) else value
+            for name, value in self.values.items()
+        }
+        return DataAnswer(self.model, self.version, values, self.feature_names)
+
+    @property
+    def n_rows(self) -> int:
+        arrays = [value for value in self.values.values() if isinstance(value, np.ndarray)]
+        return len(arrays[0]) if arrays else 1
 
 
 class Codec(Protocol):
     """One media type, both ways. Plain functions: callers choose the thread."""
 
     media_type: str
+    is_text: bool
+    """Bounded like JSON, and not like the denser binary formats."""
 
-    def decode(self, body: bytes, *, extra_fields: frozenset[str]) -> DataPayload:
-        """Return the data; raise ``MalformedRequest`` or ``InvalidInput``.
-
-        ``extra_fields`` are allowed besides the rows; a format without names ignores them.
-        """
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        """Return the data; raise ``MalformedRequest`` or ``InvalidInput``."""
 
     def encode(self, answer: DataAnswer) -> bytes:
-        """Return the answer; what is not finite becomes the format's missing value."""
+        """Return the answer; what is not finite becomes the format's missing value, if it has one.
+
+        A field that is a table becomes columns ``name_0``, ``name_1`` and so on where the format
+        has no tables in columns; the columns of ``X`` have their features' names.
+        """
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        """Yield the same bytes in parts, each made in a few milliseconds.
+        """Yield the same answer in parts, each made in a few milliseconds.
 
         For large answers: encoders hold the interpreter's lock, and nothing else would go on while
         they make hundreds of megabytes at once, which also need not be in memory together.
         """
 
-    def request_schema(self, *, extra_fields: frozenset[str]) -> JsonSchema:
-        """Return what ``decode`` takes as a JSON Schema, with examples."""
+    def reader(self, expected: Expected) -> "RowReader | None":
+        """Return what reads a body as it arrives; None where only a whole one can be read."""
+
+    def writer(self) -> "RowWriter | None":
+        """Return what writes an answer as it is found; None where only a whole one can be."""
+
+
+class RowReader(Protocol):
+    """Bytes in, as they arrive; rows out, as soon as they are whole."""
+
+    def feed(self, data: bytes) -> Iterator[Table]:
+        """Take the next bytes; yield the rows that are whole by now, in portions."""
+
+    def end(self) -> Iterator[Table]:
+        """Yield the last rows; raise when the body is not whole."""
+
+
+class RowWriter(Protocol):
+    """Answers in, portion by portion; bytes out."""
+
+    def write(self, answer: DataAnswer) -> bytes:
+        """Return the next bytes, before the first portion what a body begins with."""
+
+    def end(self) -> bytes:
+        """Return what marks the answer as whole."""
+
+
+def whole_table(tables: Iterable[Table]) -> Table:
+    """Join the portions of one body."""
+    portions = list(tables)
+    if not portions:
+        raise InvalidInput("empty_data", "there must be at least one row and one column")
+    if len(portions) == 1:
+        return portions[0]
+    return Table(np.concatenate([each.X for each in portions]), portions[0].feature_names)
+
+
+def read_whole(reader: RowReader, body: Body) -> DataPayload:
+    """Read a body that is there already."""
+
+    def portions() -> Iterator[Table]:
+        yield from reader.feed(bytes(body))
+        yield from reader.end()
+
+    return DataPayload(whole_table(portions()))
+
+
+PART_NUMBERS = 50_000
+"""Of one part of a large answer: about a megabyte, written in some three milliseconds."""
+
+
+def written_in_parts(writer: RowWriter, answer: DataAnswer) -> Iterator[bytes]:
+    n_numbers = sum(value.size for value in answer.values.values() if isinstance(value, np.ndarray))
+    step = max(1, PART_NUMBERS * answer.n_rows // max(1, n_numbers))
+    for begin in range(0, answer.n_rows, step):
+        yield writer.write(answer.part(slice(begin, begin + step)))
+    yield writer.end()
+
+
+def columns_of(answer: DataAnswer) -> dict[str, Value]:
+    """Return the answer as columns of numbers, each with a name of its own."""
+    columns: dict[str, Value] = {}
+    for name, value in answer.values.items():
+        if isinstance(value, np.ndarray) and value.ndim == 2:
+            given = answer.feature_names if name == "X" else None
+            names = given or [f"{name}_{column}" for column in range(value.shape[1])]
+            columns.update(zip(names, value.T, strict=True))
+        else:
+            columns[_free(name, columns)] = value
+    return columns
+
+
+def _free(name: str, taken: Mapping[str, Value]) -> str:
+    while name in taken:
+        name = f"{name}_"
+    return name

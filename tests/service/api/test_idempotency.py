@@ -156,8 +156,8 @@ class Unsteady(MemoryJobStore):
             raise Unavailable("storage_failed", "the storage failed")
         return super().get(job_id)
 
-    def add(self, job: JobRecord) -> None:
-        super().add(job)
+    def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
+        super().add(job, is_alone=is_alone)
         self.is_down = True
 
 

@@ -1,0 +1,207 @@
+"""Data as a stream of Arrow record batches (the IPC streaming format).
+
+The messages are framed here, so that each is decoded as soon as it is whole and the rows that it
+claims are known before; what is in a message is Arrow's own business. Compressed batches are
+refused: what they unfold to is only known afterwards. A body may be compressed as a whole.
+"""
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from service.api.payloads.arrow_columns import Columns, Sink, batch_of, not_whole, refusals
+from service.api.payloads.values import (
+    Body,
+    DataAnswer,
+    DataPayload,
+    Expected,
+    RowReader,
+    RowWriter,
+    read_whole,
+    written_in_parts,
+)
+from service.domain.data import Table
+from service.errors import InvalidInput
+
+KIND = "Arrow IPC stream"
+CONTINUATION = 0xFFFFFFFF
+PREFIX = struct.Struct("<II")
+MAX_METADATA_BYTES = 16 * 1024**2
+SCHEMA, RECORD_BATCH = 1, 3
+"""Kinds of a message: MessageHeader of the format's Message.fbs."""
+HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
+"""Fields of a Message, in their order there."""
+LENGTH, COMPRESSION = 0, 3
+"""Fields of a RecordBatch."""
+
+
+class ArrowReader:
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._held = bytearray()
+        self._schema: pa.Schema | None = None
+        self._columns: Columns | None = None
+        self._rows_read = 0
+        self._is_over = False
+
+    def feed(self, data: bytes) -> Iterator[Table]:
+        self._held += data
+        while (message := self._next_message()) is not None:
+            yield from self._tables(message)
+
+    def end(self) -> Iterator[Table]:
+        if self._held or self._columns is None:
+            raise not_whole(KIND)
+        yield from ()
+
+    def _next_message(self) -> "Message | None":
+        if len(self._held) < PREFIX.size:
+            return None
+        marker, n_metadata = PREFIX.unpack_from(self._held)
+        if self._is_over or marker != CONTINUATION or n_metadata > MAX_METADATA_BYTES:
+            raise not_whole(KIND)
+        if not n_metadata:
+            self._is_over = True
+            del self._held[: PREFIX.size]
+            return self._next_message() if self._held else None
+        begin = PREFIX.size + n_metadata
+        if len(self._held) < begin:
+            return None
+        message = Message.of(bytes(self._held[PREFIX.size : begin]))
+        if len(self._held) < begin + message.body_length:
+            self._announce(message)
+            return None
+        whole = bytes(self._held[: begin + message.body_length])
+        del self._held[: len(whole)]
+        return message.with_content(whole)
+
+    def _announce(self, message: "Message") -> None:
+        """Refuse what is too large before it has arrived."""
+        if message.kind == RECORD_BATCH and self._columns is not None:
+            self._expected.admit(self._rows_read + message.n_rows, len(self._columns.places))
+
+    def _tables(self, message: "Message") -> Iterator[Table]:
+        if message.kind == SCHEMA and self._schema is None:
+            with refusals(KIND):
+                self._schema = pa.ipc.read_schema(pa.py_buffer(message.content))
+            self._columns = Columns(self._schema)
+            return
+        if message.kind != RECORD_BATCH or self._columns is None:
+            raise not_whole(KIND)
+        if message.is_compressed:
+            raise InvalidInput(
+                "invalid_data",
+                "compressed record batches are not taken; compress the body as a whole instead",
+            )
+        self._announce(message)
+        with refusals(KIND):
+            batch = pa.ipc.read_record_batch(pa.py_buffer(message.content), self._schema)
+            batch.validate()
+        self._rows_read += message.n_rows
+        yield from self._columns.tables(batch)
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    kind: int
+    body_length: int
+    n_rows: int = 0
+    is_compressed: bool = False
+    content: bytes = b""
+
+    @classmethod
+    def of(cls, metadata: bytes) -> "Message":
+        try:
+            message = FlatTable.root_of(metadata)
+            kind = message.number(HEADER_TYPE, "<B")
+            header = message.table(HEADER)
+            n_rows, is_compressed = 0, False
+            if kind == RECORD_BATCH and header is not None:
+                n_rows = header.number(LENGTH, "<q")
+                is_compressed = header.table(COMPRESSION) is not None
+            body_length = message.number(BODY_LENGTH, "<q")
+        except struct.error as error:
+            raise not_whole(KIND) from error
+        if n_rows < 0 or body_length < 0:
+            raise not_whole(KIND)
+        return cls(kind, body_length, n_rows, is_compressed)
+
+    def with_content(self, content: bytes) -> "Message":
+        return Message(self.kind, self.body_length, self.n_rows, self.is_compressed, content)
+
+
+@dataclass(frozen=True, slots=True)
+class FlatTable:
+    """A table of a FlatBuffer: just enough to learn how much a message claims to hold."""
+
+    data: bytes
+    place: int
+
+    @classmethod
+    def root_of(cls, data: bytes) -> "FlatTable":
+        return cls(data, struct.unpack_from("<I", data)[0])
+
+    def number(self, field: int, form: str) -> int:
+        at = self._field(field)
+        return 0 if at is None else int(struct.unpack_from(form, self.data, at)[0])
+
+    def table(self, field: int) -> "FlatTable | None":
+        at = self._field(field)
+        if at is None:
+            return None
+        return FlatTable(self.data, at + int(struct.unpack_from("<I", self.data, at)[0]))
+
+    def _field(self, field: int) -> int | None:
+        vtable = self.place - int(struct.unpack_from("<i", self.data, self.place)[0])
+        if vtable < 0:
+            raise struct.error
+        (size,) = struct.unpack_from("<H", self.data, vtable)
+        entry = 4 + 2 * field
+        if entry >= size:
+            return None
+        (offset,) = struct.unpack_from("<H", self.data, vtable + entry)
+        return self.place + int(offset) if offset else None
+
+
+class ArrowWriter:
+    def __init__(self) -> None:
+        self._sink = Sink()
+        self._stream: pa.RecordBatchStreamWriter | None = None
+
+    def write(self, answer: DataAnswer) -> bytes:
+        batch = batch_of(answer)
+        if self._stream is None:
+            self._stream = pa.ipc.new_stream(self._sink, batch.schema)
+        self._stream.write_batch(batch)
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        if self._stream is not None:
+            self._stream.close()
+        return self._sink.take()
+
+
+class ArrowCodec:
+    media_type = "application/vnd.apache.arrow.stream"
+    is_text = False
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        return read_whole(self.reader(expected), body)
+
+    def reader(self, expected: Expected) -> RowReader:
+        return ArrowReader(expected)
+
+    def writer(self) -> RowWriter:
+        return ArrowWriter()
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        writer = self.writer()
+        return writer.write(answer) + writer.end()
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        return written_in_parts(self.writer(), answer)
+
+
+CODEC = ArrowCodec()

@@ -1,0 +1,182 @@
+"""Data as CSV (RFC 4180): rows of numbers, with a line of names or without.
+
+The first line is names when a field of it is neither a number nor empty; ``header=present`` or
+``header=absent`` on the media type settles it. Arrow reads the numbers and the quotes.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from service.api.payloads.arrow_columns import PORTION_ROWS, Columns, Sink, batch_of
+from service.api.payloads.lines import Lines
+from service.api.payloads.values import (
+    Body,
+    DataAnswer,
+    DataPayload,
+    Expected,
+    RowReader,
+    RowWriter,
+    columns_of,
+    read_whole,
+    written_in_parts,
+)
+from service.domain.data import Table
+from service.errors import InvalidInput, Issue, MalformedRequest
+
+MAX_HEADER_BYTES = 1024**2
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+ROW_LENGTH = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
+NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
+"""How Arrow says where it stopped; what follows there is the client's text."""
+
+
+class CsvReader:
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._lines = Lines()
+        self._n_columns = 0
+        self._feature_names: tuple[str, ...] | None = None
+        self._rows_read = 0
+
+    def feed(self, data: bytes) -> Iterator[Table]:
+        for text in self._lines.feed(data):
+            yield from self._tables(text)
+
+    def end(self) -> Iterator[Table]:
+        for text in self._lines.end():
+            yield from self._tables(text)
+
+    def _tables(self, text: bytes) -> Iterator[Table]:
+        rows = text if self._n_columns else self._behind_header(text)
+        if not rows.strip():
+            return
+        self._expected.admit(self._rows_read + rows.count(b"\n"), self._n_columns)
+        names = [str(column) for column in range(self._n_columns)]
+        try:
+            table = pa_csv.read_csv(
+                pa.py_buffer(rows),
+                read_options=pa_csv.ReadOptions(
+                    use_threads=False, column_names=names, block_size=max(1024, len(rows) + 1)
+                ),
+                # An empty line of one column is a missing value, not nothing.
+                parse_options=pa_csv.ParseOptions(ignore_empty_lines=self._n_columns > 1),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.float64())
+                ),
+            )
+        except pa.ArrowInvalid as error:
+            raise self._refusal(str(error)) from error
+        self._expected.admit(self._rows_read + table.num_rows, self._n_columns)
+        columns = Columns(table.schema)
+        for batch in table.to_batches(PORTION_ROWS):
+            for portion in columns.tables(batch):
+                self._rows_read += len(portion.X)
+                yield Table(portion.X, self._feature_names)
+
+    def _behind_header(self, text: bytes) -> bytes:
+        """Return the rows behind the names, having learnt how many columns there are."""
+        text = text.removeprefix(BYTE_ORDER_MARK)
+        first, end = _first_record(text)
+        self._n_columns = len(first)
+        has_names = {"present": True, "absent": False}.get(
+            self._expected.parameters.get("header", ""), not all(map(_may_be_number, first))
+        )
+        if not has_names:
+            return text
+        self._feature_names = tuple(first)
+        return text[end:]
+
+    def _refusal(self, said: str) -> InvalidInput:
+        if found := ROW_LENGTH.match(said):
+            row, length = self._rows_read + int(found[1]) - 1, found[3]
+            return InvalidInput(
+                "ragged_rows",
+                f"every row must have as many values as the first, {self._n_columns}",
+                issues=[Issue(f"#/X/{row}", "ragged_rows", f"has {length} values")],
+            )
+        if found := NOT_A_NUMBER.match(said):
+            row, column = self._rows_read + int(found[2]) - 1, found[1]
+            return InvalidInput(
+                "invalid_data",
+                "every value must be a number",
+                issues=[Issue(f"#/X/{row}/{column}", "invalid_data", "must be a number")],
+            )
+        return InvalidInput("invalid_data", "the rows can't be read as CSV (RFC 4180)")
+
+
+class CsvWriter:
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def write(self, answer: DataAnswer) -> bytes:
+        sink = Sink()
+        if not self._has_begun:
+            self._has_begun = True
+            sink.write(_line(list(columns_of(answer))))
+        pa_csv.write_csv(
+            batch_of(answer),
+            sink,
+            pa_csv.WriteOptions(include_header=False, batch_size=PORTION_ROWS),
+        )
+        return sink.take()
+
+    def end(self) -> bytes:
+        return b""
+
+
+class CsvCodec:
+    media_type = "text/csv"
+    is_text = True
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        return read_whole(self.reader(expected), body)
+
+    def reader(self, expected: Expected) -> RowReader:
+        return CsvReader(expected)
+
+    def writer(self) -> RowWriter:
+        return CsvWriter()
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        return self.writer().write(answer)
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        return written_in_parts(self.writer(), answer)
+
+
+CODEC = CsvCodec()
+
+
+def _first_record(text: bytes) -> tuple[list[str], int]:
+    """Return the fields of the first record and where it ends."""
+    head = text[:MAX_HEADER_BYTES]
+    head = head.rpartition(b"\n")[0] or head if len(text) > len(head) else head
+    try:
+        source = io.StringIO(head.decode("utf-8"), newline="")
+        for record in csv.reader(source):
+            if record:
+                return record, len(source.getvalue()[: source.tell()].encode())
+    except UnicodeDecodeError:
+        raise MalformedRequest("not_utf8", "the body is not UTF-8") from None
+    except csv.Error:
+        pass
+    raise InvalidInput("invalid_data", "the first line can't be read as CSV (RFC 4180)")
+
+
+def _may_be_number(field: str) -> bool:
+    try:
+        float(field or "0")
+    except ValueError:
+        return False
+    return True
+
+
+def _line(names: Sequence[str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow(names)
+    return text.getvalue().encode()

@@ -1,0 +1,164 @@
+"""Data as NDJSON: a row a line, an array of numbers or an object of numbers by feature.
+
+Lines are read together as one JSON array, after a look at the bytes that structure them has shown
+that each line is one row.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+
+from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.json_format import contiguous, dumps, matrix
+from service.api.payloads.lines import Lines
+from service.api.payloads.values import (
+    Body,
+    DataAnswer,
+    DataPayload,
+    Expected,
+    RowReader,
+    RowWriter,
+    Value,
+    read_whole,
+    written_in_parts,
+)
+from service.domain.data import Table
+from service.errors import InvalidInput, Issue, MalformedRequest
+
+STRUCTURE = b'[]{}":\\\n'
+NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
+
+
+class NdjsonReader:
+    def __init__(self, expected: Expected) -> None:
+        self._lines = Lines()
+        self._expected = expected
+        self._rows_read = 0
+        self._n_columns: int | None = None
+        self._feature_names: tuple[str, ...] | None = None
+
+    def feed(self, data: bytes) -> Iterator[Table]:
+        yield from map(self._table, self._lines.feed(data))
+
+    def end(self) -> Iterator[Table]:
+        yield from map(self._table, self._lines.end())
+
+    def _table(self, text: bytes) -> Table:
+        lines = [line for line in text.split(b"\n") if line.strip()]
+        self._expected.admit(self._rows_read + len(lines), self._n_columns or 1)
+        rows = _rows(lines, self._rows_read)
+        if self._feature_names is not None or isinstance(rows[0], dict):
+            rows = self._ordered(rows)
+        X = matrix(rows, "#/X", first_row=self._rows_read, n_columns=self._n_columns)
+        self._n_columns = X.shape[1]
+        self._expected.admit(self._rows_read + len(lines), self._n_columns)
+        self._rows_read += len(lines)
+        return Table(X, self._feature_names)
+
+    def _ordered(self, rows: list[JsonValue]) -> list[JsonValue]:
+        """Return the values of objects in the order of the first one's names."""
+        if self._feature_names is None and isinstance(rows[0], dict):
+            self._feature_names = tuple(rows[0])
+        names = self._feature_names or ()
+        known = set(names)
+        for number, row in enumerate(rows, self._rows_read):
+            if not isinstance(row, dict) or row.keys() != known:
+                detail = "every row must be an object with the names of the first"
+                raise InvalidInput(
+                    "feature_names_mismatch",
+                    detail,
+                    issues=[Issue(f"#/X/{number}", "feature_names_mismatch", detail)],
+                )
+        return [[row[name] for name in names] for row in rows if isinstance(row, dict)]
+
+
+class NdjsonWriter:
+    def write(self, answer: DataAnswer) -> bytes:
+        names = list(answer.values)
+        columns = [_texts(value) for value in answer.values.values()]
+        if len(columns) == 1:
+            begin = b"{" + dumps(names[0]) + b":"
+            return begin + (b"}\n" + begin).join(columns[0]) + b"}\n" if columns[0] else b""
+        heads = [dumps(name) + b":" for name in names]
+        return b"".join(
+            b"{" + b",".join(map(bytes.__add__, heads, row)) + b"}\n"
+            for row in zip(*columns, strict=True)
+        )
+
+    def end(self) -> bytes:
+        return b""
+
+
+class NdjsonCodec:
+    media_type = "application/x-ndjson"
+    is_text = True
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        return read_whole(self.reader(expected), body)
+
+    def reader(self, expected: Expected) -> RowReader:
+        return NdjsonReader(expected)
+
+    def writer(self) -> RowWriter:
+        return NdjsonWriter()
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        return b"".join(self.encode_in_parts(answer))
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        return written_in_parts(self.writer(), answer)
+
+
+CODEC = NdjsonCodec()
+
+
+def _texts(value: Value) -> list[bytes]:
+    """Return the JSON of each row; of what is no array the one that it is."""
+    if not isinstance(value, np.ndarray):
+        return [dumps(value)]
+    if not len(value):
+        return []
+    inside = dumps(contiguous(value))[1:-1]
+    if value.ndim == 1:
+        return inside.split(b",")
+    return [b"[" + row + b"]" for row in inside[1:-1].split(b"],[")]
+
+
+def _rows(lines: list[bytes], first_row: int) -> list[JsonValue]:
+    text = b"\n".join(lines)
+    structure = text.translate(None, NOT_STRUCTURE)
+    are_arrays = structure == b"\n".join([b"[]"] * len(lines))
+    if not are_arrays and not _are_alike(structure, len(lines)):
+        return [_row(line, number) for number, line in enumerate(lines, first_row)]
+    try:
+        rows = orjson.loads(b"[" + text.replace(b"\n", b",") + b"]")
+    except orjson.JSONDecodeError:
+        rows = []  # which line it is, is found out line by line
+    if are_arrays and len(rows) == len(lines):
+        return list(rows)
+    n_keys = structure.partition(b"\n")[0].count(b":")
+    if len(rows) == len(lines) and all(map(n_keys.__eq__, map(len, rows))):
+        return list(rows)
+    return [_row(line, number) for number, line in enumerate(lines, first_row)]
+
+
+def _are_alike(structure: bytes, n_lines: int) -> bool:
+    """Say whether every line is a flat object with as many keys as the first."""
+    first = structure.partition(b"\n")[0]
+    keys = first.count(b":")
+    return first == b"{" + b'"":' * keys + b"}" and structure == b"\n".join([first] * n_lines)
+
+
+def _row(line: bytes, number: int) -> JsonValue:
+    try:
+        return parse_json(line)
+    except MalformedRequest as error:
+        detail = f"line {number + 1}: {error.detail}"
+        raise MalformedRequest(error.code, detail) from error
+    except InvalidInput as error:
+        issues = [
+            Issue(issue.pointer.replace("#", f"#/X/{number}", 1), issue.code, issue.detail)
+            for issue in error.issues
+        ]
+        raise InvalidInput(error.code, error.detail, issues=issues) from error

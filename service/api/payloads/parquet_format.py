@@ -1,0 +1,121 @@
+"""Data as Parquet. A file ends with what tells its columns, so it is read when it is there.
+
+Decoding asks for memory by the number of rows and columns, which the end of the file tells and
+which is judged first; what else a file says about its sizes is not relied on.
+"""
+
+from collections.abc import Iterator
+from tempfile import SpooledTemporaryFile
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from service.api.payloads.arrow_columns import (
+    PORTION_ROWS,
+    Columns,
+    Sink,
+    batch_of,
+    not_whole,
+    refusals,
+)
+from service.api.payloads.values import (
+    Body,
+    DataAnswer,
+    DataPayload,
+    Expected,
+    RowReader,
+    RowWriter,
+    whole_table,
+    written_in_parts,
+)
+from service.domain.data import Table
+
+KIND = "Parquet file"
+MAX_THRIFT_BYTES = 16 * 1024**2
+MAX_THRIFT_ITEMS = 1_000_000
+MAX_BYTES_IN_MEMORY = 32 * 1024**2
+
+
+class ParquetReader:
+    """Lays a larger file onto the disk until it is there."""
+
+    def __init__(self, expected: Expected) -> None:
+        self._expected = expected
+        self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY)  # noqa: SIM115  # closed in ``end``
+
+    def feed(self, data: bytes) -> Iterator[Table]:
+        self._file.write(data)
+        yield from ()
+
+    def end(self) -> Iterator[Table]:
+        with self._file:
+            self._file.seek(0)
+            yield from _tables(self._file, self._expected)
+
+
+class ParquetWriter:
+    def __init__(self) -> None:
+        self._sink = Sink()
+        self._file: pq.ParquetWriter | None = None
+
+    def write(self, answer: DataAnswer) -> bytes:
+        batch = batch_of(answer)
+        if self._file is None:
+            self._file = pq.ParquetWriter(self._sink, batch.schema)
+        self._file.write_batch(batch)
+        return self._sink.take()
+
+    def end(self) -> bytes:
+        if self._file is not None:
+            self._file.close()
+        return self._sink.take()
+
+
+class ParquetCodec:
+    media_type = "application/vnd.apache.parquet"
+    is_text = False
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        return DataPayload(whole_table(_tables(pa.BufferReader(pa.py_buffer(body)), expected)))
+
+    def reader(self, expected: Expected) -> RowReader:
+        return ParquetReader(expected)
+
+    def writer(self) -> RowWriter:
+        return ParquetWriter()
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        writer = self.writer()
+        return writer.write(answer) + writer.end()
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        return written_in_parts(self.writer(), answer)
+
+
+CODEC = ParquetCodec()
+
+
+def _tables(source: object, expected: Expected) -> Iterator[Table]:
+    with refusals(KIND):
+        file = pq.ParquetFile(
+            source,
+            thrift_string_size_limit=MAX_THRIFT_BYTES,
+            thrift_container_size_limit=MAX_THRIFT_ITEMS,
+        )
+        columns = Columns(file.schema_arrow)
+        n_rows = file.metadata.num_rows
+    if n_rows < 0:
+        raise not_whole(KIND)
+    expected.admit(n_rows, len(columns.places))
+    batches = file.iter_batches(PORTION_ROWS, use_threads=False)
+    rows_read = 0
+    while True:
+        with refusals(KIND):
+            batch = next(batches, None)
+        if batch is None:
+            break
+        rows_read += batch.num_rows
+        expected.admit(rows_read, len(columns.places))
+        yield from columns.tables(batch)
+    if rows_read != n_rows:
+        raise not_whole(KIND)
