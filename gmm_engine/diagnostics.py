@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 
 from gmm_engine.mixture import Mixture
@@ -82,6 +83,18 @@ def condition_numbers(mixture: Mixture) -> NDArray[np.float64]:  # (K,)
     variances = np.linalg.eigvalsh(mixture.to_dense())
     smallest = np.maximum(variances[:, 0], np.finfo(float).tiny)
     return np.asarray(variances[:, -1] / smallest)
+
+
+def matching(
+    labels: NDArray[np.int64], others: NDArray[np.int64], n_clusters: int
+) -> NDArray[np.intp]:  # (n_clusters,)
+    """Return for each cluster of ``others`` the one of ``labels`` that it is best taken for.
+
+    One to one, so that as many rows as possible have the same label in both (Kuhn 1955).
+    """
+    shared = np.zeros((n_clusters, n_clusters))
+    np.add.at(shared, (others, labels), 1.0)
+    return np.asarray(linear_sum_assignment(-shared)[1])
 
 
 def _half_log_det(dense: NDArray[np.float64]) -> NDArray[np.float64]:  # (K,)

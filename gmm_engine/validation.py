@@ -18,6 +18,7 @@ MAX_NAMED_POSITIONS = 20
 LARGEST_MAGNITUDE = 1e152
 """Squares of larger numbers, summed over the rows, leave the range of a double."""
 
+BLAS_PORTION = 8192
 SAFE_SUM_OF_SQUARES = 1e30
 """Below it no number can be out of range; above it each is looked at."""
 
@@ -54,9 +55,21 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
         )
-    if not np.vdot(array, array) < SAFE_SUM_OF_SQUARES:  # NaN and infinity fail it, too
+    if not _sum_of_squares(array) < SAFE_SUM_OF_SQUARES:  # NaN and infinity fail it, too
         _require_in_range(array)
     return array
+
+
+def _sum_of_squares(array: NDArray[np.float64]) -> float:
+    """Sum up in portions that BLAS does not give to threads of its own.
+
+    They would go on spinning for a while, beside the engine's threads.
+    """
+    flat = array.reshape(-1)
+    if len(flat) <= BLAS_PORTION:
+        return float(np.vdot(flat, flat))
+    portions = (flat[i : i + BLAS_PORTION] for i in range(0, len(flat), BLAS_PORTION))
+    return sum(float(np.vdot(portion, portion)) for portion in portions)
 
 
 def _require_in_range(array: NDArray[np.float64]) -> None:

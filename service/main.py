@@ -10,6 +10,8 @@ from starlette.middleware import Middleware
 from service import __version__
 from service.api import (
     aliases,
+    analyses,
+    events,
     fits,
     health,
     inference,
@@ -33,6 +35,7 @@ ROUTERS = (
     fits.router,
     selections.router,
     inference.router,
+    analyses.router,
     known.router,
     known.in_data_formats,
     versions.router,
@@ -40,6 +43,7 @@ ROUTERS = (
     aliases.router,
     aliases.without_content,
     jobs.router,
+    events.router,
     health.router,
     reference.router,
 )

@@ -13,7 +13,7 @@ from pydantic.json_schema import models_json_schema
 
 from service.api.documentation import NULL
 from service.api.payloads.json_format import request_schema
-from service.api.payloads.values import BARE_FIELDS, TRAINING_FIELDS
+from service.api.payloads.values import BARE_FIELDS, LABELLED_FIELDS, TRAINING_FIELDS
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
 
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
@@ -24,6 +24,7 @@ DATA_BODIES = {
     "Rows": frozenset[str](),
     "RowsOfModel": BARE_FIELDS,
     "TrainingData": TRAINING_FIELDS,
+    "LabelledRows": LABELLED_FIELDS,
 }
 COLUMNS: dict[str, Json] = {
     "title": "Columns",

@@ -71,6 +71,9 @@ class Settings(BaseSettings):
         description="How often a fit's state is written down, to go on from there after a restart.",
     )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
+    max_event_streams: int = Field(
+        100, ge=1, le=100_000, description="Clients that may follow jobs at once."
+    )
     max_body_bytes: int = Field(
         32 * MEBIBYTE, ge=1024, le=GIBIBYTE, description="Largest body of JSON or other text."
     )
@@ -89,6 +92,9 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
+    )
+    max_analysed_rows: int = Field(
+        100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."
     )
     max_memory_bytes: int = Field(
         2 * GIBIBYTE,
@@ -125,6 +131,7 @@ class Settings(BaseSettings):
             max_n_init=self.max_n_init,
             max_iterations=self.max_iterations,
             max_candidates=self.max_candidates,
+            max_analysed_rows=self.max_analysed_rows,
             max_memory_bytes=self.max_memory_bytes,
         )
 

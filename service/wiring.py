@@ -4,6 +4,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from anyio import CapacityLimiter
+
+from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
@@ -16,6 +19,7 @@ from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.api.services import ApiOptions, Services
 from service.domain.aliases import Aliases
+from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
@@ -82,6 +86,7 @@ def assemble(
         inference=Inference(
             registry, cache.load_mixture, limits=limits, default_model=settings.default_model
         ),
+        analysis=Analysis(installed_analyst),
         answers=stores.answers,
         audit=stores.audit,
         options=ApiOptions(
@@ -93,6 +98,7 @@ def assemble(
         ),
         limits=limits,
         close=close,
+        streams=CapacityLimiter(settings.max_event_streams),
     )
 
 

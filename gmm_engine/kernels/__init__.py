@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,6 +85,7 @@ def _expectation_of_chunk(
             X[rows],
             _NO_WEIGHT if weight is None else weight[rows],
             prepared.constants,
+            prepared.negligible,
             prepared.means,
             prepared.width,
             prepared.factors,
@@ -92,7 +94,7 @@ def _expectation_of_chunk(
             scatter,
             0 if prepared.is_shared else prepared.scatter_size,
         )
-        _require_reached(unreached, rows)
+        _require_reached(unreached, rows.start)
         return moments, scatter, log_likelihood, log_max_resp
 
     parts = in_order(part, row_ranges(len(X), prepared.n_components, prepared.n_features))
@@ -106,14 +108,16 @@ def _expectation_of_chunk(
     return Moments(nk, first, prepared.unpacked_scatter(scatter), log_likelihood, log_max_resp)
 
 
-@dataclass(frozen=True, slots=True)
-class Scores:
+class Scores(NamedTuple):
     """Answers by row; what was not asked for is empty."""
 
     joint: NDArray[np.float64]  # (n, K), log p(x, k)
     resp: NDArray[np.float64]  # (n, K)
     log_prob: NDArray[np.float64]  # (n,), log p(x)
     labels: NDArray[np.int64]  # (n,)
+
+
+_NO_TABLE, _NO_COLUMN, _NO_LABELS = np.empty((0, 0)), np.empty(0), np.empty(0, dtype=np.int64)
 
 
 def score(
@@ -126,41 +130,44 @@ def score(
     labels: bool = False,
 ) -> Scores:
     """Answer what is asked for every row; raises like ``expectation``, but for ``joint``."""
-    run = passes.scoring_pass(*prepared.way)
     n, K = len(X), prepared.n_components
     scores = Scores(
-        joint=np.empty((n if joint else 0, K)),
-        resp=np.empty((n if resp else 0, K)),
-        log_prob=np.empty(n if log_prob else 0),
-        labels=np.empty(n if labels else 0, dtype=np.int64),
+        np.empty((n, K)) if joint else _NO_TABLE,
+        np.empty((n, K)) if resp else _NO_TABLE,
+        np.empty(n) if log_prob else _NO_COLUMN,
+        np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
     )
+    ranges = row_ranges(n, K, prepared.n_features)
+    if len(ranges) == 1:  # a few rows: every microsecond counts
+        _score_rows(prepared, X, scores, 0)
+        return scores
 
     def part(rows: slice) -> None:
-        unreached = run(
-            X[rows],
-            prepared.constants,
-            prepared.means,
-            prepared.width,
-            prepared.factors,
-            prepared.factor_stride,
-            scores.joint[rows],
-            scores.resp[rows],
-            scores.log_prob[rows],
-            scores.labels[rows],
+        of_rows = Scores(
+            scores.joint[rows], scores.resp[rows], scores.log_prob[rows], scores.labels[rows]
         )
-        _require_reached(unreached, rows)
+        _score_rows(prepared, X[rows], of_rows, rows.start)
 
-    ranges = row_ranges(n, K, prepared.n_features)
-    if len(ranges) == 1:  # a few rows: no generator, no thread
-        part(ranges[0])
-    else:
-        deque(in_order(part, ranges), maxlen=0)
+    deque(in_order(part, ranges), maxlen=0)
     return scores
 
 
-def _require_reached(unreached: int, rows: slice) -> None:
+def _score_rows(prepared: Prepared, X: NDArray[np.floating], scores: Scores, first: int) -> None:
+    unreached = passes.scoring_pass(*prepared.way)(
+        X,
+        prepared.constants,
+        prepared.means,
+        prepared.width,
+        prepared.factors,
+        prepared.factor_stride,
+        *scores,
+    )
+    _require_reached(unreached, first)
+
+
+def _require_reached(unreached: int, first: int) -> None:
     if unreached >= 0:
         raise OutOfRangeError(
-            f"row {rows.start + unreached} is so far from every component that its squared "
+            f"row {first + unreached} is so far from every component that its squared "
             "distance leaves the range of a double"
         )

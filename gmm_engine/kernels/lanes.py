@@ -116,6 +116,19 @@ def spread(typing_context, scalar):
 
 
 @intrinsic
+def spread_at(typing_context, array, offset):
+    """Return a vector of array[offset] of a flat array; the offset is not negative."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        pointer = array_data(context, builder, signature.args[0], args[0])
+        return spread_scalar(builder, builder.load(builder.gep(pointer, [args[1]], inbounds=True)))
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
 def fma(typing_context, a, b, c):
     """Return a·b + c, rounded once."""
 
@@ -125,6 +138,18 @@ def fma(typing_context, a, b, c):
         return multiply_add(builder, *args)
 
     return lanes(lanes, lanes, lanes), codegen
+
+
+@intrinsic
+def add(typing_context, a, b):
+    """Return a + b."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.fadd(*args)
+
+    return lanes(lanes, lanes), codegen
 
 
 @intrinsic
@@ -171,49 +196,19 @@ def _double_as_bits(typing_context, number):
     return types.int64(types.float64), codegen
 
 
-_LOG2_E = 1.0 / math.log(2.0)
 # ln 2 in two parts: the first has 21 trailing zero bits, so that n·LN_2_HIGH is exact.
 _LN_2_HIGH = float.fromhex("0x1.62e42feep-1")
 _LN_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _ROUND_TO_INTEGER = 1.5 * 2.0**52
 """Added to a small number it leaves the nearest integer in the low bits."""
-_EXPONENT_BIAS = 1023
 _MANTISSA_BITS = 52
 _BITS_OF_ROUND = int(np.float64(_ROUND_TO_INTEGER).view(np.int64))
 _BITS_OF_ROOT_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
-_SMALLEST_EXPONENT = -708.0
-"""exp of anything below leaves the normal numbers and is taken as 0."""
 
-(_E3, _E4, _E5, _E6, _E7, _E8, _E9, _E10, _E11, _E12, _E13) = (
-    1.0 / math.factorial(i) for i in range(3, 14)
-)
 (_L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9) = (1.0 / (2 * i + 1) for i in range(1, 10))
 
-# No reassociation in these two: their constants work only in the order written.
+# No reassociation here: the constants work only in the order written.
 _AS_WRITTEN = {"contract"}
-
-
-@njit(fastmath=_AS_WRITTEN, forceinline=True, error_model="numpy")
-def exp_of_nonpositive(x: float) -> float:
-    """Return exp(x) for x ≤ 0 to 1 ulp, without a branch; 0 for NaN.
-
-    x = n·ln 2 + r with |r| ≤ ln(2)/2, exp(r) by its series to the 13th power.
-    """
-    bounded = x if x > _SMALLEST_EXPONENT else _SMALLEST_EXPONENT
-    shifted = bounded * _LOG2_E + _ROUND_TO_INTEGER
-    n = shifted - _ROUND_TO_INTEGER
-    r = (bounded - n * _LN_2_HIGH) - n * _LN_2_LOW
-    r2 = r * r
-    r4 = r2 * r2
-    low = (0.5 + _E3 * r) + r2 * (_E4 + _E5 * r)
-    middle = (_E6 + _E7 * r) + r2 * (_E8 + _E9 * r)
-    high = (_E10 + _E11 * r) + r2 * (_E12 + _E13 * r)
-    beyond_one = r + r2 * (low + r4 * (middle + r4 * high))
-    power_of_two = _bits_as_double(
-        (_double_as_bits(shifted) << _MANTISSA_BITS) + (_EXPONENT_BIAS << _MANTISSA_BITS)
-    )
-    value = power_of_two + power_of_two * beyond_one
-    return value if x > _SMALLEST_EXPONENT else 0.0
 
 
 @njit(fastmath=_AS_WRITTEN, forceinline=True, error_model="numpy")

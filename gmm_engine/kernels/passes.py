@@ -3,29 +3,44 @@
 A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
 the lanes, computes log p(x, component) of all components, their log-sum-exp and the
 responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
-There are three ways to weigh a block, and each pass is compiled for one of them:
+There are four ways to weigh a block, and each pass is compiled for one of them:
 
 * dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
 * dense covariances over more features, one tiled pass for all;
+* one dense covariance common to all components over more features: as before, but rows are
+  whitened once for all components;
 * diagonal covariances, one pass for all.
 """
 
 import hashlib
+from enum import Enum, auto
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 from numba import njit, types
 
-from gmm_engine.kernels import tiled, unrolled
-from gmm_engine.kernels.lanes import LANES, exp_of_nonpositive, log_of_at_least_one
-from gmm_engine.kernels.tiled import ROWS_AT_ONCE
+from gmm_engine.kernels import diagonal, tiled, unrolled
+from gmm_engine.kernels.exponentials import exponentiate, find_largest
+from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
+from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 BLOCK_ROWS = 96
 """Rows in a block; a multiple of what every way of weighing takes at once."""
-MAX_UNROLLED_FEATURES = 12
+MAX_UNROLLED_FEATURES = 9
 
 _SOURCES = Path(__file__).parent
+
+
+class Way(Enum):
+    """How a block is weighed, and its moments are summed."""
+
+    UNROLLED = auto()
+    TILED = auto()
+    SHARED = auto()
+    DIAGONAL = auto()
+
+
 _STAMP = int(
     hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
@@ -58,7 +73,17 @@ _FLAT = types.float64[::1]
 _TABLE = types.float64[:, ::1]
 _EXPECTATION_SIGNATURES = [
     types.Tuple((types.float64, types.float64, types.intp))(
-        rows, _READ, _READ, _READ, types.intp, _READ, types.intp, _FLAT, _FLAT, types.intp
+        rows,
+        _READ,
+        _READ,
+        types.float64,
+        _READ,
+        types.intp,
+        _READ,
+        types.intp,
+        _FLAT,
+        _FLAT,
+        types.intp,
     )
     for rows in _ROWS
 ]
@@ -69,16 +94,23 @@ _SCORING_SIGNATURES = [
     for rows in _ROWS
 ]
 
+_weigh_diagonal = diagonal.weigh
+_weigh_whitened = diagonal.weigh_whitened
+_whiten = tiled.whiten
+_add_diagonal_moments = diagonal.add_moments
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
+_exponentiate = exponentiate
+_find_largest = find_largest
+_subtract_mean = tiled.subtract_mean
 _squared_lengths = tiled.squared_lengths
 _weigh_deviations = tiled.weigh_deviations
 _add_scatter = tiled.add_scatter
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _turn(X, begin, n_rows, n_padded, columns, rows, width):
-    """Copy a block of rows by feature and by row; repeat its first row behind its last.
+@njit(inline="always")
+def _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width):
+    """Copy a block by feature and, for tiles, by row; repeat its first row behind its last.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
@@ -87,80 +119,53 @@ def _turn(X, begin, n_rows, n_padded, columns, rows, width):
         for i in range(n_features):
             value = float(X[begin + row, i])
             columns[i * BLOCK_ROWS + row] = value
-            rows[row * width + i] = value
+            if is_tiled:
+                rows[row * width + i] = value
     for row in range(n_rows, n_padded):
         for i in range(n_features):
             columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
-            rows[row * width + i] = rows[i]
+            if is_tiled:
+                rows[row * width + i] = rows[i]
 
 
 @njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _subtract_mean(columns, means, means_offset, width, n_padded, deviations):
-    for i in range(width):
-        mean = means[means_offset + i]
-        for row in range(n_padded):
-            deviations[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS + row] - mean
-
-
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _scaled_lengths(columns, means, scales, offset, width, n_padded, out):
-    """Set out to Σ ((x − μ)·s)² by row."""
-    for row in range(n_padded):
-        out[row] = 0.0
-    for i in range(width):
-        mean = means[offset + i]
-        scale = scales[offset + i]
-        for row in range(n_padded):
-            y = (columns[i * BLOCK_ROWS + row] - mean) * scale
-            out[row] += y * y
-
-
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _add_first(sums, resp, component, width, n_padded, moments):
+def _add_first(sums, gammas, component, width, n_rows, moments):
     base = component * (1 + width)
     total = 0.0
-    for row in range(n_padded):
-        total += resp[component * BLOCK_ROWS + row]
+    for row in range(n_rows):
+        total += gammas[row]
     moments[base * LANES] += total
     for i in range(width):
         moments[(base + 1 + i) * LANES] += sums[i]
 
 
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _add_diagonal_moments(columns, means, resp, component, width, n_padded, moments, scatter):
-    total = 0.0
-    for row in range(n_padded):
-        total += resp[component * BLOCK_ROWS + row]
-    moments[component * (1 + width) * LANES] += total
-    for i in range(width):
-        mean = means[component * width + i]
-        first = 0.0
-        second = 0.0
+@njit(inline="always")
+def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, largest, sums):
+    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row.
+
+    Sparing, it takes what is below ``least_that_counts`` as nothing.
+    """
+    _find_largest(joint, n_components, n_padded // LANES, largest, BLOCK_ROWS)
+    if is_sparing:
         for row in range(n_padded):
-            deviation = columns[i * BLOCK_ROWS + row] - mean
-            weighted = resp[component * BLOCK_ROWS + row] * deviation
-            first += weighted
-            second += weighted * deviation
-        moments[(component * (1 + width) + 1 + i) * LANES] += first
-        scatter[component * width + i] += second
+            least[row] = least_that_counts(largest[row], negligible)
+    _exponentiate(
+        joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, BLOCK_ROWS
+    )
 
 
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
-def _log_sum_exp(joint, n_components, n_padded, largest, sums):
-    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row."""
-    for row in range(n_padded):
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _label(joint, n_components, n_rows, largest, labels):
+    """Set labels to the component with the largest log p(x, k), by row; the first of equals."""
+    for row in range(n_rows):
         largest[row] = -np.inf
+        labels[row] = 0
     for k in range(n_components):
-        for row in range(n_padded):
+        for row in range(n_rows):
             value = joint[k * BLOCK_ROWS + row]
-            largest[row] = value if value > largest[row] else largest[row]
-    for row in range(n_padded):
-        sums[row] = 0.0
-    for k in range(n_components):
-        for row in range(n_padded):
-            value = exp_of_nonpositive(joint[k * BLOCK_ROWS + row] - largest[row])
-            joint[k * BLOCK_ROWS + row] = value
-            sums[row] += value
+            is_larger = value > largest[row]
+            largest[row] = value if is_larger else largest[row]
+            labels[row] = k if is_larger else labels[row]
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -176,6 +181,7 @@ def _first_unreached(largest, n_rows):
 def _weigh(
     is_unrolled,
     is_tiled,
+    is_shared,
     D,
     columns,
     means,
@@ -185,10 +191,15 @@ def _weigh(
     constants,
     n_padded,
     deviations,
+    whitened,
     lengths,
     joint,
 ):
     """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning."""
+    if is_shared:
+        center = width * width
+        _subtract_mean(columns, factors, center, width, n_padded, BLOCK_ROWS, deviations)
+        _whiten(deviations, factors, width, n_padded, BLOCK_ROWS, whitened)
     for k in range(len(constants)):
         if is_unrolled:
             _weigh_unrolled(
@@ -204,16 +215,36 @@ def _weigh(
                 D,
                 BLOCK_ROWS,
             )
-        else:
-            if is_tiled:
-                _subtract_mean(columns, means, k * width, width, n_padded, deviations)
-                _squared_lengths(
-                    deviations, factors, k * factor_stride, width, n_padded, BLOCK_ROWS, lengths
-                )
-            else:
-                _scaled_lengths(columns, means, factors, k * width, width, n_padded, lengths)
+        elif is_shared:
+            _weigh_whitened(
+                whitened,
+                factors,
+                (width + 1 + k) * width,
+                width,
+                constants[k],
+                n_padded,
+                BLOCK_ROWS,
+                joint,
+                k * BLOCK_ROWS,
+            )
+        elif is_tiled:
+            _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
+            _squared_lengths(deviations, factors, k * factor_stride, width, n_padded, lengths)
             for row in range(n_padded):
                 joint[k * BLOCK_ROWS + row] = constants[k] - 0.5 * lengths[row]
+        else:
+            _weigh_diagonal(
+                columns,
+                means,
+                factors,
+                k * width,
+                width,
+                constants[k],
+                n_padded,
+                BLOCK_ROWS,
+                joint,
+                k * BLOCK_ROWS,
+            )
 
 
 @njit(inline="always")
@@ -227,6 +258,8 @@ def _add_moments(
     width,
     resp,
     n_padded,
+    chosen,
+    gammas,
     deviations,
     weighted,
     sums,
@@ -253,39 +286,61 @@ def _add_moments(
                 BLOCK_ROWS,
             )
         elif is_tiled:
-            _weigh_deviations(
-                rows,
-                means,
-                k * width,
+            count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
+            if count:
+                _weigh_deviations(
+                    rows, means, k * width, chosen, gammas, width, count, deviations, weighted, sums
+                )
+                _add_first(sums, gammas, k, width, count, moments)
+                _add_scatter(deviations, weighted, width, count, scatter, k * scatter_stride)
+        else:
+            _add_diagonal_moments(
+                columns,
                 resp,
                 k * BLOCK_ROWS,
+                means,
+                k * width,
                 width,
+                moments,
+                k * (1 + width) * LANES,
+                scatter,
+                k * scatter_stride,
                 n_padded,
-                deviations,
-                weighted,
-                sums,
+                BLOCK_ROWS,
             )
-            _add_first(sums, resp, k, width, n_padded, moments)
-            _add_scatter(deviations, weighted, width, n_padded, scatter, k * scatter_stride)
-        else:
-            _add_diagonal_moments(columns, means, resp, k, width, n_padded, moments, scatter)
 
 
 # Each pass is written once and compiled for a way of weighing; what is not that way is pruned.
 
 
+def _flags(way: Way) -> tuple[bool, bool, bool]:
+    """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
+    return way is Way.UNROLLED, way in {Way.TILED, Way.SHARED}, way is Way.SHARED
+
+
 @cache
-def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
+def expectation_pass(way: Way, D: int):
     """Return the compiled E-step.
 
     It adds to ``moments`` (K, 1 + width, 4) and ``scatter``, both flat, and returns Σ log p(x),
     Σ log max γ and the first row out of reach of every component, or −1.
     """
+    is_unrolled, is_tiled, is_shared = _flags(way)
     stamp = _STAMP
 
     @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
     def expectation(
-        X, weight, constants, means, width, factors, factor_stride, moments, scatter, scatter_stride
+        X,
+        weight,
+        constants,
+        negligible,
+        means,
+        width,
+        factors,
+        factor_stride,
+        moments,
+        scatter,
+        scatter_stride,
     ):
         n_components = len(constants)
         columns = np.zeros(width * BLOCK_ROWS)
@@ -293,6 +348,9 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
         deviations = np.empty(width * BLOCK_ROWS)
         weighted = np.empty(width * BLOCK_ROWS)
         first = np.empty(width)
+        gammas = np.empty(BLOCK_ROWS)
+        least = np.empty(BLOCK_ROWS)
+        chosen = np.empty(BLOCK_ROWS, dtype=np.int64)
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
@@ -301,10 +359,11 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
         for begin in range(0, len(X), BLOCK_ROWS):
             n_rows = min(BLOCK_ROWS, len(X) - begin)
             n_padded = BLOCK_ROWS
-            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,
+                is_shared,
                 D,
                 columns,
                 means,
@@ -314,10 +373,11 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 constants,
                 n_padded,
                 deviations,
+                weighted,
                 sums,
                 joint,
             )
-            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            _log_sum_exp(joint, n_components, n_padded, is_tiled, negligible, least, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
                 return 0.0, 0.0, begin + unreached
@@ -342,6 +402,8 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 width,
                 joint,
                 n_padded,
+                chosen,
+                gammas,
                 deviations,
                 weighted,
                 first,
@@ -356,13 +418,14 @@ def expectation_pass(is_unrolled: bool, is_tiled: bool, D: int):
 
 
 @cache
-def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
+def scoring_pass(way: Way, D: int):
     """Return the compiled scorer.
 
     It fills those of ``joint_out`` (n, K) with log p(x, k), ``resp_out`` (n, K), ``scores`` (n,)
     with log p(x) and ``labels`` (n,) that are not empty, and returns the first row out of reach
     of every component, or −1.
     """
+    is_unrolled, is_tiled, is_shared = _flags(way)
     stamp = _STAMP
 
     @njit(_SCORING_SIGNATURES, **OPTIONS)
@@ -373,16 +436,18 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
         columns = np.zeros(width * BLOCK_ROWS)
         rows = np.zeros(width * BLOCK_ROWS)
         deviations = np.empty(width * BLOCK_ROWS)
+        weighted = np.empty(width * BLOCK_ROWS if is_shared else 0)
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
         for begin in range(0, len(X), BLOCK_ROWS):
             n_rows = min(BLOCK_ROWS, len(X) - begin)
-            n_padded = -(-n_rows // ROWS_AT_ONCE) * ROWS_AT_ONCE
-            _turn(X, begin, n_rows, n_padded, columns, rows, width)
+            n_padded = -(-n_rows // LANES) * LANES
+            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,
+                is_shared,
                 D,
                 columns,
                 means,
@@ -392,27 +457,27 @@ def scoring_pass(is_unrolled: bool, is_tiled: bool, D: int):
                 constants,
                 n_padded,
                 deviations,
+                weighted,
                 sums,
                 joint,
             )
             for row in range(n_rows if len(joint_out) else 0):
                 for k in range(n_components):
                     joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
-            for row in range(n_rows if len(labels) else 0):
-                best = 0
-                for k in range(1, n_components):
-                    if joint[k * BLOCK_ROWS + row] > joint[best * BLOCK_ROWS + row]:
-                        best = k
-                labels[begin + row] = best
-            _log_sum_exp(joint, n_components, n_padded, largest, sums)
+            if len(labels):
+                _label(joint, n_components, n_rows, largest, labels[begin:])
+            _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
                 return begin + unreached
             for row in range(n_rows if len(scores) else 0):
                 scores[begin + row] = largest[row] + log_of_at_least_one(sums[row])
-            for row in range(n_rows if len(resp_out) else 0):
-                for k in range(n_components):
-                    resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] / sums[row]
+            if len(resp_out):
+                for row in range(n_rows):
+                    sums[row] = 1.0 / sums[row]
+                for row in range(n_rows):
+                    for k in range(n_components):
+                        resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] * sums[row]
         return -1 + 0 * stamp
 
     return scoring

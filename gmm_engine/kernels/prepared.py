@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.passes import Way
 
 LOG_2_PI = float(np.log(2.0 * np.pi))
+NEGLIGIBLE_DENSITY = -42.0
+"""log of a component's density at a row, relative to the mixture's, below which it is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +32,21 @@ class Prepared:
     """log π_k − ½(D log 2π + log|Σ_k|)"""
     constants_of_densities: NDArray[np.float64]  # (K,)
     """−½(D log 2π + log|Σ_k|)"""
+    negligible: float
+    """How far below the largest log p(x, k) another is taken as nothing: −42 − log K or so.
+
+    A component that is e⁻⁴² as dense at a row as the whole mixture adds less than the rounding
+    of its own sums.
+    """
     means: NDArray[np.float64]  # (K × width,)
     factors: NDArray[np.float64]
     """The whitening in the order that the pass reads it."""
+    width: int
+    """Features, with those added as padding."""
+    factor_stride: int
+    """From one component's factors to the next one's; 0 where they share them."""
+    way: tuple[Way, int]
+    """What the passes are compiled for: the arguments of those that make them."""
 
     @classmethod
     def of(
@@ -49,17 +64,26 @@ class Prepared:
         n_features = int(means.shape[1])
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
+        is_shared = is_dense and len(whitening) < len(means)
+        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        factors = _packed(whitening, width)
+        if way is Way.SHARED:
+            factors = _with_whitened_means(factors, means, whitening[0])
         padded_means = np.zeros((len(means), width))
         padded_means[:, :n_features] = means
         constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
         return cls(
             n_features=n_features,
             is_dense=is_dense,
-            is_shared=is_dense and len(whitening) < len(means),
+            is_shared=is_shared,
             constants=log_weights + constants_of_densities,
             constants_of_densities=constants_of_densities,
+            negligible=NEGLIGIBLE_DENSITY + _least_finite(log_weights),
             means=padded_means.ravel(),
-            factors=_packed(whitening, width).ravel(),
+            factors=factors.ravel(),
+            width=width,
+            factor_stride=0 if is_shared else factors[0].size,
+            way=(way, n_features if way is Way.UNROLLED else 0),
         )
 
     @property
@@ -67,28 +91,14 @@ class Prepared:
         return len(self.constants)
 
     @property
-    def width(self) -> int:
-        """Features, with those added as padding."""
-        return _width(self.n_features, is_dense=self.is_dense)
-
-    @property
     def is_unrolled(self) -> bool:
-        return self.is_dense and self.n_features <= passes.MAX_UNROLLED_FEATURES
-
-    @property
-    def way(self) -> tuple[bool, bool, int]:
-        """What the passes are compiled for."""
-        return way_of_weighing(self.n_features, is_dense=self.is_dense)
-
-    @property
-    def factor_stride(self) -> int:
-        return 0 if self.is_shared else len(self.factors) // self.n_components
+        return self.way[0] is Way.UNROLLED
 
     @property
     def scatter_size(self) -> int:
         """Numbers that one scatter takes up in the pass."""
         if not self.is_dense:
-            return self.width
+            return LANES * self.width
         if self.is_unrolled:
             return LANES * self.n_features * (self.n_features + 1) // 2
         return self.width**2
@@ -107,7 +117,9 @@ class Prepared:
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scatters, (K or 1, D, D) or (K, D), from what the pass summed up."""
         if not self.is_dense:
-            return scatter.reshape(self.n_components, self.n_features)
+            return np.asarray(
+                scatter.reshape(self.n_components, self.n_features, LANES).sum(axis=2)
+            )
         D = self.n_features
         rows, columns = _triangle(D)
         if self.is_unrolled:
@@ -120,17 +132,33 @@ class Prepared:
         return dense
 
 
-def way_of_weighing(n_features: int, *, is_dense: bool) -> tuple[bool, bool, int]:
-    """Return the arguments of ``passes.expectation_pass`` and ``passes.scoring_pass``."""
-    if is_dense and n_features <= passes.MAX_UNROLLED_FEATURES:
-        return True, False, n_features
-    return False, is_dense, 0
+def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+    if not is_dense:
+        return Way.DIAGONAL
+    if n_features <= passes.MAX_UNROLLED_FEATURES:
+        return Way.UNROLLED
+    return Way.SHARED if is_shared else Way.TILED
 
 
 def _width(n_features: int, *, is_dense: bool) -> int:
     if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
         return -(-n_features // LANES) * LANES
     return n_features
+
+
+def _least_finite(log_weights: NDArray[np.float64]) -> float:
+    return float(np.min(log_weights, where=np.isfinite(log_weights), initial=0.0))
+
+
+def _with_whitened_means(
+    factors: NDArray[np.float64], means: NDArray[np.float64], whitening: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Append a centre near the data and, from there, the whitened means."""
+    width = factors.shape[1] * LANES
+    appended = np.zeros((1 + len(means), width))
+    appended[0, : means.shape[1]] = means[0]
+    appended[1:, : means.shape[1]] = (means - means[0]) @ whitening
+    return np.concatenate((factors.ravel(), appended.ravel()))[np.newaxis]
 
 
 @cache

@@ -2,56 +2,129 @@
 
 import os
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Generic, NoReturn, TypeVar
 
 from gmm_engine.kernels.passes import BLOCK_ROWS
 
-RANGE_NANOSECONDS = 250_000
-"""About how long a range should take: long against a change of threads, short against a pass."""
-MAX_RANGES = 64
+SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000
+"""Nanoseconds that a range should take: long against a change of threads, short against a pass."""
+FEW_RANGES, MAX_RANGES = 16, 64
+"""So many short ranges do for a few cores; only long work is cut into more."""
 
 Part = TypeVar("Part")
 
 
 def row_ranges(n_rows: int, n_components: int, n_features: int) -> Sequence[slice]:
     """Cut rows into ranges whose borders depend on the size of the work alone."""
-    nanoseconds_a_row = n_components * (3.0 + n_features**2 / 10.0)
-    wanted = int(n_rows * nanoseconds_a_row / RANGE_NANOSECONDS)
-    if wanted <= 1:
+    if n_rows <= BLOCK_ROWS:
+        return (slice(0, n_rows),)
+    nanoseconds = n_rows * n_components * (3.0 + n_features**2 / 20.0)
+    wanted = max(min(nanoseconds / SHORT_RANGE, FEW_RANGES), nanoseconds / LONG_RANGE)
+    if wanted < 2:
         return (slice(0, n_rows),)
     n_blocks = -(-n_rows // BLOCK_ROWS)
-    n_ranges = max(1, min(wanted, MAX_RANGES, n_blocks))
+    n_ranges = max(1, min(int(wanted), MAX_RANGES, n_blocks))
     blocks_a_range = -(-n_blocks // n_ranges)
     step = blocks_a_range * BLOCK_ROWS
     return [slice(begin, min(begin + step, n_rows)) for begin in range(0, n_rows, step)]
 
 
 def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator[Part]:
-    """Yield the results of ``work`` in the order of the ranges.
+    """Yield the results of ``work`` in the order of the ranges; the caller's thread works too.
 
-    Only one result more than there are threads waits at any time, however many ranges there are.
+    However many ranges there are, only two results for each thread wait at any time.
     """
-    n_threads = thread_count()
-    if len(ranges) == 1 or n_threads == 1:
+    n_threads = min(thread_count(), len(ranges))
+    if n_threads == 1:
         for rows in ranges:
             yield work(rows)
         return
+    shared = _SharedWork(work, ranges, most_waiting=2 * n_threads)
     pool = _THREADS.pool()
-    waiting: deque[Future[Part]] = deque()
-    upcoming = iter(ranges)
+    for _ in range(n_threads - 1):
+        pool.submit(shared.help)
     try:
-        for rows in upcoming:
-            waiting.append(pool.submit(work, rows))
-            if len(waiting) > n_threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+        for place in range(len(ranges)):
+            yield shared.result(place)
     finally:
-        for future in waiting:
-            future.cancel()
+        shared.end()
+
+
+class _SharedWork(Generic[Part]):
+    """Ranges that several threads take one after another, and the results not yet fetched."""
+
+    def __init__(
+        self, work: Callable[[slice], Part], ranges: Sequence[slice], most_waiting: int
+    ) -> None:
+        self._work, self._ranges = work, ranges
+        self._most_waiting = most_waiting
+        self._changed = threading.Condition()
+        self._n_taken = self._n_fetched = 0
+        self._has_ended = False
+        self._finished: dict[int, Callable[[], Part]] = {}
+
+    def help(self) -> None:
+        """Work until there is nothing left to take."""
+        while True:
+            with self._changed:
+                while not self._has_ended and self._is_too_far_ahead():
+                    self._changed.wait()
+                place = self._take()
+            if place is None:
+                return
+            self._do(place)
+
+    def result(self, place: int) -> Part:
+        """Return the result of the range at ``place``, or raise its error."""
+        while True:
+            with self._changed:
+                own = None if place in self._finished else self._take()
+                if own is None:
+                    while place not in self._finished:
+                        self._changed.wait()
+                    outcome = self._finished.pop(place)
+                    self._n_fetched += 1
+                    self._changed.notify_all()
+                    break
+            self._do(own)
+        return outcome()
+
+    def end(self) -> None:
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
+
+    def _is_too_far_ahead(self) -> bool:
+        return self._n_taken - self._n_fetched >= self._most_waiting
+
+    def _take(self) -> int | None:
+        if self._has_ended or self._n_taken == len(self._ranges) or self._is_too_far_ahead():
+            return None
+        self._n_taken += 1
+        return self._n_taken - 1
+
+    def _do(self, place: int) -> None:
+        outcome: Callable[[], Part]
+        try:
+            part = self._work(self._ranges[place])
+        except BaseException as error:
+            outcome = partial(_raise, error)
+        else:
+            outcome = partial(_returned, part)
+        with self._changed:
+            self._finished[place] = outcome
+            self._changed.notify_all()
+
+
+def _returned(part: Part) -> Part:
+    return part
+
+
+def _raise(error: BaseException) -> NoReturn:
+    raise error
 
 
 class _Threads:

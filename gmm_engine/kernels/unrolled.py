@@ -23,8 +23,8 @@ from gmm_engine.kernels.lanes import (
     store_vector,
 )
 
-MAX_SUMS_AT_ONCE = 15
-"""Sums that a loop over the rows keeps in registers; the machine has 16."""
+MAX_SUMS_AT_ONCE = 10
+"""Sums that a loop over the rows keeps in registers; the machine has 16, and others are needed."""
 
 
 def triangle_index(row: int, column: int) -> int:

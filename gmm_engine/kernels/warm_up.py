@@ -1,7 +1,7 @@
 """Compiles every pass ahead of its first use, or loads it from Numba's cache on disk."""
 
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.prepared import way_of_weighing
+from gmm_engine.kernels.passes import Way
 
 
 def warm_up() -> None:
@@ -10,11 +10,12 @@ def warm_up() -> None:
     Where they have not been compiled yet this takes about a minute; Numba keeps the result beside
     this package, or in ``NUMBA_CACHE_DIR``. After that it takes about a second.
     """
-    for n_features in range(1, passes.MAX_UNROLLED_FEATURES + 2):
-        _make_ready(way_of_weighing(n_features, is_dense=True))
-    _make_ready(way_of_weighing(1, is_dense=False))
+    for n_features in range(1, passes.MAX_UNROLLED_FEATURES + 1):
+        _make_ready(Way.UNROLLED, n_features)
+    for way in (Way.TILED, Way.SHARED, Way.DIAGONAL):
+        _make_ready(way, 0)
 
 
-def _make_ready(way: tuple[bool, bool, int]) -> None:
-    passes.expectation_pass(*way)
-    passes.scoring_pass(*way)
+def _make_ready(way: Way, n_features: int) -> None:
+    passes.expectation_pass(way, n_features)
+    passes.scoring_pass(way, n_features)

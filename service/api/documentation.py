@@ -60,6 +60,7 @@ def operation(
 ) -> Operation:
     """Describe an operation; the first of ``answers`` is the usual one.
 
+    An answer is a class with an example of it; without a class, content by media type, if any.
     ``body`` is the content of the request body by media type.
     """
     kinds = {*refusals, *OF_ANY_ROUTE, *(OF_A_BODY if body is not None else ())}
@@ -110,6 +111,8 @@ def _success(
             JSON: {"example": with_nulls_marked(example)},
             **(OTHER_FORMATS if is_data else {}),
         }
+    elif example:
+        described["content"] = example
     return described
 
 

@@ -117,6 +117,17 @@ JOB: Example = {
     },
     "started_at": MOMENT,
 }
+EVENTS = """\
+event: progress
+data: {"restart":0,"n_init":10,"iteration":12,"max_iter":500,"log_likelihood":-217.9,\
+"delta":0.03,"eta_seconds":1.5}
+id: 1795456800000000
+
+event: done
+data: {"id":"job-8f14e45fceea167a5a36","status":"succeeded","done":true}
+id: 1795456801000000
+
+"""
 VERSION_SUMMARY: Example = {
     "model": "iris",
     "version": 1,
@@ -176,6 +187,50 @@ PARAMETERS: Example = {
     "means": [[5.0, 3.4], [6.3, 2.9]],
     "covariances": [[0.12, 0.14], [0.43, 0.11]],
     "precisions": [[8.33, 7.14], [2.33, 9.09]],
+}
+LABELLED_ROWS: Example = {**ROWS, "labels": ["setosa", "virginica"]}
+SILHOUETTE: Example = {"value": 0.61, "n_rows": 2, "standard_error": None}
+DIAGNOSTICS: Example = {
+    "model": "iris",
+    "version": 1,
+    "n_samples": 2,
+    "components": [
+        {"weight": 0.33, "size": 1, "effective_size": 1.01, "condition_number": 4.2},
+        {"weight": 0.67, "size": 1, "effective_size": 0.99, "condition_number": 6.8},
+    ],
+    "overlap": [[1.0, 0.04], [0.04, 1.0]],
+    "entropy_mean": 0.08,
+    "entropy_max": 0.1,
+    "silhouette": None,
+    "adjusted_rand_index": 1.0,
+    "adjusted_mutual_information": 1.0,
+    "lowest_density": [{"row": 1, "log_likelihood": -1.9, "label": 1}],
+    "labels": [0, 1],
+    "entropy": [0.06, 0.1],
+    "log_likelihood": [-1.2, -1.9],
+}
+COMPARISON: Example = {
+    "model": "iris",
+    "version": 1,
+    "n_samples": 2,
+    "n_components": 2,
+    "mixture": {
+        "labels": [0, 1],
+        "centers": [[5.0, 3.4], [6.3, 2.9]],
+        "inertia": 0.22,
+        "silhouette": SILHOUETTE,
+    },
+    "kmeans": {
+        "labels": [0, 1],
+        "centers": [[5.1, 3.5], [6.7, 3.1]],
+        "inertia": 0.0,
+        "silhouette": SILHOUETTE,
+        "n_iter": 2,
+    },
+    "adjusted_rand_index": 1.0,
+    "adjusted_mutual_information": 1.0,
+    "n_differing": 0,
+    "differing": [],
 }
 SAMPLE: Example = {
     "model": "iris",

@@ -651,6 +651,64 @@ class SampleAnswer(DataAnswerFields):
     labels: list[int] = Field(description="Index of the component that each row was drawn from.")
 
 
+class Silhouette(BaseModel):
+    value: float = Field(description="From −1 to 1; the mean over the rows.")
+    n_rows: int = Field(description="Measured; of many rows a random part.")
+    standard_error: float | None = Field(description="Of a random part; null where all were.")
+
+
+class ComponentDiagnostics(BaseModel):
+    weight: float
+    size: int = Field(description="Rows that it is the most probable component of.")
+    effective_size: float = Field(description="Rows that it has a share of: Σγ.")
+    condition_number: float = Field(description="Of its covariance.")
+
+
+class LowRow(BaseModel):
+    row: int = Field(description="Counts from 0.")
+    log_likelihood: float
+    label: int
+
+
+class DiagnosticsAnswer(DataAnswerFields):
+    n_samples: int
+    components: list[ComponentDiagnostics]
+    overlap: list[list[float]] = Field(
+        description="Bhattacharyya's coefficient of every two components: 1 is the same density."
+    )
+    entropy_mean: float
+    entropy_max: float
+    silhouette: Silhouette | None = Field(description="Null without two clusters.")
+    adjusted_rand_index: float | None = Field(description="Null without true labels.")
+    adjusted_mutual_information: float | None
+    lowest_density: list[LowRow] = Field(description="The lowest first.")
+    labels: list[int] = Field(description="Of each row.")
+    entropy: list[float] = Field(description="−Σγ ln γ of each row, in nats.")
+    log_likelihood: list[float] = Field(description="log p(x) of each row, in nats.")
+
+
+class ClusteringSide(BaseModel):
+    labels: list[int]
+    centers: list[list[float]]
+    inertia: float = Field(description="Σ‖x − centre‖² over the rows.")
+    silhouette: Silhouette | None
+
+
+class KMeansSide(ClusteringSide):
+    n_iter: int
+
+
+class ComparisonAnswer(DataAnswerFields):
+    n_samples: int
+    n_components: int
+    mixture: ClusteringSide = Field(description="Its centres are the components' means.")
+    kmeans: KMeansSide
+    adjusted_rand_index: float
+    adjusted_mutual_information: float
+    n_differing: int
+    differing: list[int] = Field(description="The rows that the two label differently, from 0.")
+
+
 class Parameters(DataAnswerFields):
     covariance_type: CovarianceType
     weights: list[float] = Field(description="(K,)")

@@ -13,6 +13,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from service.domain.aliases import Aliases
+from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
@@ -98,28 +99,36 @@ class Services:
     aliases: Aliases
     fitting: Fitting
     inference: Inference
+    analysis: Analysis
     answers: AnswerStore
     audit: AuditTrail
     options: ApiOptions
     limits: Limits
     close: Callable[[float], None]
     """Ends what runs within so many seconds; called once, when no request is left."""
+    streams: CapacityLimiter
+    """Places for streams of events."""
     threads: Threads = field(default_factory=Threads)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 
     async def job_within(self, job_id: str, timeout_seconds: float) -> JobRecord:
         """Return the job once it is done, or as it is when the time is up or the drain begins."""
         loop, over = get_running_loop(), Event()
-        forget = self.fitting.when_done(job_id, lambda: _set_from_thread(loop, over))
+        forget = self.fitting.when_done(job_id, lambda: set_from_thread(loop, over))
         try:
-            with anyio.move_on_after(max(0.0, timeout_seconds)):
-                async with anyio.create_task_group() as waiting:
-                    waiting.start_soon(self._set_when_draining, over)
-                    await over.wait()
-                    waiting.cancel_scope.cancel()
+            await self.woken(over, timeout_seconds)
         finally:
             forget()
         return self.fitting.get_job(job_id)
+
+    async def woken(self, event: Event, timeout_seconds: float) -> bool:
+        """Wait for the event or the drain; tell whether one of them came in time."""
+        with anyio.move_on_after(max(0.0, timeout_seconds)):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(self._set_when_draining, event)
+                await event.wait()
+                waiting.cancel_scope.cancel()
+        return event.is_set()
 
     def drain_seconds_left(self) -> float:
         return max(0.0, self.options.drain_seconds - self.lifecycle.seconds_draining())
@@ -133,7 +142,7 @@ class Services:
         over.set()
 
 
-def _set_from_thread(loop: AbstractEventLoop, over: Event) -> None:
+def set_from_thread(loop: AbstractEventLoop, over: Event) -> None:
     loop.call_soon_threadsafe(over.set)
 
 

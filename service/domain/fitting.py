@@ -234,6 +234,9 @@ class Fitting:
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
         return self._jobs.when_done(job_id, call)
 
+    def when_changed(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
+        return self._jobs.when_changed(job_id, call)
+
     def list_jobs(
         self,
         *,

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import Mixture
+from gmm_engine.validation import as_samples
 from service.domain.data import Table
 from service.domain.identifiers import CHAMPION, LATEST, is_legal_id
 from service.domain.limits import Limits
@@ -85,6 +86,12 @@ class FittedModel:
         self.limits.require_draw(n_samples, self.mixture.n_features)
         with engine_refusals(rng="random_state"):
             return self.mixture.sample(n_samples, random_state)
+
+    def checked_for_analysis(self, table: Table) -> NDArray[np.float64]:
+        """Return the rows as the mixture takes them; refuse more than an analysis looks at."""
+        self.limits.require_analysed(len(table.X))
+        with engine_refusals():
+            return np.asarray(as_samples(self._checked(table)), dtype=np.float64)
 
     def _checked(self, table: Table) -> NDArray[np.float64]:
         X = table.ordered_as(self.version.feature_names)

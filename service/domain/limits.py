@@ -23,6 +23,7 @@ class Limits:
     max_n_init: int = 100
     max_iterations: int = 100_000
     max_candidates: int = 256
+    max_analysed_rows: int = 100_000
     max_memory_bytes: int = 2 * 1024**3
     """An estimate of the arrays that one fit or one answer needs at once."""
 
@@ -45,6 +46,12 @@ class Limits:
             raise _over_budget(
                 f"{n_candidates} candidates were asked for; a selection has {self.max_candidates} "
                 "at the most"
+            )
+
+    def require_analysed(self, n_rows: int) -> None:
+        if n_rows > self.max_analysed_rows:
+            raise _over_budget(
+                f"an analysis looks at {self.max_analysed_rows} rows at the most; send a part"
             )
 
     def require_table(self, n_rows: int, n_features: int) -> None:

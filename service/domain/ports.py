@@ -6,7 +6,11 @@ them through a thread.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gmm_engine import Mixture
 from service.domain.fit_task import FitOutcome, FitTask
@@ -187,6 +191,53 @@ class AuditTrail(Protocol):
 
     def newest(self, count: int, *, model_id: str | None = None) -> Sequence[AuditEntry]:
         """Return the newest entries, or those of one model, oldest first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silhouette:
+    """The mean silhouette of rows: how much nearer they are to their own cluster than the next."""
+
+    value: float
+    n_rows: int
+    """That it was measured on."""
+    standard_error: float | None
+    """Of a random part of the rows; None where it is that of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How far two labellings of the same rows agree: 1 where they are one but for the names."""
+
+    adjusted_rand_index: float
+    adjusted_mutual_information: float
+
+
+@dataclass(frozen=True, slots=True)
+class Clustering:
+    """What k-means found."""
+
+    labels: NDArray[np.int64]  # (n_samples,)
+    centers: NDArray[np.float64]  # (n_clusters, n_features)
+    inertia: float
+    n_iter: int
+
+
+class Analyst(Protocol):
+    """Analyses that kept libraries have."""
+
+    def silhouette(self, X: NDArray[np.float64], labels: NDArray[np.int64]) -> Silhouette | None:
+        """Measure all rows, or a random part of many, always the same; None without two clusters.
+
+        Rows that are alone in their cluster count as 0.
+        """
+
+    def agreement(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> Agreement:
+        """Compare two labellings of the same rows."""
+
+    def k_means(
+        self, X: NDArray[np.float64], n_clusters: int, *, n_init: int, random_state: int | None
+    ) -> Clustering:
+        """Return the best of ``n_init`` runs; there are as many distinct rows as clusters."""
 
 
 class FitListener(Protocol):

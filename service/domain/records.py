@@ -347,6 +347,8 @@ class JobProgress:
     eta_seconds: float | None
     leaderboard: Leaderboard | None = None
     """Of a selection; the other fields then tell of the candidate that is being fitted."""
+    at: datetime = field(default_factory=utc_now)
+    """When this was so."""
 
     def at_the_end(self, summary: FitSummary) -> "JobProgress":
         """Return the progress of a fit that is over: that of the parameters it chose."""

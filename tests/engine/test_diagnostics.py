@@ -6,7 +6,7 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from gmm_engine import COVARIANCE_FAMILIES, FitOptions, Mixture, fit
-from gmm_engine.diagnostics import condition_numbers, diagnose_rows, entropy, overlap
+from gmm_engine.diagnostics import condition_numbers, diagnose_rows, entropy, matching, overlap
 from gmm_engine.errors import InvalidParameterError
 from tests.support.data import faithful, random_mixture
 
@@ -82,3 +82,9 @@ def test_condition_numbers_are_those_of_the_dense_matrices(covariance_type: str)
     mixture = random_mixture(covariance_type, n_components=3, n_features=4, rng=rng)
     expected = [np.linalg.cond(matrix) for matrix in mixture.to_dense()]
     np.testing.assert_allclose(condition_numbers(mixture), expected, rtol=1e-9)
+
+
+def test_clusters_are_matched_one_to_one_by_the_rows_that_they_share() -> None:
+    labels = np.array([0, 0, 0, 1, 1, 2])
+    others = np.array([2, 2, 1, 1, 1, 0])
+    np.testing.assert_array_equal(matching(labels, others, 3), [2, 1, 0])

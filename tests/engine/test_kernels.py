@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
-from gmm_engine.kernels.lanes import exp_of_nonpositive, log_of_at_least_one
+from gmm_engine.kernels import passes
+from gmm_engine.kernels.lanes import log_of_at_least_one
 from gmm_engine.kernels.passes import BLOCK_ROWS, MAX_UNROLLED_FEATURES
 from gmm_engine.kernels.ranges import in_order, row_ranges
 from tests.support.data import random_mixture, rows_of
@@ -90,6 +91,35 @@ def test_single_precision_rows_give_what_their_doubles_give(
     assert single.log_likelihood == double.log_likelihood
 
 
+def test_what_is_left_out_of_the_moments_is_below_their_rounding() -> None:
+    # Clusters apart by 9, 12 and 30 standard deviations, a light one among them, and a row that is
+    # far from all and about as far from each.
+    D, rng = 20, np.random.default_rng(7)
+    means = np.zeros((4, D))
+    means[1, 0], means[2, 0], means[3, 0] = 9.0, 21.0, 51.0
+    mixture = Mixture.from_arrays(
+        {
+            "weights": [0.5, 1e-6, 0.3, 0.199999],
+            "means": means,
+            "covariances": np.tile(np.eye(D), (4, 1, 1)),
+        }
+    )
+    X = means[rng.integers(0, 4, 400)] + rng.standard_normal((400, D))
+    X[0, 1:] = 1e7
+    joint = np.log(mixture.weights) - 0.5 * (
+        D * np.log(2 * np.pi) + np.square(X[:, np.newaxis] - means).sum(axis=2)
+    ).astype(np.longdouble)
+    resp = np.exp(joint - joint.max(axis=1, keepdims=True))
+    resp /= resp.sum(axis=1, keepdims=True)
+    assert np.count_nonzero((resp > 0) & (resp < 1e-20)) > 100  # there is something to leave out
+    deviations = X[:, np.newaxis] - means
+    moments = kernels.expectation(mixture.prepared, [(X, None)])
+    np.testing.assert_allclose(moments.nk, resp.sum(axis=0).astype(float), rtol=1e-12)
+    second = np.einsum("nk,nki,nkj->kij", resp.astype(float), deviations, deviations)
+    scale = np.abs(second).max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(moments.scatter / scale, second / scale, atol=1e-13)
+
+
 @every_family
 def test_a_row_is_scored_alike_alone_and_among_others(covariance_type: str) -> None:
     mixture = example(covariance_type, 5)
@@ -110,22 +140,31 @@ def test_a_row_beyond_every_component_is_named_by_its_number_in_the_data() -> No
         sharp.score_samples(X)
 
 
-def compiled_over(
-    function: Callable[[float], float],
-) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
-    """Return a compiled loop over an array, as the passes use the function."""
-
-    def each(x: NDArray[np.float64]) -> NDArray[np.float64]:
-        out = np.empty_like(x)
-        for i in range(len(x)):
-            out[i] = function(x[i])
-        return out
-
-    return cast("Callable[[NDArray[np.float64]], NDArray[np.float64]]", njit(each))
+Elementwise = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+_exponentiate = cast("Callable[..., None]", passes._exponentiate)
 
 
-exp_each = compiled_over(exp_of_nonpositive)
-log_each = compiled_over(log_of_at_least_one)
+def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return exp of numbers ≤ 0, as the passes take it of a block."""
+    block, sums, nothing = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
+    out = np.empty_like(x)
+    for begin in range(0, len(x), BLOCK_ROWS):
+        part = x[begin : begin + BLOCK_ROWS]
+        block[: len(part)] = part
+        _exponentiate(block, 1, BLOCK_ROWS // 4, nothing, sums, nothing, 0, BLOCK_ROWS)
+        out[begin : begin + BLOCK_ROWS] = block[: len(part)]
+    return out
+
+
+def _log_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.empty_like(x)
+    for i in range(len(x)):
+        out[i] = log_of_at_least_one(x[i])
+    return out
+
+
+exp_each = cast("Elementwise", njit(_exp_each))
+log_each = cast("Elementwise", njit(_log_each))
 
 
 def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:

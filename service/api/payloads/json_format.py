@@ -27,6 +27,8 @@ ROW_FIELDS = ("X", "instances", "data")
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
 
+LABEL_TYPES = frozenset({int, str})
+
 MAX_FIELDS = 64
 """A body with more fields than this is refused without naming them."""
 
@@ -47,6 +49,7 @@ class JsonCodec:
             table=Table(X, _feature_names(document)),
             sample_weight=_sample_weight(document),
             model=_model(document),
+            labels=_labels(document),
         )
 
     def encode(self, answer: DataAnswer) -> bytes:
@@ -131,6 +134,11 @@ EXTRA_SCHEMA: dict[str, JsonSchema] = {
     },
     "feature_names": {**STRINGS, "description": "Names of the columns of `X`."},
     "model": {"type": "string", "description": "The model's id."},
+    "labels": {
+        "type": "array",
+        "items": {"type": ["integer", "string"]},
+        "description": "The true label of each row, to compare with.",
+    },
 }
 
 
@@ -259,6 +267,21 @@ def _sample_weight(document: dict[str, JsonValue]) -> NDArray[np.float64] | None
         raise _invalid("#/sample_weight", "wrong_type", "must be a list of numbers")
     _require_numbers(weight, lambda index: f"#/sample_weight/{index}")
     return np.array(weight, dtype=np.float64)
+
+
+def _labels(document: dict[str, JsonValue]) -> list[int | str] | None:
+    if "labels" not in document:
+        return None
+    labels = document["labels"]
+    if not isinstance(labels, list):
+        raise _invalid("#/labels", "wrong_type", "must be a list of labels")
+    for index, label in enumerate(labels):
+        if type(label) not in LABEL_TYPES:
+            raise _invalid(
+                f"#/labels/{index}", "wrong_type", "a label must be a whole number or a string"
+            )
+    known: list[int | str] = labels  # type: ignore[assignment]  # the loop above made sure
+    return known
 
 
 def _model(document: dict[str, JsonValue]) -> str | None:

@@ -20,6 +20,9 @@ TRAINING_FIELDS = frozenset({"sample_weight", "feature_names"})
 BARE_FIELDS = frozenset({"model"})
 """What the bare forms take besides the rows."""
 
+LABELLED_FIELDS = frozenset({"labels", "feature_names"})
+"""What diagnostics take besides the rows."""
+
 
 def admit_all(n_rows: int, n_columns: int) -> None:
     """Let a table of any size in."""
@@ -45,6 +48,8 @@ class DataPayload:
     sample_weight: NDArray[np.float64] | None = None  # (n_samples,)
     model: str | None = None
     """The model as the body names it; on the bare forms only."""
+    labels: Sequence[int | str] | None = None
+    """Of the rows as somebody knows them; for diagnostics only."""
 
 
 @dataclass(frozen=True, slots=True)

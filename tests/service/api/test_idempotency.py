@@ -1,6 +1,7 @@
 """Requests that come again under their ``Idempotency-Key``."""
 
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -94,7 +95,7 @@ def test_a_request_whose_first_one_is_not_answered_yet_is_told_so(
     )
     waiting.start()
     while not held_client.get("/jobs").json()["jobs"]:
-        pass
+        time.sleep(0.01)
     early = held_client.post(f"{FIT}?wait=30", {"X": TWO_GROUPS}, KEY)
     held.release()
     waiting.join()

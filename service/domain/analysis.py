@@ -1,0 +1,157 @@
+"""What a version makes of rows beyond its answers: diagnostics, and k-means beside it.
+
+The mixture's own figures are the engine's; what a kept library has is the ``Analyst``'s.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gmm_engine.diagnostics import (
+    RowDiagnostics,
+    condition_numbers,
+    diagnose_rows,
+    matching,
+    overlap,
+)
+from service.domain.data import Table
+from service.domain.inference import FittedModel
+from service.domain.ports import Agreement, Analyst, Clustering, Silhouette
+from service.domain.refusals import engine_refusals
+from service.errors import InvalidInput, Issue
+
+Labels = Sequence[int | str]
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    rows: RowDiagnostics
+    lowest: NDArray[np.int64]
+    """Indices of the rows of lowest density, the lowest first."""
+    weights: NDArray[np.float64]  # (K,)
+    overlap: NDArray[np.float64]  # (K, K)
+    condition_numbers: NDArray[np.float64]  # (K,)
+    silhouette: Silhouette | None
+    agreement: Agreement | None
+    """With the true labels, if any were given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """One of two ways to cluster the same rows."""
+
+    labels: NDArray[np.int64]  # (n_samples,)
+    centers: NDArray[np.float64]  # (K, D)
+    inertia: float
+    """The sum of the rows' squared distances to the centres of their clusters."""
+    silhouette: Silhouette | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    mixture: Side
+    k_means: Side
+    """Its clusters are numbered like the components that they share the most rows with."""
+    k_means_n_iter: int
+    agreement: Agreement
+    differing: NDArray[np.int64]
+    """Indices of the rows that the two put into different clusters."""
+
+
+class Analysis:
+    def __init__(self, find_analyst: Callable[[], Analyst]) -> None:
+        self._find_analyst = find_analyst
+        """Raises ``Unavailable`` where this installation has none."""
+
+    def diagnose(
+        self, fitted: FittedModel, table: Table, *, truth: Labels | None, n_lowest: int
+    ) -> Diagnosis:
+        if truth is not None and len(truth) != len(table.X):
+            raise _wrong_labels(f"{len(truth)} labels were given for {len(table.X)} rows")
+        X, mixture = fitted.checked_for_analysis(table), fitted.mixture
+        with engine_refusals():
+            rows = diagnose_rows(mixture, X)
+        return Diagnosis(
+            rows=rows,
+            lowest=rows.lowest(n_lowest),
+            weights=mixture.weights,
+            overlap=overlap(mixture),
+            condition_numbers=condition_numbers(mixture),
+            silhouette=self._find_analyst().silhouette(X, rows.labels),
+            agreement=None
+            if truth is None
+            else self._find_analyst().agreement(_numbered(truth), rows.labels),
+        )
+
+    def compare_with_k_means(
+        self, fitted: FittedModel, table: Table, *, n_init: int, random_state: int | None
+    ) -> Comparison:
+        X, mixture = fitted.checked_for_analysis(table), fitted.mixture
+        n_distinct = len(np.unique(X, axis=0))
+        if n_distinct < mixture.n_components:
+            raise InvalidInput(
+                "too_few_samples",
+                f"{n_distinct} distinct rows can't make {mixture.n_components} clusters; send more",
+            )
+        with engine_refusals():
+            labels = mixture.predict(X)
+        found = self._find_analyst().k_means(
+            X, mixture.n_components, n_init=n_init, random_state=random_state
+        )
+        other = _numbered_like(labels, found)
+        return Comparison(
+            mixture=self._side(X, labels, mixture.means),
+            k_means=self._side(X, other.labels, other.centers),
+            k_means_n_iter=other.n_iter,
+            agreement=self._find_analyst().agreement(labels, other.labels),
+            differing=np.flatnonzero(labels != other.labels),
+        )
+
+    def _side(
+        self, X: NDArray[np.float64], labels: NDArray[np.int64], centers: NDArray[np.float64]
+    ) -> Side:
+        return Side(
+            labels=labels,
+            centers=centers,
+            inertia=float(np.square(X - centers[labels]).sum()),
+            silhouette=self._find_analyst().silhouette(X, labels),
+        )
+
+
+def labels_in_column(table: Table, column: str) -> tuple[Table, Labels]:
+    """Take a column with labels out of a table; what is left are the rows."""
+    names = list(table.feature_names or ())
+    if column not in names or len(names) < 2:
+        detail = "there is no column of that name beside others"
+        raise InvalidInput(
+            "invalid_parameter",
+            detail,
+            issues=[Issue("#/query/label_column", "unknown_feature", detail)],
+        )
+    place = names.index(column)
+    rows = np.ascontiguousarray(np.delete(table.X, place, axis=1))
+    labels: list[int] = np.unique(table.X[:, place], return_inverse=True)[1].tolist()
+    return Table(rows, (*names[:place], *names[place + 1 :])), labels
+
+
+def _numbered(labels: Labels) -> NDArray[np.int64]:
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)
+
+
+def _numbered_like(labels: NDArray[np.int64], found: Clustering) -> Clustering:
+    """Give clusters the numbers of the components that they share most rows with, one to one."""
+    component_of = matching(labels, found.labels, len(found.centers))
+    return replace(
+        found,
+        labels=component_of[found.labels].astype(np.int64),
+        centers=found.centers[np.argsort(component_of)],
+    )
+
+
+def _wrong_labels(detail: str) -> InvalidInput:
+    return InvalidInput(
+        "dimension_mismatch", detail, issues=[Issue("#/labels", "dimension_mismatch", detail)]
+    )

@@ -1,0 +1,126 @@
+"""Jobs followed over real connections: left and taken up again, at another process, to the end."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.e2e.server import Server, running
+
+Event = tuple[str, int, Mapping[str, object]]
+
+LONG = {"id": "long", "n_components": 8, "tol": 0, "max_iter": 100_000}
+X = np.random.default_rng(0).normal(size=(3000, 2)).tolist()
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Server]]:
+    registry = tmp_path_factory.mktemp("events") / "registry"
+    with running(registry) as first, running(registry) as second:
+        with first.client() as client:
+            client.post("/models", json=LONG)
+        yield first, second
+
+
+@contextmanager
+def following(
+    client: httpx.Client, job: str, last_id: int | None = None
+) -> Iterator[Iterator[Event]]:
+    headers = {} if last_id is None else {"Last-Event-ID": str(last_id)}
+    with client.stream("GET", f"/jobs/{job}/events", headers=headers) as answer:
+        assert answer.status_code == 200
+        yield events_in(answer.iter_lines())
+
+
+def events_in(lines: Iterator[str]) -> Iterator[Event]:
+    fields: dict[str, str] = {}
+    for line in lines:
+        if not line and fields:
+            yield fields["event"], int(fields["id"]), json.loads(fields["data"])
+            fields = {}
+        elif line and not line.startswith(":"):
+            name, _, value = line.partition(": ")
+            fields[name] = value
+
+
+def begun(client: httpx.Client) -> str:
+    return str(client.post("/models/long/fit?wait=0", json={"X": X}).json()["id"])
+
+
+def test_a_job_is_followed_left_and_taken_up_again(two: tuple[Server, Server]) -> None:
+    with two[0].client() as client:
+        job = begun(client)
+        with following(client, job) as events:
+            seen = [next(events) for _ in range(3)]
+        with following(client, job, last_id=seen[-1][1]) as events:
+            seen.append(next(events))
+            with two[0].client() as another:
+                another.post(f"/jobs/{job}/cancel")
+            seen += list(events)
+
+    names, ids, data = zip(*seen, strict=True)
+    assert set(names[:-1]) == {"progress"}
+    assert list(ids) == sorted(set(ids))
+    assert all(one["max_iter"] == 100_000 for one in data[:-1])
+    assert (names[-1], data[-1]["status"]) == ("done", "cancelled")
+
+
+def test_a_job_is_followed_at_another_process(two: tuple[Server, Server]) -> None:
+    with two[0].client() as owner, two[1].client() as other:
+        job = begun(owner)
+        with following(other, job) as events:
+            first = next(events)
+            owner.post(f"/jobs/{job}/cancel")
+            *_, last = events
+
+    assert (first[0], last[0]) == ("progress", "done")
+    assert first[1] < last[1]
+
+
+def test_a_shutdown_ends_the_streams(tmp_path: Path) -> None:
+    ends: list[str] = []
+    with running(tmp_path / "registry", {"GMM_DRAIN_SECONDS": "5"}) as server:
+        with server.client() as client:
+            client.post("/models", json=LONG)
+            job = begun(client)
+
+            def follow() -> None:
+                with server.client() as own, following(own, job) as events:
+                    ends.extend(name for name, _, _ in events)
+
+            followers = [threading.Thread(target=follow) for _ in range(5)]
+            for follower in followers:
+                follower.start()
+            while len(ends) < len(followers):
+                time.sleep(0.01)
+        code = server.stop()
+        for follower in followers:
+            follower.join()
+
+    assert code == 0
+    assert "unexpected_error" not in server.log.read_text()
+
+
+def test_a_follower_that_goes_away_gives_its_place_back(tmp_path: Path) -> None:
+    with (
+        running(tmp_path / "registry", {"GMM_MAX_EVENT_STREAMS": "1"}) as server,
+        server.client() as client,
+    ):
+        client.post("/models", json=LONG)
+        job = begun(client)
+        with following(client, job) as events:
+            next(events)
+            assert client.get(f"/jobs/{job}/events").status_code == 429
+        for _ in range(100):
+            with client.stream("GET", f"/jobs/{job}/events") as answer:
+                if answer.status_code == 200:
+                    break
+            time.sleep(0.1)
+
+    assert answer.status_code == 200
