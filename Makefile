@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH := .venv-bench
 BENCH_STAMP := $(BENCH)/.installed
+# KServe's client pins packages that the service has in other versions.
+KSERVE := .venv-kserve
+KSERVE_STAMP := $(KSERVE)/.installed
 # Tests run in this many processes; PYTEST_ARGS goes to pytest as it is.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
@@ -34,7 +37,7 @@ types: $(STAMP)
 
 # One BLAS thread to a process: threads of several processes that wait for each other by spinning
 # made these tests take three times as long on two cores.
-tests: $(STAMP)
+tests: $(STAMP) $(KSERVE_STAMP)
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 # An hour or so; the same in a short form is part of the tests.
@@ -65,7 +68,7 @@ lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock anew.
 	  --output-file requirements.lock
 
 clean: ## Remove the environment, caches and the demo's output.
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+	rm -rf $(VENV) $(KSERVE) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is %d.%d. Say make PYTHON=python3.13, for example." % sys.version_info[:2])'
@@ -80,4 +83,10 @@ $(STAMP): requirements.lock pyproject.toml
 $(BENCH_STAMP): benchmarks/requirements.lock
 	@$(PYTHON) -m venv $(BENCH)
 	@$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/requirements.lock
+	@touch $@
+
+$(KSERVE_STAMP): tests/clients/kserve.lock
+	@echo "Installing KServe's client for the tests into $(KSERVE) (a minute the first time) ..."
+	@$(PYTHON) -m venv $(KSERVE)
+	@$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/clients/kserve.lock
 	@touch $@

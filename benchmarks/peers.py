@@ -102,12 +102,12 @@ class OneDal:
 def random_mixture_data(
     n_samples: int, n_features: int, n_components: int, family: str
 ) -> tuple[NDArray[np.float64], Mixture]:
-    """Return overlapping clusters and a mixture a few EM steps into a fit of them."""
+    """Return overlapping clusters and a mixture in the middle of a fit of them."""
     rng = np.random.default_rng(n_features * 1000 + n_components)
     means = rng.standard_normal((n_components, n_features)) * 1.5
     X = rng.standard_normal((n_samples, n_features))
     X += means[rng.integers(0, n_components, n_samples)]
     options = FitOptions(
-        n_components, family, init_params="random_from_data", max_iter=2, tol=0.0, random_state=0
+        n_components, family, init_params="random_from_data", max_iter=10, tol=0.0, random_state=0
     )
     return X, fit(X, options).mixture

@@ -6,6 +6,7 @@ which status a kind is answered with.
 ServiceError
 ├── MalformedRequest       bytes that can't be read as what they claim to be
 ├── ModelUnnamed           the bare forms: no model was named, or two that disagree
+├── Forbidden              who asks may not
 ├── NotFound               a model, a version, a job, an alias
 ├── Conflict               the state of the resource forbids it
 ├── PreconditionFailed     the client's copy is out of date
@@ -18,6 +19,7 @@ ServiceError
 ├── TooManyRequests        a bound of a queue or a rate is reached
 ├── Unavailable            draining, overloaded, read-only, a corrupt version
 ├── StorageFull
+├── Unsupported            a protocol has it and the service does not
 └── InternalFailure        a fit broke by a fault of ours
 """
 
@@ -67,6 +69,10 @@ class MalformedRequest(ServiceError):
 
 class ModelUnnamed(ServiceError):
     title = "Model not named"
+
+
+class Forbidden(ServiceError):
+    title = "Forbidden"
 
 
 class NotFound(ServiceError):
@@ -183,6 +189,10 @@ class Unavailable(ServiceError):
 
 class StorageFull(ServiceError):
     title = "Storage full"
+
+
+class Unsupported(ServiceError):
+    title = "Not supported"
 
 
 class InternalFailure(ServiceError):

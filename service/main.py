@@ -18,6 +18,7 @@ from service.api import (
     jobs,
     known,
     models,
+    open_inference,
     reference,
     selections,
     versions,
@@ -46,6 +47,7 @@ ROUTERS = (
     events.router,
     health.router,
     reference.router,
+    *open_inference.ROUTERS,
 )
 
 

@@ -12,6 +12,12 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from service.api.documentation import NULL
+from service.api.open_inference.schemas import (
+    InferenceRequest,
+    LoadParameters,
+    OpenInferenceError,
+    WantedIndex,
+)
 from service.api.payloads.json_format import request_schema
 from service.api.payloads.values import BARE_FIELDS, LABELLED_FIELDS, TRAINING_FIELDS
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
@@ -19,13 +25,23 @@ from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, U
 Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 REFERENCE = "#/components/schemas/{model}"
-BODIES = (CreateModel, UpdateModel, PutAlias, SampleRequest)
+BODIES = (
+    CreateModel,
+    UpdateModel,
+    PutAlias,
+    SampleRequest,
+    InferenceRequest,
+    LoadParameters,
+    WantedIndex,
+)
+REFUSALS = (Problem, OpenInferenceError)
 DATA_BODIES = {
     "Rows": frozenset[str](),
     "RowsOfModel": BARE_FIELDS,
     "TrainingData": TRAINING_FIELDS,
     "LabelledRows": LABELLED_FIELDS,
 }
+OF_FASTAPI = ("HTTPValidationError", "ValidationError")
 COLUMNS: dict[str, Json] = {
     "title": "Columns",
     "type": "string",
@@ -45,6 +61,8 @@ TAGS = {
     "versions": "What fits have made; immutable.",
     "aliases": "Names that lead to one version at a time, and their history.",
     "jobs": "Fits that take longer than a request waits.",
+    "open inference": 'The Open Inference Protocol, version 2: refusals are `{"error": …}`.',
+    "model repository": "Loading and unloading under that protocol.",
     "service": "The service itself.",
 }
 
@@ -59,8 +77,11 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
         tags=[{"name": name, "description": text} for name, text in TAGS.items()],
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
     )
+    _drop_foreign_refusals(document)
     components = _object(document["components"])
     schemas = _object(components["schemas"]) | _body_schemas()
+    for name in OF_FASTAPI:
+        schemas.pop(name, None)
     components["schemas"] = dict(sorted(schemas.items()))
     return _object(_plain(document))
 
@@ -73,9 +94,19 @@ def canonical_json(document: Mapping[str, Json]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
 
 
+def _drop_foreign_refusals(document: dict[str, Json]) -> None:
+    """Drop the 422 in FastAPI's own shape, which it adds wherever a route names no other."""
+    for path in _object(document["paths"]).values():
+        for described in _object(path).values():
+            responses = _object(_object(described)["responses"])
+            if "HTTPValidationError" in str(responses.get("422")):
+                del responses["422"]
+
+
 def _body_schemas() -> dict[str, Json]:
     _, definitions = models_json_schema(
-        [(body, "validation") for body in BODIES] + [(Problem, "serialization")],
+        [(body, "validation") for body in BODIES]
+        + [(refusal, "serialization") for refusal in REFUSALS],
         ref_template=REFERENCE,
     )
     return {

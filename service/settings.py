@@ -81,7 +81,7 @@ class Settings(BaseSettings):
         512 * MEBIBYTE,
         ge=1024,
         le=64 * GIBIBYTE,
-        description="Largest body in a binary format: NPY, Arrow, Parquet.",
+        description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")

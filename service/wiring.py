@@ -26,6 +26,7 @@ from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
 from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
+from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
 from service.settings import Settings
 
@@ -79,13 +80,15 @@ def assemble(
     fitting = Fitting(
         registry, stores.jobs, runner, limits, retention=Retention(registry, settings.max_versions)
     )
+    inference = Inference(
+        registry, cache.load_mixture, limits=limits, default_model=settings.default_model
+    )
     return Services(
         catalogue=Catalogue(registry, stores.jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
-        inference=Inference(
-            registry, cache.load_mixture, limits=limits, default_model=settings.default_model
-        ),
+        inference=inference,
+        served=ServedModels(registry, inference),
         analysis=Analysis(installed_analyst),
         answers=stores.answers,
         audit=stores.audit,

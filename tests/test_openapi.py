@@ -57,6 +57,20 @@ POST /jobs/{id}/cancel cancel_job
 GET /livez livez
 GET /readyz readyz
 GET /version version
+GET /v2 server_metadata
+GET /v2/health/live server_live
+GET /v2/health/ready server_ready
+GET /v2/models/{id} model_metadata
+GET /v2/models/{id}/versions/{n} model_metadata_with_version
+GET /v2/models/{id}/ready model_ready
+GET /v2/models/{id}/versions/{n}/ready model_ready_with_version
+POST /v2/models/{id}/infer model_infer
+POST /v2/models/{id}/versions/{n}/infer model_infer_with_version
+POST /v2/repository/index repository_index
+POST /v2/repository/models/{id}/load load_model
+POST /v2/repository/models/{id}/unload unload_model
+GET /v2/models/stats server_statistics
+GET /v2/models/{id}/stats model_statistics
 """
 
 
@@ -142,15 +156,24 @@ def test_the_nulls_of_an_example_are_there() -> None:
     assert answer["application/json"]["example"] == examples.JOB
 
 
-def test_every_operation_lists_its_refusals_as_problems() -> None:
+def test_every_operation_lists_its_refusals_in_the_shape_of_its_face() -> None:
     for method, path, operation in operations():
         responses = operation["responses"]
         assert isinstance(responses, dict)
         refusals = {status: body for status, body in responses.items() if status >= "400"}
         assert refusals, (method, path)
         for body in refusals.values():
-            content = body["content"]["application/problem+json"]
-            assert content["schema"] == {"$ref": "#/components/schemas/Problem"}
+            media_type, name = refusal_under(path)
+            assert set(body["content"]) == {media_type}
+            schema = body["content"][media_type]["schema"]
+            assert schema == {"$ref": f"#/components/schemas/{name}"}
+
+
+def refusal_under(path: str) -> tuple[str, str]:
+    """Return the media type and the schema that refusals under a path have."""
+    if path.startswith("/v2"):
+        return "application/json", "OpenInferenceError"
+    return "application/problem+json", "Problem"
 
 
 def test_every_reference_leads_somewhere_and_every_schema_is_used() -> None:

@@ -21,7 +21,7 @@ from service.errors import ServiceError
 logger = logging.getLogger(__name__)
 
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-TAGS_OF_QUESTIONS = frozenset({"inference"})
+TAGS_OF_QUESTIONS = frozenset({"inference", "open inference"})
 """Operations under these only read, although rows are sent by POST."""
 NAME_OF_VERSION = re.compile(r"[0-9]{1,9}\Z")
 MADE = re.compile(

@@ -21,6 +21,7 @@ from service.errors import (
     MAX_NAMED_ISSUES,
     BodyTooLarge,
     Conflict,
+    Forbidden,
     HeadTooLarge,
     InternalFailure,
     InvalidInput,
@@ -34,6 +35,7 @@ from service.errors import (
     StorageFull,
     TooManyRequests,
     Unavailable,
+    Unsupported,
     UnsupportedEncoding,
     UnsupportedMediaType,
 )
@@ -43,6 +45,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     MalformedRequest: HTTPStatus.BAD_REQUEST,
     ModelUnnamed: HTTPStatus.BAD_REQUEST,
+    Forbidden: HTTPStatus.FORBIDDEN,
     NotFound: HTTPStatus.NOT_FOUND,
     NotAcceptable: HTTPStatus.NOT_ACCEPTABLE,
     Conflict: HTTPStatus.CONFLICT,
@@ -55,8 +58,15 @@ STATUS_OF: Mapping[type[ServiceError], HTTPStatus] = {
     TooManyRequests: HTTPStatus.TOO_MANY_REQUESTS,
     Unavailable: HTTPStatus.SERVICE_UNAVAILABLE,
     StorageFull: HTTPStatus.INSUFFICIENT_STORAGE,
+    Unsupported: HTTPStatus.NOT_IMPLEMENTED,
     InternalFailure: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
+
+STATUS_UNDER_V2: Mapping[type[ServiceError], HTTPStatus] = {
+    **STATUS_OF,
+    InvalidInput: HTTPStatus.BAD_REQUEST,
+}
+"""The Open Inference Protocol knows one status for all that is wrong with a request."""
 
 RETRY_SECONDS: Mapping[type[ServiceError], int] = {TooManyRequests: 5, Unavailable: 30}
 """When to come back, where the refusal itself does not say."""
@@ -131,7 +141,14 @@ def problem_response(error: ServiceError, scope: Scope) -> Response:
     headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     if isinstance(error, UnsupportedEncoding):
         headers["Accept-Encoding"] = ", ".join(error.supported)  # RFC 9110, 12.5.3
+    if is_open_inference(scope):
+        return _open_inference_response(error.detail, STATUS_UNDER_V2[type(error)], headers)
     return _response(problem_of(error, request_id_of(scope)), status_of(error), headers)
+
+
+def is_open_inference(scope: Scope) -> bool:
+    path: str = scope["path"]
+    return path == "/v2" or path.startswith("/v2/")
 
 
 def problem_content(error: ServiceError, request_id: str) -> bytes:
@@ -203,14 +220,29 @@ def _response(problem: Problem, status: HTTPStatus, headers: Mapping[str, str]) 
     )
 
 
+def _open_inference_response(
+    detail: str, status: HTTPStatus, headers: Mapping[str, str]
+) -> Response:
+    """Answer in the one shape that clients of that protocol read (no charset, no problem)."""
+    return Response(
+        orjson.dumps({"error": detail[:MAX_DETAIL_LENGTH]}),
+        status_code=status,
+        media_type="application/json",
+        headers={"Cache-Control": "no-store", **headers},
+    )
+
+
 def _method_not_allowed(request: Request) -> Response:
     status = HTTPStatus.METHOD_NOT_ALLOWED
     allowed = ", ".join(sorted(_allowed_methods(request)))
+    detail = f"This path takes {allowed}."
+    if is_open_inference(request.scope):
+        return _open_inference_response(detail, status, {"Allow": allowed})
     problem = _problem(
         "method_not_allowed",
         title="Method not allowed",
         status=status,
-        detail=f"This path takes {allowed}.",
+        detail=detail,
         issues=(),
         request_id=request_id_of(request.scope),
     )

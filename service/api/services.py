@@ -20,6 +20,7 @@ from service.domain.inference import Inference
 from service.domain.limits import Limits
 from service.domain.ports import AnswerStore, AuditTrail
 from service.domain.records import JobRecord
+from service.domain.served_models import ServedModels
 from service.errors import Unavailable
 
 P = ParamSpec("P")
@@ -66,6 +67,10 @@ class Lifecycle:
         self._drain_begun: float | None = None
 
     @property
+    def is_serving(self) -> bool:
+        return self._loop is not None and not self.is_draining
+
+    @property
     def is_draining(self) -> bool:
         return self._drain_begun is not None
 
@@ -102,6 +107,7 @@ class Services:
     analysis: Analysis
     answers: AnswerStore
     audit: AuditTrail
+    served: ServedModels
     options: ApiOptions
     limits: Limits
     close: Callable[[float], None]

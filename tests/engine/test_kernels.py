@@ -120,6 +120,20 @@ def test_what_is_left_out_of_the_moments_is_below_their_rounding() -> None:
     np.testing.assert_allclose(moments.scatter / scale, second / scale, atol=1e-13)
 
 
+@pytest.mark.parametrize("n_features", [4, 20])
+def test_components_far_apart_that_share_a_covariance_keep_their_distances(n_features: int) -> None:
+    rng = np.random.default_rng(3)
+    means = np.zeros((3, n_features))
+    means[:, 0] = 1e12 + np.array([0.0, 1e5, 3e5])
+    mixture = Mixture.from_arrays(
+        {"weights": np.full(3, 1 / 3), "means": means, "covariances": np.eye(n_features)}, "tied"
+    )
+    X = means[rng.integers(0, 3, 100)] + np.round(rng.standard_normal((100, n_features)), 3)
+    nearest = np.square(X[:, np.newaxis] - means).sum(axis=2).min(axis=1)
+    expected = np.log(1 / 3) - 0.5 * (n_features * np.log(2 * np.pi) + nearest)
+    np.testing.assert_allclose(mixture.score_samples(X), expected, rtol=1e-9)
+
+
 @every_family
 def test_a_row_is_scored_alike_alone_and_among_others(covariance_type: str) -> None:
     mixture = example(covariance_type, 5)

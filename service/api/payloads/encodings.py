@@ -6,6 +6,7 @@ them counts.
 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -28,33 +29,31 @@ class Decoder(Protocol):
         """Raise ``MalformedRequest`` when what was decoded is not whole."""
 
 
-class GzipDecoder:
-    """RFC 1952: one member after another."""
+class ZlibDecoder:
+    """Gzip (RFC 1952) or, as ``deflate``, zlib (RFC 1950): one member after another."""
 
-    def __init__(self) -> None:
-        self._member = _gzip_member()
+    def __init__(self, name: str, window_bits: int) -> None:
+        self._name = name
+        self._window_bits = window_bits
+        self._member = zlib.decompressobj(window_bits)
         self._has_begun = False
 
     def decode(self, data: bytes) -> Iterator[bytes]:
         while data:
             if self._member.eof:
-                self._member = _gzip_member()
+                self._member = zlib.decompressobj(self._window_bits)
             self._has_begun = True
             try:
                 portion = self._member.decompress(data, PORTION_BYTES)
             except zlib.error as error:
-                raise _malformed("gzip") from error
+                raise _malformed(self._name) from error
             data = self._member.unused_data if self._member.eof else self._member.unconsumed_tail
             if portion:
                 yield portion
 
     def end(self) -> None:
         if self._has_begun and not self._member.eof:
-            raise _malformed("gzip")
-
-
-def _gzip_member() -> "zlib._Decompress":
-    return zlib.decompressobj(16 + zlib.MAX_WBITS)
+            raise _malformed(self._name)
 
 
 class ZstdDecoder:
@@ -91,7 +90,8 @@ class ZstdDecoder:
 
 
 ENCODINGS: Mapping[str, Callable[[], Decoder]] = {
-    "gzip": GzipDecoder,
+    "gzip": partial(ZlibDecoder, "gzip", 16 + zlib.MAX_WBITS),
+    "deflate": partial(ZlibDecoder, "deflate", zlib.MAX_WBITS),
     **({"zstd": ZstdDecoder} if find_spec("zstandard") is not None else {}),
 }
 """By the name in ``Content-Encoding``."""

@@ -127,7 +127,7 @@ def test_an_unknown_encoding_is_told_which_ones_there_are(fitted: Client) -> Non
     response = post(fitted, "br", BODY)
 
     assert response.status_code == 415
-    assert response.headers["accept-encoding"] == "gzip, zstd"
+    assert response.headers["accept-encoding"] == "gzip, deflate, zstd"
 
 
 def test_a_body_may_say_that_it_is_not_compressed(fitted: Client) -> None:
