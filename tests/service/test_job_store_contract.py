@@ -118,7 +118,7 @@ def test_every_field_of_a_job_is_kept(store: JobStore) -> None:
 
     assert store.get("job") == ended
     assert ended.summary == SUMMARY
-    assert ended.progress == PROGRESS
+    assert ended.progress == PROGRESS.at_the_end(SUMMARY)
 
 
 def test_progress_is_seen_at_once_and_never_after_the_end(store: JobStore) -> None:
