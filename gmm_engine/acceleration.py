@@ -10,7 +10,7 @@ how far the limit is.
 import math
 from collections import deque
 from collections.abc import Mapping
-from itertools import pairwise
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -23,6 +23,8 @@ SLOW_RATE = 0.8
 """Accelerate when the gains shrink more slowly than this."""
 PLAIN_STEPS = 2
 """Plain steps between bouts of accelerated ones, and before the rate is judged at all."""
+LIKELY_PLAIN = 8
+"""While EM is quick, so many plain steps are likely to follow."""
 BOUT = 6
 """Accelerated steps in a row at the most."""
 MAX_REMEMBERED = 9
@@ -32,16 +34,33 @@ DAMPING = 1e-10
 """Keeps the least squares of nearly dependent residuals solvable, relative to their size."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Mixtures:
+    """A plain step: where it began and ended."""
+
+    before: Mixture
+    after: Mixture
+
+
+@dataclass(frozen=True, slots=True)
+class _Vectors:
+    """The same as a vector of parameters and the residual there."""
+
+    x: NDArray[np.float64]
+    residual: NDArray[np.float64]
+
+
 class Accelerator:
     """Watches the steps of one run and proposes longer ones."""
 
-    def __init__(self, scale: NDArray[np.float64]) -> None:
-        self._scale = scale  # (D,), the data's spread by feature
-        self._steps: deque[tuple[NDArray[np.float64], NDArray[np.float64]]] | None = None
+    def __init__(self, scale: NDArray[np.float64], n_plain: int = PLAIN_STEPS) -> None:
+        """``scale`` is the data's spread by feature; the first ``n_plain`` steps are left plain."""
+        self._scale = scale  # (D,)
+        self._steps: deque[_Mixtures | _Vectors] | None = None
         self._last_log_likelihood = math.nan
         self._gain = math.nan
         self._is_slow = False
-        self._plain_left = PLAIN_STEPS
+        self._plain_left = n_plain
         self._bout_left = BOUT
 
     @classmethod
@@ -56,16 +75,24 @@ class Accelerator:
         steps = np.asarray(arrays["steps"], dtype=np.float64)  # (n_remembered, 2, n_numbers)
         if len(steps):
             accelerator._steps = deque(
-                ((x, residual) for x, residual in steps), maxlen=_n_remembered(steps.shape[-1])
+                (_Vectors(x, residual) for x, residual in steps),
+                maxlen=_n_remembered(steps.shape[-1]),
             )
         return accelerator
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         return {
-            "steps": np.array(self._steps or (), dtype=np.float64),
+            "steps": np.array([(step.x, step.residual) for step in self._as_vectors()]),
             "gains": np.array([self._last_log_likelihood, self._gain]),
             "counts": np.array([self._is_slow, self._plain_left, self._bout_left], dtype=np.int64),
         }
+
+    @property
+    def n_plain_ahead(self) -> int:
+        """How many plain steps are likely to come next."""
+        if self._plain_left:
+            return self._plain_left
+        return 0 if self._is_slow else LIKELY_PLAIN
 
     def proposal(self, before: Mixture, after: Mixture, log_likelihood: float) -> Mixture | None:
         """Propose a mixture instead of ``after``, EM's next, or None.
@@ -100,13 +127,26 @@ class Accelerator:
         self._gain = math.nan
 
     def _remember(self, before: Mixture, after: Mixture) -> bool:
-        x = self._vector(before)
         if self._steps is None:
-            self._steps = deque(maxlen=_n_remembered(len(x)))
+            self._steps = deque(maxlen=_n_remembered(before.n_parameters))
         if self._steps.maxlen == 0:
             return False
-        self._steps.append((x, self._vector(after) - x))
+        self._steps.append(_Mixtures(before, after))
         return True
+
+    def _as_vectors(self) -> list["_Vectors"]:
+        """Return the remembered steps, made into vectors when first asked for."""
+        steps = [self._as_vector(step) for step in self._steps or ()]
+        if self._steps is not None:
+            self._steps.clear()
+            self._steps.extend(steps)
+        return steps
+
+    def _as_vector(self, step: "_Mixtures | _Vectors") -> "_Vectors":
+        if isinstance(step, _Vectors):
+            return step
+        x = self._vector(step.before)
+        return _Vectors(x, self._vector(step.after) - x)
 
     def _watch(self, log_likelihood: float) -> None:
         """Judge the rate by plain gains; those of accelerated steps tell nothing about EM."""
@@ -116,10 +156,11 @@ class Accelerator:
         self._last_log_likelihood, self._gain = log_likelihood, gain
 
     def _mixed(self, after: Mixture) -> Mixture | None:
-        steps = list(self._steps or ())
-        moves = np.stack([later[0] - earlier[0] for earlier, later in pairwise(steps)])
-        changes = np.stack([later[1] - earlier[1] for earlier, later in pairwise(steps)])
-        x, residual = steps[-1]
+        steps = self._as_vectors()
+        points = np.array([step.x for step in steps])
+        residuals = np.array([step.residual for step in steps])
+        moves, changes = points[1:] - points[:-1], residuals[1:] - residuals[:-1]
+        x, residual = points[-1], residuals[-1]
         gram = changes @ changes.T
         gram[np.diag_indices_from(gram)] += DAMPING * np.trace(gram)
         try:
@@ -142,13 +183,11 @@ class Accelerator:
         K, D = like.means.shape
         weights = np.exp(vector[:K] - vector[:K].max())
         covariances = vector[K + K * D :].reshape(like.covariances.shape)
-        arrays = {
-            "weights": weights / weights.sum(),
-            "means": vector[K : K + K * D].reshape(K, D) * self._scale,
-            "covariances": covariances * like.family.units(self._scale),
-        }
+        means = vector[K : K + K * D].reshape(K, D) * self._scale
+        units = like.family.units(self._scale)
         try:
-            return Mixture.from_arrays(arrays, like.covariance_type)
+            family = like.family.from_array(covariances * units, K, D)
+            return Mixture(weights / weights.sum(), means, family)
         except GmmEngineError:  # beyond the border of what is a mixture
             return None
 

@@ -7,6 +7,8 @@ import numpy as np
 
 LEAST_OBSERVED = 3
 """The start and two steps: one small gain may be the slow beginning of a long way."""
+LEAST_RATES = 3
+"""Rates of plain steps that must be known: the quickest part of the way comes first."""
 REMEMBERED_RATES = 50
 ROUNDING = 8.0 * np.finfo(float).eps
 """A relative gain below this is the rounding of the sum."""
@@ -62,7 +64,11 @@ class LimitEstimate:
             return False
         if abs(self._gain) <= ROUNDING * abs(self._last):
             return True
-        if not self._gain > 0.0 or not self._rates or self._rates[-1] >= 1.0:
+        if not self._gain > 0.0 or len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
             return False
-        slowest = max(rate for rate in self._rates if rate < 1.0)
-        return self._gain * slowest / (1.0 - slowest) <= tolerance
+        if self._rest_at(self._rates[-1]) > tolerance:
+            return False
+        return self._rest_at(max(rate for rate in self._rates if rate < 1.0)) <= tolerance
+
+    def _rest_at(self, rate: float) -> float:
+        return self._gain * rate / (1.0 - rate)

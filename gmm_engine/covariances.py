@@ -42,6 +42,8 @@ class CovarianceFamily(ABC):
     """The second moments that ``estimate`` needs."""
     has_correlations: ClassVar[bool]
     """Whether features may vary together within a component."""
+    is_common: ClassVar[bool]
+    """Whether all components share a matrix, or all features of a component a variance."""
 
     n_components: int
     n_features: int
@@ -50,16 +52,93 @@ class CovarianceFamily(ABC):
     precisions_cholesky: NDArray[np.float64]
     """Factors U with Σ⁻¹ = U Uᵀ, upper triangular; 1/σ where the family is diagonal."""
 
+    def __init__(
+        self,
+        covariances: NDArray[np.float64],
+        n_components: int,
+        n_features: int,
+        *,
+        remedy: str = GIVE_ANOTHER_MATRIX,
+        precisions_cholesky: NDArray[np.float64] | None = None,
+    ) -> None:
+        """Factor covariances in the family's own shape, naming the first that has no factor."""
+        self.n_components, self.n_features = n_components, n_features
+        factors = kernels.factors_of(
+            covariances,
+            n_sets=self.n_sets,
+            n_features=n_features,
+            is_dense=self.has_correlations,
+        )
+        if factors.singular >= 0:
+            raise SingularCovarianceError(factors.singular, remedy)
+        self._covariances = covariances
+        self._lower = factors.lower.reshape(covariances.shape)
+        self.precisions_cholesky = factors.upper.reshape(covariances.shape)
+        self.log_det = self._by_component(factors.log_det)
+        if precisions_cholesky is not None:
+            self.precisions_cholesky = precisions_cholesky
+            self.log_det = self._log_det_of(precisions_cholesky)
+
     @classmethod
-    @abstractmethod
+    def of_step(cls, steps: kernels.Steps, row: int) -> Self:
+        """Take what a compiled EM step has found and factored."""
+        n_components, n_features = steps.means.shape[1:]
+        shape = cls.shape(n_components, n_features)
+        self = cls.__new__(cls)
+        self.n_components, self.n_features = n_components, n_features
+        self._covariances = steps.covariances[row].reshape(shape)
+        self._lower = steps.lower[row].reshape(shape)
+        self.precisions_cholesky = steps.upper[row].reshape(shape)
+        self.log_det = self._by_component(steps.log_det[row])
+        return self
+
+    @classmethod
+    def maximized(
+        cls, statistics: SufficientStatistics, regularization: Regularization
+    ) -> tuple[kernels.Estimates, Self, NDArray[np.intp]]:
+        """Maximise the expected likelihood over mixtures of this family.
+
+        Returns what was found, the family, and, by component, in how many directions it had to
+        be held up. Raises ``SingularCovarianceError`` where the regularisation does not suffice.
+        """
+        found = kernels.estimates(
+            is_dense=cls.has_correlations,
+            is_common=cls.is_common,
+            nk=statistics.nk,
+            first=statistics.first,
+            scatter=statistics.scatter,
+            centers=statistics.centers,
+            bounds=cls.bounds(regularization),
+        )
+        K, D = statistics.centers.shape
+        covariances, held = found.covariances.reshape(cls.shape(K, D)), np.zeros(K, dtype=np.intp)
+        if not found.are_above_floor:
+            covariances, held = cls._held_up(covariances, regularization)
+        return found, cls(covariances, K, D, remedy=RAISE_REG_COVAR), np.broadcast_to(held, K)
+
+    @classmethod
     def estimate(
         cls, statistics: SufficientStatistics, regularization: Regularization
     ) -> tuple[Self, NDArray[np.intp]]:
-        """Maximise the expected likelihood over this family.
+        """Return the covariances alone of what ``maximized`` finds, and how they were held up."""
+        return cls.maximized(statistics, regularization)[1:]
 
-        Returns the family and, by component, in how many directions it had to be held up.
-        Raises ``SingularCovarianceError`` where the regularisation does not suffice.
-        """
+    @staticmethod
+    @abstractmethod
+    def shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        """Return the shape that the covariances have."""
+
+    @staticmethod
+    @abstractmethod
+    def bounds(regularization: Regularization) -> kernels.Bounds:
+        """Return what the regularisation does to covariances of this shape."""
+
+    @staticmethod
+    @abstractmethod
+    def _held_up(
+        covariances: NDArray[np.float64], regularization: Regularization
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Hold up what is below the floor; tell in how many directions by component, or all."""
 
     @classmethod
     @abstractmethod
@@ -97,9 +176,9 @@ class CovarianceFamily(ABC):
         It is they themselves, but for rounding, where they belong to this family.
         """
 
-    @abstractmethod
     def to_array(self) -> NDArray[np.float64]:
         """Return the covariances in the family's own shape."""
+        return read_only(self._covariances)
 
     @abstractmethod
     def to_dense(self) -> NDArray[np.float64]:  # (K, D, D)
@@ -116,7 +195,7 @@ class CovarianceFamily(ABC):
         """What the compiled passes whiten rows with.
 
         Factors U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when all components share one; or 1/σ,
-        (K, D), where the family is diagonal. The passes sum up scatters of the same shape.
+        (K, D) or (K,), where the family is diagonal.
         """
 
     @abstractmethod
@@ -128,14 +207,33 @@ class CovarianceFamily(ABC):
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the size of a covariance of features with this spread, in its own shape."""
 
-    @abstractmethod
     def reordered(self, order: NDArray[np.intp]) -> Self:
         """Return the family with its components in another order."""
+        return type(self)(self._covariances[order], self.n_components, self.n_features)
 
     @property
     @abstractmethod
     def n_parameters(self) -> int:
         """Free parameters of all covariances together."""
+
+    @property
+    def n_sets(self) -> int:
+        """How many matrices, or rows of variances, there are."""
+        return 1 if self.has_correlations and self.is_common else self.n_components
+
+    def _by_component(self, log_det: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (
+            log_det if len(log_det) == self.n_components else np.repeat(log_det, self.n_components)
+        )
+
+    def _log_det_of(self, precisions_cholesky: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return log |Σ_k| = −2 Σ_j log U_jj."""
+        if self.has_correlations:
+            precisions_cholesky = np.diagonal(precisions_cholesky, axis1=-2, axis2=-1)
+        by_set = -2.0 * np.log(precisions_cholesky.reshape(self.n_sets, -1)).sum(axis=-1)
+        if self.is_common and not self.has_correlations:
+            by_set *= self.n_features
+        return self._by_component(by_set)
 
 
 class FullCovariances(CovarianceFamily):
@@ -143,35 +241,28 @@ class FullCovariances(CovarianceFamily):
 
     name = "full"
     form = DenseScatter
+    is_common = False
     has_correlations = True
 
-    def __init__(
-        self,
-        covariances: NDArray[np.float64],
-        remedy: str = GIVE_ANOTHER_MATRIX,
-        *,
-        precisions_cholesky: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.n_components, self.n_features = map(int, covariances.shape[:2])
-        self._covariances = covariances
-        self._factors = _cholesky_factors(covariances, remedy)
-        if precisions_cholesky is None:
-            precisions_cholesky = _inverse_factors(self._factors, remedy)
-        self.precisions_cholesky = precisions_cholesky
-        self.log_det = _log_det_of(np.diagonal(precisions_cholesky, axis1=1, axis2=2))
+    @staticmethod
+    def shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features, n_features)
 
-    @classmethod
-    def estimate(
-        cls, statistics: SufficientStatistics, regularization: Regularization
-    ) -> tuple[Self, NDArray[np.intp]]:
-        nk = _at_least_tiny(statistics.nk)[:, np.newaxis, np.newaxis]
-        covariances, held = regularization.dense(statistics.central_scatter / nk)  # Bishop 9.25
-        return cls(_mirrored(covariances), RAISE_REG_COVAR), held
+    @staticmethod
+    def bounds(regularization: Regularization) -> kernels.Bounds:
+        return regularization.dense_bounds
+
+    @staticmethod
+    def _held_up(
+        covariances: NDArray[np.float64], regularization: Regularization
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        raised, held = regularization.dense(covariances)
+        return _mirrored(raised), held
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components, n_features, n_features), what="covariances")
-        return cls(_symmetric(array, what="covariances"))
+        return cls(_symmetric(array, what="covariances"), n_components, n_features)
 
     @classmethod
     def from_precisions(
@@ -179,7 +270,7 @@ class FullCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_components, n_features, n_features), what="precisions")
         factors = _upper_factors(_symmetric(array, what="precisions"))
-        return cls(_inverted(factors), precisions_cholesky=factors)
+        return cls(_inverted(factors), n_components, n_features, precisions_cholesky=factors)
 
     @classmethod
     def from_precisions_cholesky(
@@ -187,14 +278,11 @@ class FullCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_components, n_features, n_features), what="precisions_cholesky")
         factors = _as_upper(array)
-        return cls(_inverted(factors), precisions_cholesky=factors)
+        return cls(_inverted(factors), n_components, n_features, precisions_cholesky=factors)
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own matrix
-        return cls(_mirrored(dense))
-
-    def to_array(self) -> NDArray[np.float64]:
-        return read_only(self._covariances)
+        return cls(_mirrored(dense), *dense.shape[:2])
 
     def to_dense(self) -> NDArray[np.float64]:
         return read_only(self._covariances)
@@ -208,14 +296,11 @@ class FullCovariances(CovarianceFamily):
         return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return np.asarray(noise @ self._factors[component].T)
+        return np.asarray(noise @ self._lower[component].T)
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.multiply.outer(scale, scale)
-
-    def reordered(self, order: NDArray[np.intp]) -> Self:
-        return type(self)(self._covariances[order])
 
     @property
     def n_parameters(self) -> int:
@@ -227,37 +312,28 @@ class TiedCovariances(CovarianceFamily):
 
     name = "tied"
     form = PooledScatter
+    is_common = True
     has_correlations = True
 
-    def __init__(
-        self,
-        covariance: NDArray[np.float64],
-        n_components: int,
-        remedy: str = GIVE_ANOTHER_MATRIX,
-        *,
-        precisions_cholesky: NDArray[np.float64] | None = None,
-    ) -> None:
-        self.n_components, self.n_features = n_components, len(covariance)
-        self._covariance = covariance
-        self._factor = _cholesky_factors(covariance[np.newaxis], remedy)[0]
-        if precisions_cholesky is None:
-            precisions_cholesky = _inverse_factors(self._factor[np.newaxis], remedy)[0]
-        self.precisions_cholesky = precisions_cholesky
-        self.log_det = np.full(n_components, _log_det_of(np.diagonal(precisions_cholesky)))
+    @staticmethod
+    def shape(n_components: int, n_features: int) -> tuple[int, ...]:  # noqa: ARG004 - the protocol's
+        return (n_features, n_features)
 
-    @classmethod
-    def estimate(
-        cls, statistics: SufficientStatistics, regularization: Regularization
-    ) -> tuple[Self, NDArray[np.intp]]:
-        pooled = statistics.central_scatter / statistics.n_samples
-        covariances, held = regularization.dense(pooled[np.newaxis])
-        family = cls(_mirrored(covariances)[0], statistics.n_components, RAISE_REG_COVAR)
-        return family, np.repeat(held, statistics.n_components)
+    @staticmethod
+    def bounds(regularization: Regularization) -> kernels.Bounds:
+        return regularization.dense_bounds
+
+    @staticmethod
+    def _held_up(
+        covariances: NDArray[np.float64], regularization: Regularization
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        raised, held = regularization.dense(covariances[np.newaxis])
+        return _mirrored(raised[0]), held
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_features, n_features), what="covariances")
-        return cls(_symmetric(array, what="covariances"), n_components)
+        return cls(_symmetric(array, what="covariances"), n_components, n_features)
 
     @classmethod
     def from_precisions(
@@ -265,7 +341,7 @@ class TiedCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_features, n_features), what="precisions")
         factors = _upper_factors(_symmetric(array, what="precisions")[np.newaxis])
-        return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
+        return cls(_inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0])
 
     @classmethod
     def from_precisions_cholesky(
@@ -273,17 +349,14 @@ class TiedCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_features, n_features), what="precisions_cholesky")
         factors = _as_upper(array[np.newaxis])
-        return cls(_inverted(factors)[0], n_components, precisions_cholesky=factors[0])
+        return cls(_inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0])
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
-        return cls(_mirrored(np.average(dense, axis=0, weights=weights)), len(dense))
-
-    def to_array(self) -> NDArray[np.float64]:
-        return read_only(self._covariance)
+        return cls(_mirrored(np.average(dense, axis=0, weights=weights)), *dense.shape[:2])
 
     def to_dense(self) -> NDArray[np.float64]:
-        return np.repeat(self._covariance[np.newaxis], self.n_components, axis=0)
+        return np.repeat(self._covariances[np.newaxis], self.n_components, axis=0)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
@@ -294,7 +367,7 @@ class TiedCovariances(CovarianceFamily):
         return self.precisions_cholesky[np.newaxis]
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
-        return np.asarray(noise @ self._factor.T)
+        return np.asarray(noise @ self._lower.T)
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -313,77 +386,64 @@ class DiagonalCovariances(CovarianceFamily):
 
     name = "diag"
     form = DiagonalScatter
+    is_common = False
     has_correlations = False
 
-    def __init__(
-        self,
-        variances: NDArray[np.float64],
-        remedy: str = GIVE_ANOTHER_MATRIX,
-        *,
-        precisions_cholesky: NDArray[np.float64] | None = None,
-    ) -> None:
-        _require_positive(variances, remedy)
-        self.n_components, self.n_features = map(int, variances.shape)
-        self._variances = variances
-        if precisions_cholesky is None:
-            precisions_cholesky = 1.0 / np.sqrt(variances)
-        self.precisions_cholesky = precisions_cholesky
-        self.log_det = _log_det_of(precisions_cholesky)
+    @staticmethod
+    def shape(n_components: int, n_features: int) -> tuple[int, ...]:
+        return (n_components, n_features)
 
-    @classmethod
-    def estimate(
-        cls, statistics: SufficientStatistics, regularization: Regularization
-    ) -> tuple[Self, NDArray[np.intp]]:
-        nk = _at_least_tiny(statistics.nk)[:, np.newaxis]
-        variances, held = regularization.diagonal(statistics.central_scatter / nk)
-        return cls(variances, RAISE_REG_COVAR), held
+    @staticmethod
+    def bounds(regularization: Regularization) -> kernels.Bounds:
+        return regularization.diagonal_bounds
+
+    @staticmethod
+    def _held_up(
+        covariances: NDArray[np.float64], regularization: Regularization
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        return regularization.diagonal(covariances)
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components, n_features), what="covariances")
-        return cls(array)
+        return cls(array, n_components, n_features)
 
     @classmethod
     def from_precisions(
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions")
-        return cls(_reciprocal(array))
+        return cls(_reciprocal(array), n_components, n_features)
 
     @classmethod
     def from_precisions_cholesky(
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions_cholesky")
-        return cls(np.square(_reciprocal(array)), precisions_cholesky=np.abs(array))
+        variances = np.square(_reciprocal(array))
+        return cls(variances, n_components, n_features, precisions_cholesky=np.abs(array))
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variances
-        return cls(np.diagonal(dense, axis1=1, axis2=2).copy())
-
-    def to_array(self) -> NDArray[np.float64]:
-        return read_only(self._variances)
+        return cls(np.diagonal(dense, axis1=1, axis2=2).copy(), *dense.shape[:2])
 
     def to_dense(self) -> NDArray[np.float64]:
-        return self._variances[:, :, np.newaxis] * np.eye(self.n_features)
+        return self._covariances[:, :, np.newaxis] * np.eye(self.n_features)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
-        return np.asarray(1.0 / self._variances)
+        return np.asarray(1.0 / self._covariances)
 
     @property
     def whitening(self) -> NDArray[np.float64]:
         return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return np.asarray(noise * np.sqrt(self._variances[component]))
+        return np.asarray(noise * np.sqrt(self._covariances[component]))
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.square(scale)
-
-    def reordered(self, order: NDArray[np.intp]) -> Self:
-        return type(self)(self._variances[order])
 
     @property
     def n_parameters(self) -> int:
@@ -395,45 +455,34 @@ class SphericalCovariances(CovarianceFamily):
 
     name = "spherical"
     form = TraceScatter
+    is_common = True
     has_correlations = False
 
-    def __init__(
-        self,
-        variances: NDArray[np.float64],
-        n_features: int,
-        remedy: str = GIVE_ANOTHER_MATRIX,
-        *,
-        precisions_cholesky: NDArray[np.float64] | None = None,
-    ) -> None:
-        _require_positive(variances[:, np.newaxis], remedy)
-        self.n_components, self.n_features = len(variances), n_features
-        self._variances = variances
-        if precisions_cholesky is None:
-            precisions_cholesky = 1.0 / np.sqrt(variances)
-        self.precisions_cholesky = precisions_cholesky
-        self.log_det = n_features * _log_det_of(precisions_cholesky[:, np.newaxis])
+    @staticmethod
+    def shape(n_components: int, n_features: int) -> tuple[int, ...]:  # noqa: ARG004 - the protocol's
+        return (n_components,)
 
-    @classmethod
-    def estimate(
-        cls, statistics: SufficientStatistics, regularization: Regularization
-    ) -> tuple[Self, NDArray[np.intp]]:
-        n_features = statistics.n_features
-        variances, held = regularization.scalar(
-            statistics.central_scatter / (n_features * _at_least_tiny(statistics.nk))
-        )
-        return cls(variances, n_features, RAISE_REG_COVAR), held
+    @staticmethod
+    def bounds(regularization: Regularization) -> kernels.Bounds:
+        return regularization.scalar_bounds
+
+    @staticmethod
+    def _held_up(
+        covariances: NDArray[np.float64], regularization: Regularization
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        return regularization.scalar(covariances)
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
         require_shape(array, (n_components,), what="covariances")
-        return cls(array, n_features)
+        return cls(array, n_components, n_features)
 
     @classmethod
     def from_precisions(
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components,), what="precisions")
-        return cls(_reciprocal(array), n_features)
+        return cls(_reciprocal(array), n_components, n_features)
 
     @classmethod
     def from_precisions_cholesky(
@@ -441,35 +490,29 @@ class SphericalCovariances(CovarianceFamily):
     ) -> Self:
         require_shape(array, (n_components,), what="precisions_cholesky")
         variances = np.square(_reciprocal(array))
-        return cls(variances, n_features, precisions_cholesky=np.abs(array))
+        return cls(variances, n_components, n_features, precisions_cholesky=np.abs(array))
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:  # noqa: ARG003 - each component has its own variance
-        return cls(np.diagonal(dense, axis1=1, axis2=2).mean(axis=1), dense.shape[-1])
-
-    def to_array(self) -> NDArray[np.float64]:
-        return read_only(self._variances)
+        return cls(np.diagonal(dense, axis1=1, axis2=2).mean(axis=1), *dense.shape[:2])
 
     def to_dense(self) -> NDArray[np.float64]:
-        return self._variances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
+        return self._covariances[:, np.newaxis, np.newaxis] * np.eye(self.n_features)
 
     @property
     def precisions(self) -> NDArray[np.float64]:
-        return np.asarray(1.0 / self._variances)
+        return np.asarray(1.0 / self._covariances)
 
     @property
     def whitening(self) -> NDArray[np.float64]:
-        return np.repeat(self.precisions_cholesky[:, np.newaxis], self.n_features, axis=1)
+        return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return np.asarray(noise * np.sqrt(self._variances[component]))
+        return np.asarray(noise * np.sqrt(self._covariances[component]))
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.array([np.mean(np.square(scale))])
-
-    def reordered(self, order: NDArray[np.intp]) -> Self:
-        return type(self)(self._variances[order], self.n_features)
 
     @property
     def n_parameters(self) -> int:
@@ -480,11 +523,6 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
     family.name: family
     for family in (FullCovariances, TiedCovariances, DiagonalCovariances, SphericalCovariances)
 }
-
-
-def _at_least_tiny(nk: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Keep the division by a component without rows defined; its scatter is zero as well."""
-    return np.maximum(nk, np.finfo(float).tiny)
 
 
 def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
@@ -503,11 +541,6 @@ def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.fl
     if not np.isfinite(precisions).all():
         raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
     return inverses
-
-
-def _log_det_of(diagonals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log |Σ| = −2 Σ_j log U_jj for the diagonals of precision factors U."""
-    return np.asarray(-2.0 * np.log(diagonals).sum(axis=-1))
 
 
 def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -569,10 +602,3 @@ def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
     if not (np.abs(array - transposed) <= allowed).all():
         raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
-
-
-def _require_positive(variances: NDArray[np.float64], remedy: str) -> None:
-    """Refuse (K, D) variances that are not positive normal numbers."""
-    positive = (variances >= np.finfo(float).tiny) & np.isfinite(variances)
-    if not positive.all():
-        raise SingularCovarianceError(int(np.argwhere(~positive)[0][0]), remedy)

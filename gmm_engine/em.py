@@ -4,10 +4,12 @@
 ``convergence``, what to start from in ``initialization``, the fit around it all in ``fitting``.
 """
 
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gmm_engine import kernels
 from gmm_engine.acceleration import Accelerator
@@ -15,11 +17,16 @@ from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import Regularization
-from gmm_engine.samples import SampleSource
+from gmm_engine.samples import Samples, SampleSource
 from gmm_engine.statistics import SufficientStatistics
 
 NEGLIGIBLE_ROWS = 1e-8
 """A component that holds less than this many rows of average weight has collapsed."""
+
+AT_ONCE = 16
+"""Steps at most that are taken in one compiled call, where a pass is too short for threads."""
+MOST_AT_ONCE = 100_000
+"""Numbers in the covariances at most for that; each step keeps its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,43 +71,145 @@ def em_steps(
         mixture, held = start, np.zeros(start.n_components, dtype=np.intp)
     else:
         mixture, held = Mixture.from_statistics(start, family, held_by)
-    statistics = expectation(mixture, samples)
-    negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
+    way = _Way(samples, mixture, held, family, held_by)
     while True:
-        lost = statistics.nk < negligible
+        here = way.here
         yield EMStep(
             restart=restart,
             iteration=iteration,
-            mixture=mixture,
-            log_likelihood=statistics.log_likelihood,
-            log_max_resp=statistics.log_max_resp,
+            mixture=here.mixture,
+            log_likelihood=here.log_likelihood,
+            log_max_resp=here.log_max_resp,
             accelerated=accelerated,
-            degenerate=tuple(map(int, np.flatnonzero((held > 0) | lost))),
+            degenerate=here.degenerate,
         )
         iteration += 1
-        following, held = Mixture.from_statistics(statistics, family, held_by)
-        leap = accelerator and accelerator.proposal(mixture, following, statistics.log_likelihood)
-        leapt = leap and _expectation_if_better(leap, samples, statistics.log_likelihood)
-        accelerated = leapt is not None
-        if leap and leapt:
-            mixture, statistics = leap, leapt
-            continue
-        if leap and accelerator:
-            accelerator.reject()
-        mixture, statistics = following, expectation(following, samples)
+        following = way.following(accelerator.n_plain_ahead if accelerator else AT_ONCE)
+        accelerated = False
+        if accelerator is not None:
+            leap = accelerator.proposal(here.mixture, following, here.log_likelihood)
+            accelerated = leap is not None and way.leap(leap)
+            if leap is not None and not accelerated:
+                accelerator.reject()
+        if not accelerated:
+            way.step()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A mixture with what the E-step says of it."""
+
+    mixture: Mixture
+    log_likelihood: float
+    log_max_resp: float
+    degenerate: tuple[int, ...]
+
+
+class _Way:
+    """Where a run stands and what comes next; a few steps ahead at once where rows are few."""
+
+    here: _Place
+
+    def __init__(
+        self,
+        samples: SampleSource,
+        mixture: Mixture,
+        held: NDArray[np.intp],
+        family: type[CovarianceFamily],
+        held_by: Regularization,
+    ) -> None:
+        self._samples, self._family, self._held_by = samples, family, held_by
+        self._negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
+        self._ahead: deque[_Place] = deque()
+        self._next: tuple[Mixture, NDArray[np.intp]] | None = None
+        self._go_to(mixture, held, expectation(mixture, samples))
+        self._few_rows = self._samples_if_few(mixture)
+
+    def following(self, n_plain: int) -> Mixture:
+        """Return EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
+        if not self._ahead and n_plain and self._few_rows:
+            self._look_ahead(n_plain, self._few_rows)
+        if self._ahead:
+            return self._ahead[0].mixture
+        self._next = Mixture.from_statistics(self._statistics, self._family, self._held_by)
+        return self._next[0]
+
+    def step(self) -> None:
+        """Go to what ``following`` has returned."""
+        if self._ahead:
+            self.here = self._ahead.popleft()
+        elif self._next is not None:
+            mixture, held = self._next
+            self._go_to(mixture, held, expectation(mixture, self._samples))
+
+    def leap(self, mixture: Mixture) -> bool:
+        """Go to ``mixture`` if it is better than where the run stands; tell whether it is."""
+        try:
+            statistics = expectation(mixture, self._samples)
+        except OutOfRangeError:  # a leap may land anywhere; the data itself is in range
+            return False
+        if not statistics.log_likelihood > self.here.log_likelihood:
+            return False
+        self._ahead.clear()
+        self._go_to(mixture, np.zeros(mixture.n_components, dtype=np.intp), statistics)
+        return True
+
+    def _go_to(
+        self, mixture: Mixture, held: NDArray[np.intp], statistics: SufficientStatistics
+    ) -> None:
+        self._statistics = statistics
+        is_degenerate = (held > 0) | (statistics.nk < self._negligible)
+        self.here = _Place(
+            mixture,
+            statistics.log_likelihood,
+            statistics.log_max_resp,
+            tuple(map(int, np.flatnonzero(is_degenerate))),
+        )
+
+    def _look_ahead(self, n_steps: int, samples: Samples) -> None:
+        now = self._statistics
+        steps = kernels.plain_steps(
+            min(n_steps, AT_ONCE),
+            samples.X,
+            samples.weight,
+            start=kernels.Sums(now.centers, now.nk, now.first, now.scatter),
+            like=self.here.mixture.prepared,
+            is_common=self._family.is_common,
+            bounds=self._family.bounds(self._held_by),
+        )
+        is_lost = steps.nk[: steps.n_taken] < self._negligible
+        log_likelihood, log_max_resp = steps.log_likelihood.tolist(), steps.log_max_resp.tolist()
+        for row, any_lost in enumerate(np.asarray(is_lost.any(axis=1))):
+            place = _Place(
+                Mixture.of_step(steps, row, self._family),
+                log_likelihood[row],
+                log_max_resp[row],
+                tuple(map(int, np.flatnonzero(is_lost[row]))) if any_lost else (),
+            )
+            self._ahead.append(place)
+        if steps.n_taken:
+            self._statistics = replace(
+                now,
+                centers=steps.sums.centers,
+                nk=steps.sums.nk,
+                first=steps.sums.first,
+                scatter=steps.sums.scatter,
+                log_likelihood=self._ahead[-1].log_likelihood,
+                log_max_resp=self._ahead[-1].log_max_resp,
+            )
+
+    def _samples_if_few(self, mixture: Mixture) -> Samples | None:
+        """Return the rows, as doubles, if threads would not share a pass over them."""
+        samples = self._samples
+        size = mixture.family.precisions_cholesky.size
+        if not isinstance(samples, Samples) or size > MOST_AT_ONCE:
+            return None
+        if not kernels.is_one_range(mixture.prepared, samples.n_rows):
+            return None
+        return Samples(np.ascontiguousarray(samples.X, dtype=np.float64), samples.weight)
 
 
 def expectation(mixture: Mixture, samples: SampleSource) -> SufficientStatistics:
     """Weigh the rows by ``mixture`` and sum up what the M-step needs: the E-step (Bishop 9.23)."""
     moments = kernels.expectation(mixture.prepared, samples.chunks())
     return SufficientStatistics.of_moments(mixture.family.form, mixture.means, moments)
-
-
-def _expectation_if_better(
-    mixture: Mixture, samples: SampleSource, log_likelihood: float
-) -> SufficientStatistics | None:
-    try:
-        statistics = expectation(mixture, samples)
-    except OutOfRangeError:  # a leap may land anywhere; the data itself is in range
-        return None
-    return statistics if statistics.log_likelihood > log_likelihood else None

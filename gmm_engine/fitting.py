@@ -12,7 +12,7 @@ from typing import Literal, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_engine.acceleration import Accelerator
+from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_accelerator
 from gmm_engine.convergence import LimitEstimate, Trail
@@ -34,11 +34,14 @@ from gmm_engine.validation import (
 
 START_ROWS = 10_000
 """Starts are sought on at most this many rows, drawn at random."""
-TRIAL_STEPS = 8
+LEAST_START_ROWS, START_ROWS_A_MEAN = 4_000, 30
+"""A portfolio makes do with 30 rows for each component and each of its features (and one more),
+but no fewer than this."""
+TRIAL_STEPS = 16
 """EM steps that each start of a portfolio gets before it is compared with the others."""
 ENOUGH_ALIKE = 2
 """When so many starts of different kinds have reached the best height, no more are tried."""
-FINAL_RUNS, FINAL_STEPS = 3, 40
+FINAL_RUNS, FINAL_STEPS = 3, 48
 """So many distinct runs go on to so many steps before one is chosen."""
 SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
@@ -64,7 +67,7 @@ class FitOptions:
     n_init: int = 1
     """Restarts; the best is kept."""
     init_params: str = "auto"
-    """A key of ``INITIALIZERS``."""
+    """A key of ``INITIALIZERS``. Of large data a start looks at 10,000 rows drawn at random."""
     reg_covar: float | Literal["auto"] = "auto"
     """A number is added to every variance; ``"auto"`` is a floor relative to the data's scale."""
     random_state: int | None = None
@@ -321,6 +324,13 @@ class _Search:
     def family(self) -> type[CovarianceFamily]:
         return COVARIANCE_FAMILIES[self.options.covariance_type]
 
+    @property
+    def _n_start_rows(self) -> int:
+        if len(INITIALIZERS[self.options.init_params]) == 1:
+            return START_ROWS
+        wanted = START_ROWS_A_MEAN * self.options.n_components * (self.samples.n_features + 1)
+        return min(max(wanted, LEAST_START_ROWS), START_ROWS)
+
     def best_of_restarts(self) -> _Run:
         seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
         state = None if self.checkpoints is None else self.checkpoints.last()
@@ -384,7 +394,7 @@ class _Search:
 
         Starts are sought, and try a few steps, on part of the data if it is large.
         """
-        part = self.samples.drawn(START_ROWS, rng)
+        part = self.samples.drawn(self._n_start_rows, rng)
         initializers = INITIALIZERS[self.options.init_params]
         begun = (
             self._begun(
@@ -393,6 +403,7 @@ class _Search:
                     initialize(part, self.scale, self.options.n_components, self.family.form, rng)
                 ),
                 restart,
+                n_plain=FINAL_STEPS if len(initializers) > 1 else PLAIN_STEPS,
             )
             for initialize in initializers
         )
@@ -429,8 +440,11 @@ class _Search:
         restart: int,
         *,
         trail: Trail = (),
+        n_plain: int = PLAIN_STEPS,
     ) -> _Run:
-        accelerator = Accelerator(self.scale.floor.scale) if self.options.tol > 0.0 else None
+        accelerator = (
+            Accelerator(self.scale.floor.scale, n_plain) if self.options.tol > 0.0 else None
+        )
         steps = self._reported_steps(samples, start, restart, accelerator)
         return _Run(steps, accelerator, trail)
 

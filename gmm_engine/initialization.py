@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from gmm_engine import kernels
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError
@@ -40,8 +39,9 @@ def k_means_plus_plus(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
-    centers = _spread_rows(samples.X, samples.weights_or_ones, n_components, rng)
-    labels = _nearest(samples.X, centers)
+    labels = kernels.k_means_labels(
+        samples.X, samples.weights_or_ones, n_components, rng, max_steps=0, n_settled=0
+    )
     return SufficientStatistics.of_labels(samples, labels, n_components, form)
 
 
@@ -148,9 +148,8 @@ def ward_clusters(
     part = samples.drawn(MAX_LINKED_ROWS, rng)
     if part.n_rows < 2:
         return random_rows(samples, scale, n_components, form, rng)
-    tree = linkage(scale.whitened(part.X), method="ward")
-    labels = fcluster(tree, n_components, criterion="maxclust") - 1
-    return SufficientStatistics.of_labels(part, labels.astype(np.intp), n_components, form)
+    labels = kernels.ward_labels(scale.whitened(part.X), min(n_components, part.n_rows))
+    return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
 def neighborhoods(
@@ -164,7 +163,7 @@ def neighborhoods(
     rows = scale.whitened(samples.X)
     weight = samples.weights_or_ones
     n_near = min(samples.n_rows, max(2 * (samples.n_features + 1), samples.n_rows // n_components))
-    centers = _spread_rows(rows, weight, n_components, rng)
+    centers = kernels.spread_centers(rows, weight, n_components, rng)
     near = [
         np.argpartition(_squared_distances(rows, center), n_near - 1)[:n_near] for center in centers
     ]
@@ -249,59 +248,18 @@ def _squared_distances(
     return np.asarray(np.einsum("ij,ij->i", deviations, deviations))
 
 
-def _spread_rows(
-    X: NDArray[np.float64],
-    weight: NDArray[np.float64],
-    n_centers: int,
-    rng: np.random.Generator,
-) -> NDArray[np.float64]:  # (n_centers, D)
-    """Choose rows one after another, each with probability ∝ weight × squared distance.
-
-    Of a few rows drawn each time the one that leaves the least distance over is taken.
-    """
-    n_trials = 2 + int(np.log(n_centers))
-    centers = np.empty((n_centers, X.shape[1]))
-    centers[0] = X[_draw(weight, rng)]
-    nearest = _squared_distances(X, centers[0])
-    for k in range(1, n_centers):
-        mass = weight * nearest
-        if not mass.sum() > 0:  # fewer distinct rows than centres
-            mass = weight
-        candidates = [X[_draw(mass, rng)] for _ in range(n_trials)]
-        reached = [np.minimum(nearest, _squared_distances(X, row)) for row in candidates]
-        best = int(np.argmin([weight @ distances for distances in reached]))
-        centers[k], nearest = candidates[best], reached[best]
-    return centers
-
-
-def _nearest(X: NDArray[np.float64], centers: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return for each row the centre that it is closest to."""
-    alike = kernels.Prepared.of(
-        log_weights=np.zeros(len(centers)),
-        means=centers,
-        whitening=np.ones_like(centers),
-        log_det=np.zeros(len(centers)),
-    )
-    return kernels.score(alike, X, labels=True).labels
-
-
 def _lloyd(
     X: NDArray[np.float64],
     weight: NDArray[np.float64],
     n_clusters: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:
-    """Return the labels of k-means; a cluster that loses all its rows stays where it is."""
-    centers = _spread_rows(X, weight, n_clusters, rng)
-    origin = centers[0].copy()
-    columns = ((X - origin) * weight[:, np.newaxis]).T
-    labels = _nearest(X, centers)
-    for _ in range(MAX_LLOYD_STEPS):
-        nk = np.bincount(labels, weights=weight, minlength=n_clusters)
-        sums = np.stack([np.bincount(labels, column, minlength=n_clusters) for column in columns])
-        filled = nk > 0
-        centers[filled] = origin + (sums[:, filled] / nk[filled]).T
-        before, labels = labels, _nearest(X, centers)
-        if np.count_nonzero(before != labels) <= SETTLED_PART * len(X):
-            break
-    return labels
+    """Return the labels of k-means."""
+    return kernels.k_means_labels(
+        X,
+        weight,
+        n_clusters,
+        rng,
+        max_steps=MAX_LLOYD_STEPS,
+        n_settled=int(SETTLED_PART * len(X)),
+    )

@@ -3,9 +3,10 @@
 It is frozen and knows nothing of how it came to be; fitting is in ``em``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Self
+from functools import partial
+from typing import Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,6 +31,9 @@ from gmm_engine.validation import (
 WEIGHT_SUM_TOLERANCE = 1e-8
 """Given weights may miss a sum of one by this; they are used as they are."""
 
+_set = object.__setattr__
+"""How a frozen mixture sets its own attributes."""
+
 
 class Mixture:
     """The mixture p(x) = Σ_k π_k N(x | μ_k, Σ_k).
@@ -46,12 +50,13 @@ class Mixture:
         Σ, factored, in the form that its family has.
     """
 
-    __slots__ = ("family", "means", "prepared", "weights")
+    __slots__ = ("_family", "_prepared", "means", "weights")
 
     weights: NDArray[np.float64]
     means: NDArray[np.float64]
-    family: CovarianceFamily
-    prepared: kernels.Prepared
+    _family: CovarianceFamily | Callable[[], CovarianceFamily]
+    """Or how to take it from the steps of a fit: few of their mixtures are ever asked for it."""
+    _prepared: kernels.Prepared | None
 
     def __init__(
         self, weights: NDArray[np.float64], means: NDArray[np.float64], family: CovarianceFamily
@@ -60,18 +65,25 @@ class Mixture:
             raise OutOfRangeError(
                 "the parameters of the mixture leave the range of a double; rescale the data"
             )
-        with np.errstate(divide="ignore"):
-            log_weights = np.log(weights)
-        prepared = kernels.Prepared.of(log_weights, means, family.whitening, family.log_det)
-        for array in (weights, means):
-            array.flags.writeable = False
-        for name, value in (
-            ("weights", weights),
-            ("means", means),
-            ("family", family),
-            ("prepared", prepared),
-        ):
-            object.__setattr__(self, name, value)
+        _set_parameters(self, weights, means, family)
+
+    @property
+    def family(self) -> CovarianceFamily:
+        """Σ, factored, in the form that its family has."""
+        if not isinstance(self._family, CovarianceFamily):
+            _set(self, "_family", self._family())
+        return cast("CovarianceFamily", self._family)
+
+    @property
+    def prepared(self) -> kernels.Prepared:
+        """The parameters as the compiled passes read them, laid out when first asked for."""
+        if self._prepared is None:
+            laid_out = kernels.Prepared.of(
+                self.weights, self.means, self.family.whitening, self.family.log_det
+            )
+            _set(self, "_prepared", laid_out)
+            return laid_out
+        return self._prepared
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -139,9 +151,17 @@ class Mixture:
         Returns the mixture and, by component, in how many directions its covariance had to be
         held up by the regularisation.
         """
-        covariances, held = family.estimate(statistics, regularization)
-        weights = statistics.nk / statistics.n_samples
-        return cls(weights, statistics.means, covariances), held
+        found, covariances, held = family.maximized(statistics, regularization)
+        return cls(found.weights, found.means, covariances), held
+
+    @classmethod
+    def of_step(cls, steps: kernels.Steps, row: int, family: type[CovarianceFamily]) -> Self:
+        """Take what a compiled EM step has found and checked."""
+        mixture = cls.__new__(cls)
+        _set_parameters(
+            mixture, steps.weights[row], steps.means[row], partial(family.of_step, steps, row)
+        )
+        return mixture
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as ``from_arrays`` takes them."""
@@ -283,3 +303,16 @@ class Mixture:
 
 def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:
     return Mixture.from_arrays(arrays, covariance_type)
+
+
+def _set_parameters(
+    mixture: Mixture,
+    weights: NDArray[np.float64],
+    means: NDArray[np.float64],
+    family: CovarianceFamily | Callable[[], CovarianceFamily],
+) -> None:
+    weights.flags.writeable = means.flags.writeable = False
+    _set(mixture, "weights", weights)
+    _set(mixture, "means", means)
+    _set(mixture, "_family", family)
+    _set(mixture, "_prepared", None)

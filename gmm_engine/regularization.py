@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import kernels
 from gmm_engine.errors import OutOfRangeError
+from gmm_engine.kernels import Bounds
 from gmm_engine.samples import SampleSource
 from gmm_engine.statistics import DenseScatter, SufficientStatistics
 
@@ -28,13 +29,24 @@ CONSTANT_FEATURE = 1e-14
 SMALLEST_SPREAD = 1e-142
 """The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
 
+_NONE = np.empty(0)
+
 
 class Regularization(Protocol):
     """Makes estimated covariances fit to be factored, form by form.
 
-    Each method returns the covariances and, for each, in how many directions they had to be
-    held up: 0 is healthy.
+    The M-step applies the bounds. Where covariances are below the floor, a method returns them
+    held up and, for each, in how many directions they had to be: 0 is healthy.
     """
+
+    @property
+    def dense_bounds(self) -> Bounds: ...
+
+    @property
+    def diagonal_bounds(self) -> Bounds: ...
+
+    @property
+    def scalar_bounds(self) -> Bounds: ...
 
     def dense(
         self, covariances: NDArray[np.float64]
@@ -58,20 +70,18 @@ class Ridge:
 
     value: float
 
+    @property
+    def dense_bounds(self) -> Bounds:
+        return Bounds(ridge=self.value, scale=_NONE, floor=_NONE)
+
+    diagonal_bounds = scalar_bounds = dense_bounds
+
     def dense(
         self, covariances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        return covariances + self.value * np.eye(covariances.shape[-1]), _none(covariances)
+        return covariances, np.zeros(len(covariances), dtype=np.intp)  # there is no floor
 
-    def diagonal(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        return variances + self.value, _none(variances)
-
-    def scalar(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        return variances + self.value, _none(variances)
+    diagonal = scalar = dense
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,14 +123,24 @@ class VarianceFloor:
             is_constant=constant,
         )
 
+    @property
+    def dense_bounds(self) -> Bounds:
+        return Bounds(ridge=0.0, scale=self.scale, floor=self.shape.reshape(-1))
+
+    @property
+    def diagonal_bounds(self) -> Bounds:
+        return Bounds(ridge=0.0, scale=self.scale, floor=self._feature_floor)
+
+    @property
+    def scalar_bounds(self) -> Bounds:
+        return Bounds(ridge=0.0, scale=self.scale, floor=np.array([self._mean_floor]))
+
     def dense(
         self, covariances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
-        if _is_positive_definite(scaled - self.shape):
-            return covariances, _none(covariances)
         held = covariances.copy()
-        n_held = _none(covariances)
+        n_held = np.zeros(len(covariances), dtype=np.intp)
         for k, matrix in enumerate(scaled):
             if not _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 raised, n_raised = self._raised(matrix)
@@ -138,13 +158,17 @@ class VarianceFloor:
     def scalar(
         self, variances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        counted = ~self.is_constant if not self.is_constant.all() else self.is_constant
-        floor = float(self._feature_floor[counted].sum()) / len(self.scale)
+        floor = self._mean_floor
         return np.maximum(variances, floor), (variances < floor).astype(np.intp)
 
     @property
     def _feature_floor(self) -> NDArray[np.float64]:  # (D,)
         return np.diagonal(self.shape) * np.square(self.scale)
+
+    @property
+    def _mean_floor(self) -> float:
+        counted = ~self.is_constant if not self.is_constant.all() else self.is_constant
+        return float(self._feature_floor[counted].sum()) / len(self.scale)
 
     def _raised(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
         """Raise the eigenvalues of ``matrix`` relative to the floor to at least one."""
@@ -204,7 +228,7 @@ def _total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStat
     """Sum up all rows about one centre: a single component that no distance counts for."""
     D = samples.n_features
     indifferent = kernels.Prepared.of(
-        log_weights=np.zeros(1),
+        weights=np.ones(1),
         means=center[np.newaxis],
         whitening=np.zeros((1, D, D)),
         log_det=np.zeros(1),
@@ -220,7 +244,3 @@ def regularization(reg_covar: float | Literal["auto"], scale: DataScale) -> Regu
 
 def _is_positive_definite(matrices: NDArray[np.float64]) -> bool:
     return kernels.cholesky_factors(matrices)[1] < 0
-
-
-def _none(covariances: NDArray[np.float64]) -> NDArray[np.intp]:
-    return np.zeros(covariances.shape[0], dtype=np.intp)

@@ -7,16 +7,25 @@ threads and machines. Which second moments a covariance family needs is a ``Scat
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_engine import kernels
 from gmm_engine.kernels import Moments
 from gmm_engine.samples import Samples
+
+_NO_WEIGHT = np.empty(0)
 
 
 class Scatter(ABC):
     """One form of second moments, and how rows add to it."""
+
+    is_dense: ClassVar[bool]
+    """Whether a compiled pass sums up whole matrices, or diagonals."""
+    is_shared: ClassVar[bool] = False
+    """Whether there is one matrix for all components."""
 
     @staticmethod
     @abstractmethod
@@ -52,6 +61,8 @@ class Scatter(ABC):
 class DenseScatter(Scatter):
     """A matrix for each component, (K, D, D)."""
 
+    is_dense = True
+
     @staticmethod
     def zeros(n_components: int, n_features: int) -> NDArray[np.float64]:
         return np.zeros((n_components, n_features, n_features))
@@ -81,6 +92,9 @@ class DenseScatter(Scatter):
 
 class PooledScatter(Scatter):
     """One matrix summed over the components, each about its own centre, (D, D)."""
+
+    is_dense = True
+    is_shared = True
 
     @staticmethod
     def zeros(n_components: int, n_features: int) -> NDArray[np.float64]:  # noqa: ARG004 - the protocol's
@@ -112,6 +126,8 @@ class PooledScatter(Scatter):
 class DiagonalScatter(Scatter):
     """The diagonal for each component, (K, D)."""
 
+    is_dense = False
+
     @staticmethod
     def zeros(n_components: int, n_features: int) -> NDArray[np.float64]:
         return np.zeros((n_components, n_features))
@@ -141,6 +157,8 @@ class DiagonalScatter(Scatter):
 class TraceScatter(Scatter):
     """The trace for each component, (K,)."""
 
+    is_dense = False
+
     @staticmethod
     def zeros(n_components: int, n_features: int) -> NDArray[np.float64]:  # noqa: ARG004 - the protocol's
         return np.zeros(n_components)
@@ -160,7 +178,7 @@ class TraceScatter(Scatter):
 
     @staticmethod
     def from_pass(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(scatter.sum(axis=1))
+        return np.cumsum(scatter, axis=1)[:, -1]  # one by one, as the loop of several steps adds
 
     @staticmethod
     def from_total(total: NDArray[np.float64], share: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -220,13 +238,23 @@ class SufficientStatistics:
         form: type[Scatter],
     ) -> "SufficientStatistics":
         """Sum rows that belong wholly to one component each, about the components' means."""
-        statistics = cls.zeros(form, _label_means(samples, labels, n_components))
+        centers = _label_means(samples, labels, n_components)
+        K, D = centers.shape
+        nk, first = np.zeros(K), np.zeros((K, D))
+        scatter = np.zeros((1 if form.is_shared else K, D, D) if form.is_dense else (K, D))
         for rows, X, weight in samples.blocks():
-            for component in np.unique(labels[rows]):
-                chosen = labels[rows] == component
-                resp = np.ones(np.count_nonzero(chosen)) if weight is None else weight[chosen]
-                statistics.add_rows(int(component), X[chosen], resp)
-        return statistics
+            kernels.add_labelled(
+                form.is_dense,
+                form.is_shared,
+                np.ascontiguousarray(X),
+                _NO_WEIGHT if weight is None else weight,
+                labels[rows],
+                centers,
+                nk,
+                first,
+                scatter.reshape(-1),
+            )
+        return cls(form=form, centers=centers, nk=nk, first=first, scatter=form.from_pass(scatter))
 
     @classmethod
     def of_responsibilities(
@@ -339,14 +367,11 @@ def _label_means(
     samples: Samples, labels: NDArray[np.intp], n_components: int
 ) -> NDArray[np.float64]:  # (K, D)
     """Means of labelled rows, summed as differences from one row of the data."""
-    origin = samples.X[0]
+    origin = np.asarray(samples.X[0], dtype=np.float64)
     nk = np.zeros(n_components)
     first = np.zeros((n_components, samples.n_features))
     for rows, X, weight in samples.blocks():
-        np.add.at(nk, labels[rows], 1.0 if weight is None else weight)
-        deviations = X - origin
-        if weight is not None:
-            deviations *= weight[:, np.newaxis]
-        np.add.at(first, labels[rows], deviations)
+        counted = _NO_WEIGHT if weight is None else weight
+        kernels.add_by_label(np.ascontiguousarray(X), counted, labels[rows], origin, nk, first)
     nk = nk[:, np.newaxis]
     return np.asarray(origin + np.divide(first, nk, out=np.zeros_like(first), where=nk > 0))

@@ -18,23 +18,46 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.factors import cholesky_factors, inverse_transposes
+from gmm_engine.kernels.clustering import (
+    add_by_label,
+    add_labelled,
+    k_means_labels,
+    spread_centers,
+    ward_labels,
+)
+from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, inverse_transposes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
+from gmm_engine.kernels.steps import Steps, Sums, plain_steps
 from gmm_engine.kernels.warm_up import warm_up
 
 __all__ = [
+    "Bounds",
     "Chunk",
+    "Estimates",
+    "Factors",
     "Moments",
     "Prepared",
     "Scores",
+    "Steps",
+    "Sums",
+    "add_by_label",
+    "add_labelled",
     "cholesky_factors",
+    "estimates",
     "expectation",
+    "factors_of",
     "inverse_transposes",
+    "is_one_range",
+    "k_means_labels",
+    "plain_steps",
     "score",
     "set_thread_count",
+    "spread_centers",
     "thread_count",
+    "ward_labels",
     "warm_up",
 ]
 
@@ -106,6 +129,11 @@ def _expectation_of_chunk(
         log_max_resp += more_max_resp
     nk, first = prepared.unpacked_moments(moments)
     return Moments(nk, first, prepared.unpacked_scatter(scatter), log_likelihood, log_max_resp)
+
+
+def is_one_range(prepared: Prepared, n_rows: int) -> bool:
+    """Tell whether a pass over so many rows is too short to be cut up among threads."""
+    return len(row_ranges(n_rows, prepared.n_components, prepared.n_features)) == 1
 
 
 class Scores(NamedTuple):

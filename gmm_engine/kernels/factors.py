@@ -3,55 +3,134 @@
 For the matrices of a mixture the calls into LAPACK take longer than the work in it.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.passes import OPTIONS
+from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
 
 _MATRICES = types.Array(types.float64, 3, "C", readonly=True)
-_WRITTEN = types.float64[:, :, ::1]
+_FACTORS = types.float64[:, :, ::1]
+_TINY = float(np.finfo(float).tiny)
 
 
-@njit(types.intp(_MATRICES, _WRITTEN), **OPTIONS)
-def _factor(matrices, lower):
-    """Set L with Σ = L Lᵀ, row by row; return the first that has none, or −1."""
+# Inner loops go along rows and add no sums up, so that they vectorise as they are written.
+
+
+@njit(types.intp(_MATRICES, _FACTORS), **AS_WRITTEN)
+def factor_all(matrices, lower):
+    """Set L with Σ = L Lᵀ; return the first that has none, or −1."""
+    D = matrices.shape[1]
+    rest, column = np.empty((D, D)), np.empty(D)
     for k in range(len(matrices)):
-        for i in range(matrices.shape[1]):
-            for j in range(i + 1):
-                total = matrices[k, i, j]
-                for m in range(j):
-                    total -= lower[k, i, m] * lower[k, j, m]
-                if j < i:
-                    lower[k, i, j] = total / lower[k, j, j]
-                elif total > 0.0 and total < np.inf:
-                    lower[k, i, i] = np.sqrt(total)
-                else:
-                    return k
+        rest[:] = matrices[k]
+        for j in range(D):
+            pivot = rest[j, j]
+            if not (pivot > 0.0 and pivot < np.inf):
+                return k
+            root = np.sqrt(pivot)
+            lower[k, j, j] = root
+            for i in range(j + 1, D):
+                column[i] = rest[i, j] / root
+                lower[k, i, j] = column[i]
+            for i in range(j + 1, D):
+                for m in range(j + 1, i + 1):
+                    rest[i, m] -= column[i] * column[m]
     return -1
 
 
-@njit(types.void(_MATRICES, _WRITTEN), **OPTIONS)
-def _invert(lower, upper):
+@njit(types.void(_MATRICES, _FACTORS), **AS_WRITTEN)
+def invert_all(lower, upper):
     """Set U = L⁻ᵀ; row j of U is column j of L⁻¹, found by forward substitution."""
+    D = lower.shape[1]
+    turned, rest = np.empty((D, D)), np.empty(D)
     for k in range(len(lower)):
-        for j in range(lower.shape[1]):
-            upper[k, j, j] = 1.0 / lower[k, j, j]
-            for i in range(j + 1, lower.shape[1]):
-                total = 0.0
-                for m in range(j, i):
-                    total += lower[k, i, m] * upper[k, j, m]
-                upper[k, j, i] = -total / lower[k, i, i]
+        for i in range(D):
+            for m in range(i + 1):
+                turned[m, i] = lower[k, i, m]
+        for j in range(D):
+            rest[:] = 0.0
+            rest[j] = 1.0
+            for m in range(j, D):
+                value = rest[m] / turned[m, m]
+                upper[k, j, m] = value
+                for i in range(m + 1, D):
+                    rest[i] -= turned[m, i] * value
+
+
+@njit(
+    types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN, WRITTEN),
+    **AS_WRITTEN,
+)
+def factorize(is_dense, covariances, n_features, lower, upper, log_det):
+    """Factor covariances; return the first that is singular or beyond doubles, or −1.
+
+    Sets L and U with Σ = L Lᵀ and Σ⁻¹ = U Uᵀ (1/σ, and no L, where they are diagonal), and
+    log|Σ|, of each matrix, or of each row of variances.
+    """
+    D = n_features
+    n = len(log_det)
+    if is_dense:
+        shape = (n, D, D)
+        singular = factor_all(covariances.reshape(shape), lower.reshape(shape))
+        if singular >= 0:
+            return singular
+        invert_all(lower.reshape(shape), upper.reshape(shape))
+    n_variances = len(covariances) // n
+    for k in range(n):
+        total = 0.0
+        precision = 0.0
+        if is_dense:
+            for place in range(k * D * D, (k + 1) * D * D):
+                precision += upper[place] * upper[place]
+            for i in range(D):
+                total += np.log(upper[k * D * D + i * D + i])
+        else:
+            for place in range(k * n_variances, (k + 1) * n_variances):
+                if not (covariances[place] >= _TINY and covariances[place] < np.inf):
+                    return k
+                upper[place] = 1.0 / np.sqrt(covariances[place])
+                total += np.log(upper[place]) * (D // n_variances)
+        if not precision < np.inf:
+            return k
+        log_det[k] = -2.0 * total
+    return -1
+
+
+@dataclass(frozen=True, slots=True)
+class Factors:
+    """Covariances factored once, all flat in their own shape but ``log_det``."""
+
+    lower: NDArray[np.float64]
+    """L with Σ = L Lᵀ; zero where covariances are diagonal."""
+    upper: NDArray[np.float64]
+    """U with Σ⁻¹ = U Uᵀ, or 1/σ."""
+    log_det: NDArray[np.float64]  # one for each matrix, or row of variances
+    singular: int
+    """The first that is singular or beyond doubles, or −1."""
+
+
+def factors_of(
+    covariances: NDArray[np.float64], *, n_sets: int, n_features: int, is_dense: bool
+) -> Factors:
+    """Factor matrices (n_sets, D, D) or rows of variances, one or D to a row."""
+    flat = np.ascontiguousarray(covariances).reshape(-1)
+    lower, upper = np.zeros((2, len(flat)))
+    log_det = np.empty(n_sets)
+    singular = factorize(is_dense, flat, n_features, lower, upper, log_det)
+    return Factors(lower, upper, log_det, singular)
 
 
 def cholesky_factors(matrices: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
     """Return L with Σ = L Lᵀ for (K, D, D) matrices, and the first that has none, or −1."""
     lower = np.zeros(matrices.shape)
-    return lower, _factor(np.ascontiguousarray(matrices), lower)
+    return lower, factor_all(np.ascontiguousarray(matrices), lower)
 
 
 def inverse_transposes(lower: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return U = L⁻ᵀ, upper triangular, for (K, D, D) lower factors."""
     upper = np.zeros(lower.shape)
-    _invert(np.ascontiguousarray(lower), upper)
+    invert_all(np.ascontiguousarray(lower), upper)
     return upper

@@ -41,7 +41,7 @@ class Way(Enum):
     DIAGONAL = auto()
 
 
-_STAMP = int(
+STAMP = int(
     hashlib.sha256(
         b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
     ).hexdigest()[:15],
@@ -71,7 +71,7 @@ _ROWS = tuple(types.Array(dtype, 2, "C", readonly=True) for dtype in (types.floa
 _READ = types.Array(types.float64, 1, "C", readonly=True)
 _FLAT = types.float64[::1]
 _TABLE = types.float64[:, ::1]
-_EXPECTATION_SIGNATURES = [
+EXPECTATION_SIGNATURES = [
     types.Tuple((types.float64, types.float64, types.intp))(
         rows,
         _READ,
@@ -326,9 +326,9 @@ def expectation_pass(way: Way, D: int):
     Σ log max γ and the first row out of reach of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
-    stamp = _STAMP
+    stamp = STAMP
 
-    @njit(_EXPECTATION_SIGNATURES, **OPTIONS)
+    @njit(EXPECTATION_SIGNATURES, **OPTIONS)
     def expectation(
         X,
         weight,
@@ -426,7 +426,7 @@ def scoring_pass(way: Way, D: int):
     of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
-    stamp = _STAMP
+    stamp = STAMP
 
     @njit(_SCORING_SIGNATURES, **OPTIONS)
     def scoring(

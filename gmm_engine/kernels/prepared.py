@@ -5,7 +5,6 @@ result never depend on what happens to be compiled.
 """
 
 from dataclasses import dataclass
-from functools import cache
 from typing import Self
 
 import numpy as np
@@ -13,11 +12,8 @@ from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
+from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
 from gmm_engine.kernels.passes import Way
-
-LOG_2_PI = float(np.log(2.0 * np.pi))
-NEGLIGIBLE_DENSITY = -42.0
-"""log of a component's density at a row, relative to the mixture's, below which it is absent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ class Prepared:
     @classmethod
     def of(
         cls,
-        log_weights: NDArray[np.float64],
+        weights: NDArray[np.float64],
         means: NDArray[np.float64],
         whitening: NDArray[np.float64],
         log_det: NDArray[np.float64],
@@ -59,31 +55,49 @@ class Prepared:
         """Lay out a mixture.
 
         ``whitening`` holds upper triangular U with Σ⁻¹ = U Uᵀ, (K, D, D) or (1, D, D) when
-        shared, or 1/σ (K, D) for diagonal covariances.
+        shared, or 1/σ, (K, D) or (K,), for diagonal covariances.
         """
-        n_features = int(means.shape[1])
+        n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         width = _width(n_features, is_dense=is_dense)
-        is_shared = is_dense and len(whitening) < len(means)
+        is_shared = is_dense and len(whitening) < n_components
         way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
-        factors = _packed(whitening, width)
-        if way is Way.SHARED:
-            factors = _with_whitened_means(factors, means, whitening[0])
-        padded_means = np.zeros((len(means), width))
-        padded_means[:, :n_features] = means
-        constants_of_densities = -0.5 * (n_features * LOG_2_PI + log_det)
+        is_unrolled = way is Way.UNROLLED
+        if is_dense:
+            size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
+            n_numbers = len(whitening) * size
+        else:
+            n_numbers = means.size
+        if way is Way.SHARED:  # a centre and, from there, the whitened means
+            n_numbers += (1 + n_components) * width
+        constants, constants_of_densities = np.empty((2, n_components))
+        padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)
+        negligible = lay_out(
+            is_dense,
+            is_unrolled,
+            weights,
+            np.ascontiguousarray(means),
+            np.ascontiguousarray(whitening).reshape(-1),
+            log_det,
+            width,
+            LANES,
+            constants,
+            constants_of_densities,
+            padded_means,
+            factors,
+        )
         return cls(
             n_features=n_features,
             is_dense=is_dense,
             is_shared=is_shared,
-            constants=log_weights + constants_of_densities,
+            constants=constants,
             constants_of_densities=constants_of_densities,
-            negligible=NEGLIGIBLE_DENSITY + _least_finite(log_weights),
-            means=padded_means.ravel(),
-            factors=factors.ravel(),
+            negligible=negligible,
+            means=padded_means,
+            factors=factors,
             width=width,
-            factor_stride=0 if is_shared else factors[0].size,
-            way=(way, n_features if way is Way.UNROLLED else 0),
+            factor_stride=0 if is_shared else n_numbers // n_components,
+            way=(way, n_features if is_unrolled else 0),
         )
 
     @property
@@ -111,25 +125,18 @@ class Prepared:
         self, moments: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up."""
-        sums = moments.reshape(self.n_components, 1 + self.width, LANES).sum(axis=2)
-        return sums[:, 0].copy(), sums[:, 1 : 1 + self.n_features].copy()
+        nk, first = np.empty(self.n_components), np.empty((self.n_components, self.n_features))
+        take_up_moments(moments, self.width, LANES, nk, first)
+        return nk, first
 
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the scatters, (K or 1, D, D) or (K, D), from what the pass summed up."""
-        if not self.is_dense:
-            return np.asarray(
-                scatter.reshape(self.n_components, self.n_features, LANES).sum(axis=2)
-            )
         D = self.n_features
-        rows, columns = _triangle(D)
-        if self.is_unrolled:
-            triangles = scatter.reshape(self.n_scatters, -1, LANES).sum(axis=2)
-        else:
-            triangles = scatter.reshape(self.n_scatters, self.width, self.width)[:, rows, columns]
-        dense = np.empty((self.n_scatters, D, D))
-        dense[:, rows, columns] = triangles
-        dense[:, columns, rows] = triangles
-        return dense
+        unpacked = np.empty((self.n_scatters, D, D) if self.is_dense else (self.n_components, D))
+        take_up_scatter(
+            self.is_dense, self.is_unrolled, scatter, D, self.width, LANES, unpacked.reshape(-1)
+        )
+        return unpacked
 
 
 def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
@@ -144,36 +151,3 @@ def _width(n_features: int, *, is_dense: bool) -> int:
     if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
         return -(-n_features // LANES) * LANES
     return n_features
-
-
-def _least_finite(log_weights: NDArray[np.float64]) -> float:
-    return float(np.min(log_weights, where=np.isfinite(log_weights), initial=0.0))
-
-
-def _with_whitened_means(
-    factors: NDArray[np.float64], means: NDArray[np.float64], whitening: NDArray[np.float64]
-) -> NDArray[np.float64]:
-    """Append a centre near the data and, from there, the whitened means."""
-    width = factors.shape[1] * LANES
-    appended = np.zeros((1 + len(means), width))
-    appended[0, : means.shape[1]] = means[0]
-    appended[1:, : means.shape[1]] = (means - means[0]) @ whitening
-    return np.concatenate((factors.ravel(), appended.ravel()))[np.newaxis]
-
-
-@cache
-def _triangle(n_features: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    return np.tril_indices(n_features)
-
-
-def _packed(whitening: NDArray[np.float64], width: int) -> NDArray[np.float64]:
-    if whitening.ndim == 2:
-        return whitening
-    n_matrices, D = whitening.shape[:2]
-    if width <= passes.MAX_UNROLLED_FEATURES:
-        columns, rows = _triangle(D)
-        return whitening[:, rows, columns]  # the columns of U one after another
-    padded = np.zeros((n_matrices, width, width))
-    padded[:, :D, :D] = whitening
-    panels = padded.reshape(n_matrices, width, width // LANES, LANES).transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(panels)

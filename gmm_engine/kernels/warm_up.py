@@ -1,6 +1,6 @@
 """Compiles every pass ahead of its first use, or loads it from Numba's cache on disk."""
 
-from gmm_engine.kernels import passes
+from gmm_engine.kernels import passes, steps
 from gmm_engine.kernels.passes import Way
 
 
@@ -14,6 +14,7 @@ def warm_up() -> None:
         _make_ready(Way.UNROLLED, n_features)
     for way in (Way.TILED, Way.SHARED, Way.DIAGONAL):
         _make_ready(way, 0)
+    steps.steps_loop()
 
 
 def _make_ready(way: Way, n_features: int) -> None:

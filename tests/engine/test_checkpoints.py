@@ -106,7 +106,7 @@ def test_a_fit_cut_off_again_and_again_ends_in_the_same_bits(covariance_type: st
 def test_what_was_done_is_not_done_again() -> None:
     options = FitOptions(n_components=8, tol=0.0, max_iter=300, random_state=0)
     kept = Kept("full")
-    cut_off_after(250, ROWS, options, kept)
+    cut_off_after(350, ROWS, options, kept)
     (_, _, begun) = kept.places[-1]
     steps: list[int] = []
 
@@ -125,7 +125,7 @@ def test_a_fit_whose_starts_are_sought_on_a_part_of_the_rows_goes_on_too() -> No
     X = np.random.default_rng(0).normal(size=(START_ROWS + 2000, 2))
     options = FitOptions(n_components=6, max_iter=80, tol=1e-13, random_state=1)
     kept = Kept("full")
-    cut_off_after(230, X, options, kept)
+    cut_off_after(330, X, options, kept)
 
     ended = fit(X, options, checkpoints=kept.reopened())
 

@@ -1,0 +1,287 @@
+"""k-means and the sums over labelled rows, compiled: what most starts of EM are made of."""
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+
+_LABELS = types.int64[::1]
+_READ_LABELS = types.Array(types.int64, 1, "C", readonly=True)
+_BLOCK = 128
+"""Rows looked at together, so that their distances stay in the first cache."""
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+def _distances(columns, begin, end, center, out):
+    """Set out to |x − c|² of the rows from ``begin`` to ``end``."""
+    for row in range(end - begin):
+        out[row] = 0.0
+    for i in range(len(columns)):
+        c = center[i]
+        for row in range(end - begin):
+            deviation = columns[i, begin + row] - c
+            out[row] += deviation * deviation
+
+
+@njit(nogil=True, error_model="numpy")
+def _index_at(mass, share):
+    """Return the index at which the running total of ``mass`` passes this share of the whole."""
+    total = 0.0
+    for row in range(len(mass)):
+        total += mass[row]
+    aim, running = share * total, 0.0
+    for row in range(len(mass)):
+        running += mass[row]
+        if running > aim:
+            return row
+    return len(mass) - 1
+
+
+@njit(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE), **AS_WRITTEN)
+def spread_rows(columns, weight, draws, n_trials, centers):
+    """Set ``centers`` to rows chosen one after another, with chances ∝ weight × |x − nearest|².
+
+    Of ``n_trials`` rows drawn each time the one that leaves the least distance over is taken
+    (Arthur and Vassilvitskii 2007). ``draws`` are numbers from 0 to 1, one for each row drawn.
+    """
+    n_rows = columns.shape[1]
+    nearest, reached, best = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
+    mass = np.empty(n_rows)
+    centers[0] = columns[:, _index_at(weight, draws[0])]
+    _distances(columns, 0, n_rows, centers[0], nearest)
+    draw = 1
+    for k in range(1, len(centers)):
+        total = 0.0
+        for row in range(n_rows):
+            mass[row] = weight[row] * nearest[row]
+            total += mass[row]
+        if not total > 0.0:  # fewer distinct rows than centres
+            mass[:] = weight
+        least = np.inf
+        for trial in range(n_trials):
+            candidate = columns[:, _index_at(mass, draws[draw])].copy()
+            draw += 1
+            _distances(columns, 0, n_rows, candidate, reached)
+            left = 0.0
+            for row in range(n_rows):
+                reached[row] = min(reached[row], nearest[row])
+                left += weight[row] * reached[row]
+            if trial == 0 or left < least:
+                least = left
+                best[:] = reached
+                centers[k] = candidate
+        nearest[:] = best
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"contract"})
+def _assign(columns, weight, centers, labels, nk, sums):
+    """Label rows with their nearest centre, sum them up, and count the labels that changed."""
+    n_features, n_rows = columns.shape
+    distances, least = np.empty(_BLOCK), np.empty(_BLOCK)
+    nearest = np.empty(_BLOCK, dtype=np.int64)
+    nk[:] = 0.0
+    sums[:] = 0.0
+    n_changed = 0
+    for begin in range(0, n_rows, _BLOCK):
+        end = min(begin + _BLOCK, n_rows)
+        for k in range(len(centers)):
+            _distances(columns, begin, end, centers[k], distances)
+            for row in range(end - begin):
+                closer = k == 0 or distances[row] < least[row]
+                least[row] = distances[row] if closer else least[row]
+                nearest[row] = k if closer else nearest[row]
+        for row in range(end - begin):
+            label = nearest[row]
+            n_changed += label != labels[begin + row]
+            labels[begin + row] = label
+            nk[label] += weight[begin + row]
+            for i in range(n_features):
+                sums[label, i] += weight[begin + row] * columns[i, begin + row]
+    return n_changed
+
+
+@njit(types.void(READ_TABLE, READ, types.intp, types.intp, WRITTEN_TABLE, _LABELS), **AS_WRITTEN)
+def lloyd(columns, weight, max_steps, n_settled, centers, labels):
+    """Move ``centers`` to the means of their rows until few rows change their label (Lloyd 1982).
+
+    A cluster that loses all its rows stays where it is.
+    """
+    nk, sums = np.empty(len(centers)), np.empty(centers.shape)
+    labels[:] = -1
+    for step in range(max_steps + 1):
+        n_changed = _assign(columns, weight, centers, labels, nk, sums)
+        if step > 0 and n_changed <= n_settled:
+            break
+        for k in range(len(centers)):
+            if nk[k] > 0.0:
+                centers[k] = sums[k] / nk[k]
+
+
+@njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
+def _least(costs, n):
+    least = np.inf
+    for place in range(n):
+        least = min(least, costs[place])
+    return least
+
+
+@njit(nogil=True, error_model="numpy")
+def _nearest_cluster(columns, sizes, n_alive, own, preferred, costs):
+    """Return the place of the cluster that it costs least to join with, and what it costs.
+
+    Among equals that is ``preferred``, so that chains end.
+    """
+    _distances(columns, 0, n_alive, columns[:, own].copy(), costs)
+    for place in range(n_alive):
+        costs[place] *= sizes[place] * sizes[own] / (sizes[place] + sizes[own])
+    costs[own] = np.inf
+    least = _least(costs, n_alive)
+    if preferred >= 0 and costs[preferred] == least:
+        return preferred, least
+    for place in range(n_alive):
+        if costs[place] == least and place != own:
+            return place, least
+    return preferred, least
+
+
+@njit(types.void(WRITTEN_TABLE, types.int64[:, ::1], WRITTEN), **AS_WRITTEN)
+def join_clusters(columns, pairs, heights):
+    """Join rows two by two until one cluster is left, by Ward's criterion (1963).
+
+    Follows chains of nearest neighbours to clusters that are each other's (Murtagh 1983), in time
+    ∝ rows². The means of the clusters stand side by side in ``columns``; a joined cluster keeps
+    the number of the second of its pair.
+    """
+    n_alive = columns.shape[1]
+    sizes, costs = np.ones(n_alive), np.empty(n_alive)
+    numbers = np.arange(n_alive)  # by place
+    places = np.arange(n_alive)  # by number
+    chain = np.empty(n_alive, dtype=np.int64)
+    length = 0
+    for step in range(n_alive - 1):
+        if length == 0:
+            chain[0] = numbers[0]
+            length = 1
+        while True:
+            last = places[chain[length - 1]]
+            before = places[chain[length - 2]] if length > 1 else -1
+            nearest, height = _nearest_cluster(columns, sizes, n_alive, last, before, costs)
+            if nearest == before:
+                break
+            chain[length] = numbers[nearest]
+            length += 1
+        length -= 2
+        pairs[step, 0], pairs[step, 1], heights[step] = numbers[last], numbers[before], height
+        size = sizes[last] + sizes[before]
+        share = sizes[last] / size
+        for i in range(len(columns)):
+            columns[i, before] += (columns[i, last] - columns[i, before]) * share
+        sizes[before] = size
+        n_alive -= 1  # the last one moves to where a gap has come up
+        columns[:, last] = columns[:, n_alive]
+        sizes[last], numbers[last] = sizes[n_alive], numbers[n_alive]
+        places[numbers[last]] = last
+
+
+@njit(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
+def add_by_label(X, weight, labels, origin, nk, first):
+    """Add the weights and the weighted deviations from ``origin`` of labelled rows."""
+    for row in range(len(X)):
+        counted = weight[row] if len(weight) else 1.0
+        nk[labels[row]] += counted
+        for i in range(X.shape[1]):
+            first[labels[row], i] += counted * (X[row, i] - origin[i])
+
+
+@njit(
+    types.void(
+        types.boolean,
+        types.boolean,
+        READ_TABLE,
+        READ,
+        _READ_LABELS,
+        READ_TABLE,
+        WRITTEN,
+        WRITTEN_TABLE,
+        WRITTEN,
+    ),
+    **AS_WRITTEN,
+)
+def add_labelled(is_dense, is_shared, X, weight, labels, centers, nk, first, scatter):
+    """Add rows that belong wholly to one component each to sums about the centres.
+
+    ``scatter`` is flat: matrices by component, or one for all, or diagonals.
+    """
+    D = X.shape[1]
+    deviation = np.empty(D)
+    for row in range(len(X)):
+        k = labels[row]
+        counted = weight[row] if len(weight) else 1.0
+        nk[k] += counted
+        for i in range(D):
+            deviation[i] = X[row, i] - centers[k, i]
+            first[k, i] += counted * deviation[i]
+        if not is_dense:
+            for i in range(D):
+                scatter[k * D + i] += counted * deviation[i] * deviation[i]
+            continue
+        base = 0 if is_shared else k * D * D
+        for i in range(D):
+            weighted = counted * deviation[i]
+            for j in range(D):
+                scatter[base + i * D + j] += weighted * deviation[j]
+
+
+def k_means_labels(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_clusters: int,
+    rng: np.random.Generator,
+    *,
+    max_steps: int,
+    n_settled: int,
+) -> NDArray[np.int64]:
+    """Return the labels after at most ``max_steps`` of Lloyd's from a k-means++ start.
+
+    They end when no more than ``n_settled`` rows change their label; with no steps at all each row
+    has the label of the nearest of the first centres.
+    """
+    centers = spread_centers(X, weight, n_clusters, rng)
+    origin = centers[0].copy()
+    labels = np.empty(len(X), dtype=np.int64)
+    # As seen from a row of the data, so that nothing is lost where it lies far from zero.
+    lloyd(_columns(X - origin), weight, max_steps, n_settled, centers - origin, labels)
+    return labels
+
+
+def ward_labels(X: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
+    """Return the labels of rows joined from the bottom up until ``n_clusters`` are left."""
+    n_rows = len(X)
+    pairs, heights = np.empty((n_rows - 1, 2), dtype=np.int64), np.empty(n_rows - 1)
+    join_clusters(np.array(X.T, order="C"), pairs, heights)
+    cheapest = np.argsort(heights, kind="stable")[: n_rows - n_clusters]
+    joined_to = np.arange(n_rows)
+    for joined, kept in pairs[cheapest]:
+        joined_to[joined] = kept
+    while not np.array_equal(roots := joined_to[joined_to], joined_to):
+        joined_to = roots
+    return np.unique(joined_to, return_inverse=True)[1].astype(np.int64)
+
+
+def spread_centers(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_centers: int,
+    rng: np.random.Generator,
+) -> NDArray[np.float64]:  # (n_centers, D)
+    """Choose rows that are spread out, with a few drawn for each place."""
+    n_trials = 2 + int(np.log(n_centers))
+    draws = rng.random(1 + (n_centers - 1) * n_trials)
+    centers = np.empty((n_centers, X.shape[1]))
+    spread_rows(_columns(X), weight, draws, n_trials, centers)
+    return centers
+
+
+def _columns(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.ascontiguousarray(X.T)

@@ -1,0 +1,190 @@
+"""The M-step, compiled: from the sums of a pass to weights, means and covariances.
+
+``estimate`` finds the maximum of the expected log-likelihood (Bishop 9.24 to 9.26); what the next
+E-step needs of it is in ``factors``. Arrays of covariances are flat, in their family's own shape:
+(K, D, D), or (D, D) where they are common to all components; (K, D), or (K,) where one variance
+is common to all features.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, types
+from numpy.typing import NDArray
+
+from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+
+_TINY = float(np.finfo(float).tiny)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What regularisation does to covariances, as the M-step applies it."""
+
+    ridge: float
+    """Added to every variance."""
+    scale: NDArray[np.float64]  # (D,)
+    floor: NDArray[np.float64]
+    """Below which a covariance must not fall; empty for none.
+
+    A matrix (D, D), flat, in units of ``scale``; or a variance for each feature, or for all.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Estimates:
+    weights: NDArray[np.float64]  # (K,)
+    means: NDArray[np.float64]  # (K, D)
+    covariances: NDArray[np.float64]
+    """Flat, in the family's own shape."""
+    are_above_floor: bool
+
+
+@njit(nogil=True, error_model="numpy")
+def _is_above(covariances, begin, scale, floor, scratch):
+    """Tell whether a matrix less the floor has a Cholesky factor."""
+    D = len(scale)
+    for i in range(D):
+        for j in range(i + 1):
+            total = covariances[begin + i * D + j] / scale[i] / scale[j] - floor[i * D + j]
+            for m in range(j):
+                total -= scratch[i, m] * scratch[j, m]
+            if j < i:
+                scratch[i, j] = total / scratch[j, j]
+            elif total > 0.0 and total < np.inf:
+                scratch[i, i] = np.sqrt(total)
+            else:
+                return False
+    return True
+
+
+@njit(nogil=True, error_model="numpy")
+def _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances):
+    """Set Σ_k = (Σγ(x − c)(x − c)ᵀ − Σγ(x − c) (μ − c)ᵀ) / N_k, or all of them pooled."""
+    K, D = first.shape
+    for k in range(1 if is_common else K):
+        base = k * D * D
+        divisor = total if is_common else max(nk[k], _TINY)
+        for i in range(D):
+            for j in range(i + 1):
+                value = scatter[base + i * D + j]
+                if is_common:
+                    for component in range(K):
+                        value -= first[component, i] * shift[component, j]
+                else:
+                    value -= first[k, i] * shift[k, j]
+                value /= divisor
+                if i == j:
+                    value += ridge
+                covariances[base + i * D + j] = value
+                covariances[base + j * D + i] = value
+
+
+@njit(nogil=True, error_model="numpy")
+def _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covariances):
+    """Set σ²_kd likewise, or their mean over the features; tell whether all reach the floor."""
+    K, D = first.shape
+    is_above = True
+    for k in range(K):
+        divisor = max(nk[k], _TINY)
+        pooled = scatter[k] if is_common else 0.0
+        for i in range(D):
+            away = first[k, i] * shift[k, i]
+            if is_common:
+                pooled -= away
+            else:
+                covariances[k * D + i] = (scatter[k * D + i] - away) / divisor + ridge
+                if len(floor) and not covariances[k * D + i] >= floor[i]:
+                    is_above = False
+        if is_common:
+            covariances[k] = pooled / (D * divisor) + ridge
+            if len(floor) and not covariances[k] >= floor[0]:
+                is_above = False
+    return is_above
+
+
+@njit(
+    types.boolean(
+        types.boolean,
+        types.boolean,
+        READ,
+        READ_TABLE,
+        READ,
+        READ_TABLE,
+        types.float64,
+        READ,
+        READ,
+        WRITTEN,
+        WRITTEN_TABLE,
+        WRITTEN,
+    ),
+    **AS_WRITTEN,
+)
+def estimate(
+    is_dense,
+    is_common,
+    nk,
+    first,
+    scatter,
+    centers,
+    ridge,
+    scale,
+    floor,
+    weights,
+    means,
+    covariances,
+):
+    """Set the parameters from sums about ``centers``; tell whether all covariances are above."""
+    K, D = centers.shape
+    total = 0.0
+    for k in range(K):
+        total += nk[k]
+    shift = np.zeros((K, D))
+    for k in range(K):
+        weights[k] = nk[k] / total
+        for i in range(D):
+            if nk[k] > 0.0:
+                shift[k, i] = first[k, i] / nk[k]
+            means[k, i] = centers[k, i] + shift[k, i]
+    if not is_dense:
+        return _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covariances)
+    _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
+    if len(floor) == 0:
+        return True
+    scratch = np.empty((D, D))
+    for begin in range(0, len(covariances), D * D):
+        if not _is_above(covariances, begin, scale, floor, scratch):
+            return False
+    return True
+
+
+def estimates(
+    *,
+    is_dense: bool,
+    is_common: bool,
+    nk: NDArray[np.float64],
+    first: NDArray[np.float64],
+    scatter: NDArray[np.float64],
+    centers: NDArray[np.float64],
+    bounds: Bounds,
+) -> Estimates:
+    """Maximise over mixtures whose covariances are dense or diagonal, common or not."""
+    K, D = centers.shape
+    own_size = D * D if is_dense else D
+    size = (D * D if is_dense else K) if is_common else K * own_size
+    weights, means, covariances = np.empty(K), np.empty((K, D)), np.empty(size)
+    are_above = estimate(
+        is_dense,
+        is_common,
+        nk,
+        first,
+        scatter.ravel(),
+        np.ascontiguousarray(centers),
+        bounds.ridge,
+        bounds.scale,
+        bounds.floor,
+        weights,
+        means,
+        covariances,
+    )
+    return Estimates(weights, means, covariances, are_above)
