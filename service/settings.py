@@ -83,6 +83,13 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    max_stream_bytes: int = Field(
+        16 * GIBIBYTE,
+        ge=1024,
+        le=1024 * GIBIBYTE,
+        description="Largest body whose rows are answered as they arrive, or go to the disk for a "
+        "fit.",
+    )
     max_rows: int = Field(10_000_000, ge=1, le=1_000_000_000, description="Rows of one request.")
     max_features: int = Field(1024, ge=1, le=65_536, description="Features of a model.")
     max_components: int = Field(1024, ge=1, le=65_536, description="Components of a model.")

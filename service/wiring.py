@@ -98,6 +98,9 @@ def assemble(
             drain_seconds=settings.drain_seconds,
             max_body_bytes=settings.max_body_bytes,
             max_binary_body_bytes=settings.max_binary_body_bytes,
+            max_stream_bytes=settings.max_stream_bytes,
+            # None for tests, which keep no registry on the disk.
+            spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
         ),
         limits=limits,
         close=close,

@@ -13,12 +13,12 @@ _BLOCK = 128
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
-def _distances(columns, begin, end, center, out):
-    """Set out to |x − c|² of the rows from ``begin`` to ``end``."""
+def _distances(columns, begin, end, centers, k, out):
+    """Set out to |x − c_k|² of the rows from ``begin`` to ``end``."""
     for row in range(end - begin):
         out[row] = 0.0
     for i in range(len(columns)):
-        c = center[i]
+        c = centers[k, i]
         for row in range(end - begin):
             deviation = columns[i, begin + row] - c
             out[row] += deviation * deviation
@@ -38,6 +38,12 @@ def _index_at(mass, share):
     return len(mass) - 1
 
 
+@njit(nogil=True, error_model="numpy")
+def _take_column(columns, row, centers, k):
+    for i in range(len(columns)):
+        centers[k, i] = columns[i, row]
+
+
 @njit(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE), **AS_WRITTEN)
 def spread_rows(columns, weight, draws, n_trials, centers):
     """Set ``centers`` to rows chosen one after another, with chances ∝ weight × |x − nearest|².
@@ -46,32 +52,34 @@ def spread_rows(columns, weight, draws, n_trials, centers):
     (Arthur and Vassilvitskii 2007). ``draws`` are numbers from 0 to 1, one for each row drawn.
     """
     n_rows = columns.shape[1]
-    nearest, reached, best = np.empty(n_rows), np.empty(n_rows), np.empty(n_rows)
-    mass = np.empty(n_rows)
-    centers[0] = columns[:, _index_at(weight, draws[0])]
-    _distances(columns, 0, n_rows, centers[0], nearest)
+    nearest, reached = np.empty(n_rows), np.empty(n_rows)
+    mass, candidate = np.empty(n_rows), np.empty((1, len(columns)))
+    _take_column(columns, _index_at(weight, draws[0]), centers, 0)
+    _distances(columns, 0, n_rows, centers, 0, nearest)
     draw = 1
     for k in range(1, len(centers)):
         total = 0.0
         for row in range(n_rows):
             mass[row] = weight[row] * nearest[row]
             total += mass[row]
-        if not total > 0.0:  # fewer distinct rows than centres
-            mass[:] = weight
-        least = np.inf
+        for row in range(n_rows):
+            if not total > 0.0:  # fewer distinct rows than centres
+                mass[row] = weight[row]
+        least, best = np.inf, 0
         for trial in range(n_trials):
-            candidate = columns[:, _index_at(mass, draws[draw])].copy()
+            chosen = _index_at(mass, draws[draw])
             draw += 1
-            _distances(columns, 0, n_rows, candidate, reached)
+            _take_column(columns, chosen, candidate, 0)
+            _distances(columns, 0, n_rows, candidate, 0, reached)
             left = 0.0
             for row in range(n_rows):
-                reached[row] = min(reached[row], nearest[row])
-                left += weight[row] * reached[row]
+                left += weight[row] * min(reached[row], nearest[row])
             if trial == 0 or left < least:
-                least = left
-                best[:] = reached
-                centers[k] = candidate
-        nearest[:] = best
+                least, best = left, chosen
+        _take_column(columns, best, centers, k)
+        _distances(columns, 0, n_rows, centers, k, reached)
+        for row in range(n_rows):
+            nearest[row] = min(reached[row], nearest[row])
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -80,13 +88,15 @@ def _assign(columns, weight, centers, labels, nk, sums):
     n_features, n_rows = columns.shape
     distances, least = np.empty(_BLOCK), np.empty(_BLOCK)
     nearest = np.empty(_BLOCK, dtype=np.int64)
-    nk[:] = 0.0
-    sums[:] = 0.0
+    for k in range(len(centers)):
+        nk[k] = 0.0
+        for i in range(n_features):
+            sums[k, i] = 0.0
     n_changed = 0
     for begin in range(0, n_rows, _BLOCK):
         end = min(begin + _BLOCK, n_rows)
         for k in range(len(centers)):
-            _distances(columns, begin, end, centers[k], distances)
+            _distances(columns, begin, end, centers, k, distances)
             for row in range(end - begin):
                 closer = k == 0 or distances[row] < least[row]
                 least[row] = distances[row] if closer else least[row]
@@ -108,14 +118,16 @@ def lloyd(columns, weight, max_steps, n_settled, centers, labels):
     A cluster that loses all its rows stays where it is.
     """
     nk, sums = np.empty(len(centers)), np.empty(centers.shape)
-    labels[:] = -1
+    for row in range(len(labels)):
+        labels[row] = -1
     for step in range(max_steps + 1):
         n_changed = _assign(columns, weight, centers, labels, nk, sums)
         if step > 0 and n_changed <= n_settled:
             break
         for k in range(len(centers)):
-            if nk[k] > 0.0:
-                centers[k] = sums[k] / nk[k]
+            for i in range(len(columns)):
+                if nk[k] > 0.0:
+                    centers[k, i] = sums[k, i] / nk[k]
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"nnan", "nsz", "reassoc"})
@@ -127,12 +139,13 @@ def _least(costs, n):
 
 
 @njit(nogil=True, error_model="numpy")
-def _nearest_cluster(columns, sizes, n_alive, own, preferred, costs):
+def _nearest_cluster(columns, sizes, n_alive, own, preferred, center, costs):
     """Return the place of the cluster that it costs least to join with, and what it costs.
 
     Among equals that is ``preferred``, so that chains end.
     """
-    _distances(columns, 0, n_alive, columns[:, own].copy(), costs)
+    _take_column(columns, own, center, 0)
+    _distances(columns, 0, n_alive, center, 0, costs)
     for place in range(n_alive):
         costs[place] *= sizes[place] * sizes[own] / (sizes[place] + sizes[own])
     costs[own] = np.inf
@@ -154,9 +167,12 @@ def join_clusters(columns, pairs, heights):
     the number of the second of its pair.
     """
     n_alive = columns.shape[1]
-    sizes, costs = np.ones(n_alive), np.empty(n_alive)
-    numbers = np.arange(n_alive)  # by place
-    places = np.arange(n_alive)  # by number
+    costs, center = np.empty(n_alive), np.empty((1, len(columns)))
+    sizes = np.empty(n_alive)
+    numbers = np.empty(n_alive, dtype=np.int64)  # by place
+    places = np.empty(n_alive, dtype=np.int64)  # by number
+    for place in range(n_alive):
+        sizes[place], numbers[place], places[place] = 1.0, place, place
     chain = np.empty(n_alive, dtype=np.int64)
     length = 0
     for step in range(n_alive - 1):
@@ -166,7 +182,7 @@ def join_clusters(columns, pairs, heights):
         while True:
             last = places[chain[length - 1]]
             before = places[chain[length - 2]] if length > 1 else -1
-            nearest, height = _nearest_cluster(columns, sizes, n_alive, last, before, costs)
+            nearest, height = _nearest_cluster(columns, sizes, n_alive, last, before, center, costs)
             if nearest == before:
                 break
             chain[length] = numbers[nearest]
@@ -179,7 +195,8 @@ def join_clusters(columns, pairs, heights):
             columns[i, before] += (columns[i, last] - columns[i, before]) * share
         sizes[before] = size
         n_alive -= 1  # the last one moves to where a gap has come up
-        columns[:, last] = columns[:, n_alive]
+        for i in range(len(columns)):
+            columns[i, last] = columns[i, n_alive]
         sizes[last], numbers[last] = sizes[n_alive], numbers[n_alive]
         places[numbers[last]] = last
 

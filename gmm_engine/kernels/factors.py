@@ -25,7 +25,9 @@ def factor_all(matrices, lower):
     D = matrices.shape[1]
     rest, column = np.empty((D, D)), np.empty(D)
     for k in range(len(matrices)):
-        rest[:] = matrices[k]
+        for i in range(D):
+            for j in range(i + 1):
+                rest[i, j] = matrices[k, i, j]
         for j in range(D):
             pivot = rest[j, j]
             if not (pivot > 0.0 and pivot < np.inf):
@@ -51,8 +53,8 @@ def invert_all(lower, upper):
             for m in range(i + 1):
                 turned[m, i] = lower[k, i, m]
         for j in range(D):
-            rest[:] = 0.0
-            rest[j] = 1.0
+            for m in range(j, D):
+                rest[m] = 1.0 if m == j else 0.0
             for m in range(j, D):
                 value = rest[m] / turned[m, m]
                 upper[k, j, m] = value

@@ -49,8 +49,10 @@ def _append_whitened_means(means, whitening, width, factors):
     """Set the end of factors to a centre near the data and, from there, the whitened means."""
     K, D = means.shape
     begin = len(factors) - (1 + K) * width
-    factors[begin:] = 0.0
-    factors[begin : begin + D] = means[0]
+    for place in range(begin, len(factors)):
+        factors[place] = 0.0
+    for i in range(D):
+        factors[begin + i] = means[0, i]
     for k in range(1, K):
         place = begin + (1 + k) * width
         for i in range(D):

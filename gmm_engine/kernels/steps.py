@@ -205,8 +205,9 @@ _LOOP_SIGNATURE = types.intp(
 @njit(nogil=True, error_model="numpy")
 def _are_finite(means, log_det):
     are_finite = True
-    for value in means.flat:
-        are_finite &= abs(value) < np.inf
+    for k in range(len(means)):
+        for value in means[k]:
+            are_finite &= abs(value) < np.inf
     for value in log_det:
         are_finite &= abs(value) < np.inf
     return are_finite
@@ -290,8 +291,10 @@ def steps_loop():
                 padded_means,
                 factors,
             )
-            moments[:] = 0.0
-            summed[:] = 0.0
+            for place in range(len(moments)):
+                moments[place] = 0.0
+            for place in range(len(summed)):
+                summed[place] = 0.0
             likelihood, max_resp, unreached = _weigh_rows(
                 address,
                 X,
@@ -310,8 +313,10 @@ def steps_loop():
                 return step
             take_up_moments(moments, width, lanes, nk, first)
             take_up_scatter(is_dense, is_unrolled, summed, D, width, lanes, scatter)
-            centers[:] = means[step]
-            recorded_nk[step] = nk
+            for k in range(K):
+                recorded_nk[step, k] = nk[k]
+                for i in range(D):
+                    centers[k, i] = means[step, k, i]
             log_likelihood[step] = likelihood
             log_max_resp[step] = max_resp
         return len(log_likelihood)

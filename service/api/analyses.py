@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from service.api import examples
+from service.api.arrivals import read_payload
 from service.api.dependencies import IN_EVERY_JSON_ROUTE, Door
 from service.api.documentation import data_body
 from service.api.forms import on_model_and_version
@@ -17,7 +18,6 @@ from service.api.questions import (
     Stopwatch,
     Target,
     inference_headers,
-    read_payload,
 )
 from service.api.schemas import ComparisonAnswer, DiagnosticsAnswer
 from service.api.services import Services

@@ -10,6 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BeforeValidator
 
+from service.api.arrivals import read_training_payload
 from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     Door,
@@ -23,7 +24,6 @@ from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
 from service.api.idempotency import Once, fingerprint_of_data
 from service.api.payloads.values import TRAINING_FIELDS, DataPayload
 from service.api.problems import problem_response
-from service.api.questions import read_payload
 from service.api.responses import json_response
 from service.api.schemas import FitResult, Job, job_result, selection_result
 from service.api.services import Services
@@ -57,7 +57,7 @@ BudgetQuery = Annotated[
 
 
 async def training_payload(request: Request) -> DataPayload:
-    return await read_payload(request, extra_fields=TRAINING_FIELDS)
+    return await read_training_payload(request, extra_fields=TRAINING_FIELDS)
 
 
 @router.post(

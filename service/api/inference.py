@@ -30,7 +30,7 @@ router = APIRouter(dependencies=IN_EVERY_ROUTE)
     example=examples.PREDICT,
 )
 async def predict(question: Question) -> Response:
-    return await question.answer(lambda fitted, table: {"labels": fitted.predict(table)})
+    return await question.answer_by_rows(lambda fitted, table: {"labels": fitted.predict(table)})
 
 
 @on_every_form(
@@ -43,7 +43,7 @@ async def predict(question: Question) -> Response:
     example=examples.PREDICT_PROBA,
 )
 async def predict_proba(question: Question) -> Response:
-    return await question.answer(
+    return await question.answer_by_rows(
         lambda fitted, table: {"probabilities": fitted.predict_proba(table)}
     )
 
@@ -57,7 +57,7 @@ async def predict_proba(question: Question) -> Response:
     example=examples.SCORE_SAMPLES,
 )
 async def score_samples(question: Question) -> Response:
-    return await question.answer(
+    return await question.answer_by_rows(
         lambda fitted, table: {"log_likelihood": fitted.score_samples(table)}
     )
 

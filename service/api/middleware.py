@@ -9,6 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.departures import AnswerCutOff
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.errors import MalformedRequest
 
@@ -99,6 +100,8 @@ class LastResort:
             await self.app(scope, receive, noting_start)
         except ClientDisconnect:
             return  # nobody is left to answer
+        except AnswerCutOff:
+            raise  # the server breaks the connection off, so that it can't pass as complete
         except Exception:
             logger.exception("unexpected_error", extra={"request_id": request_id_of(scope)})
             if is_started:

@@ -6,9 +6,8 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -16,19 +15,18 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 
+from service.api.arrivals import ArrivingRows, read_payload, receive
+from service.api.departures import ArrivingResponse
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
-from service.api.negotiation import accepted_type, content_type
-from service.api.payloads import CODECS, REMARK, codec_of
-from service.api.payloads.body import read_body
-from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Expected, Value
+from service.api.negotiation import accepted_type
+from service.api.payloads import CODECS, codec_of
+from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, RowWriter, Value
 from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.domain.records import VersionRecord
 from service.errors import InvalidInput, Issue
 
-LARGE_BODY_BYTES = 64 * 1024
-"""Decoding more than this takes longer than a hop to another thread."""
 LARGE_TABLE_NUMBERS = 20_000
 """Rows of more numbers than this take a turn among the few computing threads."""
 
@@ -67,42 +65,115 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """The model of a bare form, as far as the request names it outside its body."""
+
+    path: str
+    """Of the bare form; its answer names the canonical one."""
+    named: frozenset[str]
+    version: int | None
+    alias: str | None
+
+    async def target(self, services: Services, in_body: str | None) -> Target:
+        named = {*self.named, *([in_body] if in_body else [])}
+        found = await services.threads.look_up(services.inference.find_model, named)
+        return _target(found, self.version, self.alias)
+
+
+@dataclass(frozen=True, slots=True)
 class AskedQuestion:
-    services: Services
-    target: Target
-    payload: DataPayload
-    stopwatch: Stopwatch
+    request: Request
+    target: Target | Elsewhere
     media_type: str
     """Of the answer."""
-    bare_path: str | None
-    """The path of a bare form; its answer names the canonical one."""
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+
+    @property
+    def services(self) -> Services:
+        return services_of(self.request)
 
     async def answer(self, verb: Verb) -> Response:
-        """Open the version, let ``verb`` answer, encode: in one hop to another thread."""
+        """Read the rows, open the version, let ``verb`` answer, encode."""
+        payload = await read_payload(self.request, extra_fields=self._extra_fields)
+        return await self._whole_answer(verb, payload)
+
+    async def answer_by_rows(self, verb: Verb) -> Response:
+        """Answer likewise when ``verb`` says the same of a row whatever rows are beside it.
+
+        Of many rows those that came first are answered while the others are on their way.
+        """
+        writer = codec_of(self.media_type).writer()
+        if writer is None:
+            return await self.answer(verb)
+        received = await receive(self.request, extra_fields=self._extra_fields)
+        if isinstance(received, DataPayload):
+            return await self._whole_answer(verb, received)
+        return await self._arriving_answer(verb, received, writer)
+
+    async def _whole_answer(self, verb: Verb, payload: DataPayload) -> Response:
+        """In one hop to another thread."""
+        self.stopwatch.lap("parse")
+        target = await self._target(payload.model)
         threads = self.services.threads
-        is_large = self.payload.table.X.size > LARGE_TABLE_NUMBERS
+        is_large = payload.table.X.size > LARGE_TABLE_NUMBERS
         run = threads.compute if is_large else threads.look_up
-        version, content = await run(self._answered, verb)
+        version, content = await run(self._answered, target, verb, payload)
         return data_response(content, self.media_type, self._headers(version))
 
-    def _answered(self, verb: Verb) -> tuple[VersionRecord, Content]:
+    def _answered(
+        self, target: Target, verb: Verb, payload: DataPayload
+    ) -> tuple[VersionRecord, Content]:
         self.stopwatch.lap("queue")
-        fitted = self.services.inference.open(
-            self.target.model_id, self.target.version, self.target.alias
-        )
-        values = verb(fitted, self.payload.table)
+        fitted = self.services.inference.open(target.model_id, target.version, target.alias)
+        values = verb(fitted, payload.table)
         self.stopwatch.lap("compute")
         content = encoded(fitted.version, values, self.media_type)
         self.stopwatch.lap("encode")
         return fitted.version, content
 
+    async def _arriving_answer(self, verb: Verb, rows: ArrivingRows, writer: RowWriter) -> Response:
+        target = await self._target(None)
+        fitted = await self.services.threads.look_up(
+            self.services.inference.open, target.model_id, target.version, target.alias
+        )
+
+        def written(table: Table) -> bytes:
+            return writer.write(data_answer(fitted.version, verb(fitted, table)))
+
+        parts = rows.each(written)
+        first = await anext(parts)  # what is wrong by now is still told as a problem
+        return ArrivingResponse(
+            _joined(first, parts, writer),
+            self.services,
+            media_type=self.media_type,
+            headers=self._headers(fitted.version),
+        )
+
+    @property
+    def _extra_fields(self) -> frozenset[str]:
+        return BARE_FIELDS if isinstance(self.target, Elsewhere) else frozenset()
+
+    async def _target(self, in_body: str | None) -> Target:
+        if isinstance(self.target, Target):
+            return self.target
+        return await self.target.target(self.services, in_body)
+
     def _headers(self, version: VersionRecord) -> dict[str, str]:
         headers = inference_headers(version, self.stopwatch)
-        if self.bare_path is not None:
+        if isinstance(self.target, Elsewhere):
             headers["Content-Location"] = (
-                f"/models/{version.model_id}/versions/{version.number}{self.bare_path}"
+                f"/models/{version.model_id}/versions/{version.number}{self.target.path}"
             )
         return headers
+
+
+async def _joined(
+    first: bytes, parts: AsyncIterator[bytes], writer: RowWriter
+) -> AsyncIterator[bytes]:
+    yield first
+    async for part in parts:
+        yield part
+    yield writer.end()
 
 
 async def question_of(request: Request) -> AskedQuestion:
@@ -117,11 +188,11 @@ Question = Annotated[AskedQuestion, Depends(question_of)]
 async def ask_latest(
     request: Request, model_id: ModelId, version: VersionQuery = None, alias: AliasQuery = None
 ) -> None:
-    await _ask(request, _target(model_id, version, alias))
+    _ask(request, _target(model_id, version, alias))
 
 
 async def ask_version(request: Request, model_id: ModelId, number: VersionNumber) -> None:
-    await _ask(request, Target(model_id, number))
+    _ask(request, Target(model_id, number))
 
 
 async def ask_bare(
@@ -132,39 +203,13 @@ async def ask_bare(
     alias: AliasQuery = None,
     gmm_model: Annotated[list[str] | None, Header(description="The model's id."), ONE_TEXT] = None,
 ) -> None:
-    stopwatch = Stopwatch()
+    named = frozenset(name for name in (*(model or ()), *(gmm_model or ())) if name)
+    _ask(request, Elsewhere(request.url.path, named, version, alias))
+
+
+def _ask(request: Request, target: Target | Elsewhere) -> None:
     media_type = accepted_type(request, CODECS)
-    payload = await read_payload(request, extra_fields=BARE_FIELDS)
-    named = {name for name in (*(model or ()), payload.model, *(gmm_model or ())) if name}
-    stopwatch.lap("parse")
-    services = services_of(request)
-    found = await services.threads.look_up(services.inference.find_model, named)
-    request.state.question = AskedQuestion(
-        services, _target(found, version, alias), payload, stopwatch, media_type, request.url.path
-    )
-
-
-async def _ask(request: Request, target: Target) -> None:
-    stopwatch = Stopwatch()
-    media_type = accepted_type(request, CODECS)
-    payload = await read_payload(request, extra_fields=frozenset())
-    stopwatch.lap("parse")
-    request.state.question = AskedQuestion(
-        services_of(request), target, payload, stopwatch, media_type, None
-    )
-
-
-async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
-    """Read and decode a data body, a large one in another thread."""
-    services = services_of(request)
-    sent = content_type(request, CODECS, remark=REMARK)
-    codec = codec_of(sent.media_type)
-    body = await read_body(request, max_bytes=services.options.max_bytes(is_text=codec.is_text))
-    admit = services.limits.require_table
-    decode = partial(codec.decode, body, Expected(extra_fields, sent.parameters, admit))
-    if len(body) < LARGE_BODY_BYTES:
-        return decode()
-    return await services.threads.compute(decode)
+    request.state.question = AskedQuestion(request, target, media_type)
 
 
 async def target_latest(
@@ -194,8 +239,12 @@ def _target(model_id: str, version: int | None, alias: str | None) -> Target:
     return Target(model_id, version, alias)
 
 
+def data_answer(version: VersionRecord, values: Mapping[str, Value]) -> DataAnswer:
+    return DataAnswer(version.model_id, version.number, values, version.feature_names)
+
+
 def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> Content:
-    answer = DataAnswer(version.model_id, version.number, values, version.feature_names)
+    answer = data_answer(version, values)
     n_numbers = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
     codec = codec_of(media_type)
     if n_numbers > LARGE_ANSWER_NUMBERS:

@@ -37,6 +37,10 @@ class ApiOptions:
     max_body_bytes: int
     """Of JSON and other text."""
     max_binary_body_bytes: int
+    max_stream_bytes: int
+    """Of a body that is spooled, or answered as it arrives."""
+    spool_dir: str | None
+    """Where what does not fit into memory waits; None for where temporary files go."""
 
     def max_bytes(self, *, is_text: bool) -> int:
         return self.max_body_bytes if is_text else self.max_binary_body_bytes

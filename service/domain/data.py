@@ -15,6 +15,8 @@ MAX_NAME_LENGTH = 256
 class Table:
     X: NDArray[np.float64]  # (n_samples, n_features)
     feature_names: Sequence[str] | None = None
+    is_on_disk: bool = False
+    """Mapped from a file, and read as it is used."""
 
     def __post_init__(self) -> None:
         if self.feature_names is not None:

@@ -263,7 +263,8 @@ class Fitting:
         sample_weight: NDArray[np.float64] | None,
     ) -> FitTask:
         n_samples, n_features = table.X.shape
-        self._limits.require_work(n_samples, n_features, options.n_components)
+        require = self._limits.require_blocks if table.is_on_disk else self._limits.require_work
+        require(n_samples, n_features, options.n_components)
         with engine_refusals():
             X = as_samples(table.X)
             weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X))

@@ -58,12 +58,21 @@ class Limits:
         """Refuse rows that would not fit into memory; for whoever knows their number first."""
         self.require_work(n_rows, n_features, 0)
 
-    def require_work(self, n_rows: int, n_features: int, n_components: int) -> None:
-        """Refuse what would not fit into memory, before anything is allocated for it."""
+    def require_shape(self, n_rows: int, n_features: int) -> None:
+        """Refuse rows that are too many wherever they are kept."""
         if n_rows > self.max_rows:
             raise _over_budget(f"at most {self.max_rows} rows are taken at once")
         if n_features > self.max_features:
             raise _over_budget(f"at most {self.max_features} features are taken")
+
+    def require_blocks(self, n_rows: int, n_features: int, n_components: int) -> None:
+        """Refuse what would not fit into memory when the rows are read a few at a time."""
+        self.require_shape(n_rows, n_features)
+        self.require_work(1, n_features, n_components)
+
+    def require_work(self, n_rows: int, n_features: int, n_components: int) -> None:
+        """Refuse what would not fit into memory, before anything is allocated for it."""
+        self.require_shape(n_rows, n_features)
         if estimated_bytes(n_rows, n_features, n_components) > self.max_memory_bytes:
             raise _over_budget(
                 f"this would need more than the {self.max_memory_bytes} bytes of memory that one "

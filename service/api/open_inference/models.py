@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from service.api.arrivals import LARGE_BODY_BYTES
 from service.api.dependencies import IN_EVERY_ROUTE, Door
 from service.api.negotiation import JSON
 from service.api.open_inference import examples
@@ -30,7 +31,6 @@ from service.api.open_inference.tensors import (
 )
 from service.api.payloads.body import read_body
 from service.api.questions import (
-    LARGE_BODY_BYTES,
     LARGE_TABLE_NUMBERS,
     AimedAt,
     Content,

@@ -18,6 +18,7 @@ from service.api.payloads.values import (
     DataPayload,
     Expected,
     JsonSchema,
+    RowWriter,
     Value,
 )
 from service.domain.data import Table
@@ -31,6 +32,25 @@ LABEL_TYPES = frozenset({int, str})
 
 MAX_FIELDS = 64
 """A body with more fields than this is refused without naming them."""
+
+
+class JsonWriter:
+    """Of answers of one field: several stand one after the other, not row by row."""
+
+    def __init__(self) -> None:
+        self._has_begun = False
+
+    def write(self, answer: DataAnswer) -> bytes:
+        ((name, value),) = answer.values.items()
+        rows = dumps(contiguous(value))[1:-1]
+        if self._has_begun:
+            return b"," + rows
+        self._has_begun = True
+        head = dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
+        return head + b"," + dumps(name) + b":[" + rows
+
+    def end(self) -> bytes:
+        return b"]}"
 
 
 class JsonCodec:
@@ -74,8 +94,8 @@ class JsonCodec:
     def reader(self, expected: Expected) -> None:
         """Return None: the rows may stand behind what says how to read them."""
 
-    def writer(self) -> None:
-        """Return None: the fields stand one after the other, not row by row."""
+    def writer(self) -> RowWriter:
+        return JsonWriter()
 
 
 CODEC = JsonCodec()

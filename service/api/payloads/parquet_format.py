@@ -6,6 +6,7 @@ which is judged first; what else a file says about its sizes is not relied on.
 
 from collections.abc import Iterator
 from tempfile import SpooledTemporaryFile
+from weakref import finalize
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -41,16 +42,16 @@ class ParquetReader:
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
-        self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY)  # noqa: SIM115  # closed in ``end``
+        self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line
+        finalize(self, self._file.close)
 
     def feed(self, data: bytes) -> Iterator[Table]:
         self._file.write(data)
         yield from ()
 
     def end(self) -> Iterator[Table]:
-        with self._file:
-            self._file.seek(0)
-            yield from _tables(self._file, self._expected)
+        self._file.seek(0)
+        yield from _tables(self._file, self._expected)
 
 
 class ParquetWriter:

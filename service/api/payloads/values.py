@@ -38,6 +38,8 @@ class Expected:
     """Of the media type, such as ``header=absent``."""
     admit: Callable[[int, int], None] = admit_all
     """Told how many rows and columns there are, as soon as that is known; refuses too many."""
+    spool_dir: str | None = None
+    """Where to keep what can't be read as it arrives; None for where temporary files go."""
 
 
 @dataclass(frozen=True, slots=True)

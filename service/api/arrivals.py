@@ -1,0 +1,120 @@
+"""Rows on their way in: read whole while they are few, portion by portion when they are not."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from fastapi import Request
+
+from service.api.negotiation import content_type
+from service.api.payloads import CODECS, REMARK, codec_of
+from service.api.payloads.body import body_chunks, read_body
+from service.api.payloads.spool import ArraySpool
+from service.api.payloads.values import Body, Codec, DataPayload, Expected, RowReader
+from service.api.services import Services, services_of
+from service.domain.data import Table
+from service.errors import InvalidInput
+
+LARGE_BODY_BYTES = 64 * 1024
+"""Decoding more than this takes longer than a hop to another thread."""
+PORTION_BYTES = 1024**2
+"""A body of more than this is read in portions of this, where its format allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArrivingRows:
+    """A body whose beginning is there."""
+
+    reader: RowReader
+    head: Body
+    rest: AsyncIterator[bytes]
+    services: Services
+
+    async def each(self, work: Callable[[Table], bytes]) -> AsyncIterator[bytes]:
+        """Yield what ``work`` makes of each portion of rows, in a computing thread."""
+        compute = self.services.threads.compute
+        n_tables = 0
+        async for tables in self._portions():
+            while (made := await compute(_next_made, tables, work)) is not None:
+                n_tables += 1
+                yield made
+        if not n_tables:
+            raise InvalidInput("empty_data", "there must be at least one row and one column")
+
+    async def spooled(self) -> Table:
+        """Return all rows as an array on the disk."""
+        spool = ArraySpool(self.services.options.spool_dir)
+
+        def append(table: Table) -> bytes:
+            spool.append(table)
+            return b""
+
+        async for _ in self.each(append):
+            pass
+        return spool.table()
+
+    async def _portions(self) -> AsyncIterator[Iterator[Table]]:
+        yield self.reader.feed(bytes(self.head))
+        held = bytearray()
+        async for chunk in self.rest:
+            held += chunk
+            if len(held) >= PORTION_BYTES:
+                yield self.reader.feed(bytes(held))
+                held.clear()
+        yield self.reader.feed(bytes(held))
+        yield self.reader.end()
+
+
+async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
+    """Read and decode a data body, a large one in another thread."""
+    codec, expected = _announced(request, extra_fields)
+    max_bytes = services_of(request).options.max_bytes(is_text=codec.is_text)
+    return await _decoded(request, codec, await read_body(request, max_bytes=max_bytes), expected)
+
+
+async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayload | ArrivingRows:
+    """Read a body, of a large one only the beginning, if its format can be read in portions."""
+    codec, expected = _announced(request, extra_fields)
+    services = services_of(request)
+    in_portions = Expected(
+        extra_fields,
+        expected.parameters,
+        services.limits.require_shape,
+        services.options.spool_dir,
+    )
+    reader = codec.reader(in_portions)
+    if reader is None:
+        return await read_payload(request, extra_fields=extra_fields)
+    chunks = body_chunks(request, max_bytes=services.options.max_stream_bytes)
+    head: Body = b""
+    async for chunk in chunks:
+        head = bytes(head) + chunk if head else chunk
+        if len(head) > PORTION_BYTES:
+            return ArrivingRows(reader, head, chunks, services)
+    return await _decoded(request, codec, head, expected)
+
+
+async def read_training_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
+    """Read a data body of any size; rows that are too many for memory go to the disk."""
+    received = await receive(request, extra_fields=extra_fields)
+    if isinstance(received, DataPayload):
+        return received
+    return DataPayload(await received.spooled())
+
+
+def _announced(request: Request, extra_fields: frozenset[str]) -> tuple[Codec, Expected]:
+    sent = content_type(request, CODECS, remark=REMARK)
+    admit = services_of(request).limits.require_table
+    return codec_of(sent.media_type), Expected(extra_fields, sent.parameters, admit)
+
+
+async def _decoded(request: Request, codec: Codec, body: Body, expected: Expected) -> DataPayload:
+    decode = partial(codec.decode, body, expected)
+    if len(body) < LARGE_BODY_BYTES:
+        return decode()
+    return await services_of(request).threads.compute(decode)
+
+
+def _next_made(tables: Iterator[Table], work: Callable[[Table], bytes]) -> bytes | None:
+    table = next(tables, None)
+    return None if table is None else work(table)

@@ -1,0 +1,263 @@
+"""Many rows: answered while they arrive, spooled for a fit, and never cut off unnoticed."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from starlette.types import Message
+
+from service.api.arrivals import PORTION_BYTES
+from service.api.departures import AnswerCutOff
+from service.api.payloads.spool import MAX_BYTES_IN_MEMORY, Outbox
+from service.settings import Settings
+from tests.service.api.wire import (
+    ARROW,
+    CSV,
+    JSON,
+    NDJSON,
+    NPY,
+    PARQUET,
+    TO_BYTES,
+    columns_in,
+    to_arrow,
+    to_csv,
+    to_npy,
+)
+from tests.service.client import JSON_HEADERS, Client, serving
+from tests.service.rows import TWO_GROUPS
+
+ROWS = np.random.default_rng(0).normal(3.0, 2.0, size=(80_000, 2))
+STREAMED = [CSV, NDJSON, ARROW]
+
+
+def small_arrow(X: NDArray[np.float64]) -> bytes:
+    return to_arrow(X, batch_rows=5000)
+
+
+WRITERS: dict[str, Callable[[NDArray[np.float64]], bytes]] = {
+    **TO_BYTES,
+    ARROW: small_arrow,
+}
+
+
+@pytest.fixture(scope="module")
+def groups() -> Iterator[Client]:
+    with serving() as client:
+        client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+        yield client
+
+
+def expected(client: Client) -> dict[str, list[object]]:
+    fitted = client.services.inference.open("groups")
+    proba = fitted.mixture.predict_proba(ROWS)
+    return {f"probabilities_{place}": column.tolist() for place, column in enumerate(proba.T)}
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"),
+    [(CSV, CSV), (NDJSON, NDJSON), (ARROW, ARROW), (NPY, PARQUET), (PARQUET, CSV)],
+)
+def test_many_rows_are_answered_in_portions_and_all_of_them(
+    groups: Client, sent: str, wanted: str
+) -> None:
+    response = groups.send(
+        "POST",
+        "/predict_proba",
+        body=WRITERS[sent](ROWS),
+        headers={"content-type": sent, "accept": wanted},
+    )
+
+    assert "content-length" not in response.headers
+    assert response.headers["gmm-model-version"] == "1"
+    assert response.headers["content-location"] == "/models/groups/versions/1/predict_proba"
+    assert columns_in(wanted, response.content) == expected(groups)
+
+
+def test_many_rows_are_answered_in_json_too(groups: Client) -> None:
+    """Labels of rows that are no JSON: their answer begins before they are all there."""
+    response = groups.send(
+        "POST", "/models/groups/predict", body=to_csv(ROWS), headers={"content-type": CSV}
+    )
+
+    labels = groups.services.inference.open("groups").mixture.predict(ROWS)
+    assert "content-length" not in response.headers
+    assert response.json() == {"model": "groups", "version": 1, "labels": labels.tolist()}
+
+
+class Exchange:
+    """One request whose body is handed over step by step, and what was answered by then."""
+
+    def __init__(self, client: Client, sent: str, wanted: str) -> None:
+        self._client = client
+        self._scope = {
+            "type": "http",
+            "http_version": "1.1",
+            "method": "POST",
+            "path": "/models/groups/predict",
+            "raw_path": b"/models/groups/predict",
+            "query_string": b"",
+            "headers": [
+                (b"host", b"service"),
+                (b"content-type", sent.encode()),
+                (b"accept", wanted.encode()),
+            ],
+        }
+        self.answered: list[Message] = []
+
+    def content(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.answered)
+
+    async def run(self, parts: list[bytes], *, wait_after: int) -> None:
+        """Hand the parts over; those behind ``wait_after`` only after the first answered byte."""
+        begun = asyncio.Event()
+        left = iter(enumerate(parts))
+
+        async def receive() -> Message:
+            number, part = next(left)
+            if number == wait_after:
+                await asyncio.wait_for(begun.wait(), timeout=10)
+            return {"type": "http.request", "body": part, "more_body": number + 1 < len(parts)}
+
+        async def send(message: Message) -> None:
+            self.answered.append(message)
+            if message.get("body"):
+                begun.set()
+
+        await self._client.app(dict(self._scope), receive, send)
+
+
+@pytest.mark.parametrize(
+    ("sent", "wanted"), [(CSV, CSV), (NDJSON, NDJSON), (ARROW, ARROW), (NPY, JSON)]
+)
+def test_the_answer_begins_before_the_upload_ends(groups: Client, sent: str, wanted: str) -> None:
+    body = WRITERS[sent](ROWS)
+    cut = PORTION_BYTES + 10_000
+    exchange = Exchange(groups, sent, wanted)
+
+    groups.portal.call(lambda: exchange.run([body[:cut], body[cut:]], wait_after=1))
+
+    assert exchange.answered[0]["status"] == 200
+    assert exchange.answered[-1] == {"type": "http.response.body", "body": b""}
+    content = exchange.content()
+    if wanted == JSON:
+        assert content.endswith(b"]}")
+    else:
+        assert len(columns_in(wanted, content)["labels"]) == len(ROWS)
+
+
+@pytest.mark.parametrize(
+    ("sent", "wrong", "wanted"),
+    [
+        (CSV, b"1.0,x\n", CSV),
+        (CSV, b"1.0\n", JSON),
+        (NDJSON, b"[1.0]\n", NDJSON),
+        (NDJSON, b"[1.0,null]\n", CSV),
+        (ARROW, b"\0" * 8, ARROW),
+        (NPY, b"\0" * 8, ARROW),
+    ],
+)
+def test_what_fails_after_the_first_byte_is_cut_off(
+    groups: Client, sent: str, wrong: bytes, wanted: str
+) -> None:
+    body = WRITERS[sent](ROWS)
+    cut = PORTION_BYTES + 10_000
+    exchange = Exchange(groups, sent, wanted)
+
+    with pytest.raises(AnswerCutOff):
+        groups.portal.call(lambda: exchange.run([body[:cut], body[cut:] + wrong], wait_after=1))
+
+    assert exchange.answered[0]["status"] == 200
+    assert all(message.get("more_body", True) for message in exchange.answered)
+
+
+@pytest.mark.parametrize(("sent", "code"), [(CSV, "invalid_data"), (NDJSON, "malformed_json")])
+def test_what_is_wrong_in_the_first_portion_is_told(groups: Client, sent: str, code: str) -> None:
+    body = WRITERS[sent](ROWS)
+
+    response = groups.send(
+        "POST",
+        "/predict",
+        body=b"[1,x]\n" + body if sent == NDJSON else b"1,2\n1,x\n" + body,
+        headers={"content-type": sent, "accept": sent},
+    )
+
+    assert response.json()["code"] == code
+
+
+@pytest.fixture(scope="module")
+def fitted_in_memory() -> dict[str, object]:
+    with serving() as client:
+        client.post("/models", MODEL)
+        return dict(client.post("/models/groups/fit", {"X": ROWS}).json())
+
+
+MODEL = {"id": "groups", "n_components": 2, "random_state": 0, "max_iter": 3}
+
+
+@pytest.mark.parametrize("sent", [CSV, ARROW, NPY, PARQUET, NDJSON])
+def test_rows_that_are_spooled_fit_what_rows_in_memory_do(
+    sent: str, fitted_in_memory: dict[str, object]
+) -> None:
+    """More than may be in memory, from the disk."""
+    with serving(Settings(max_memory_bytes=2**20)) as client:
+        client.post("/models", MODEL)
+        spooled = client.send(
+            "POST", "/models/groups/fit", body=WRITERS[sent](ROWS), headers={"content-type": sent}
+        )
+
+    for name in ("log_likelihood", "n_iter", "n_samples", "weights"):
+        assert spooled.json()[name] == fitted_in_memory[name]
+
+
+def test_what_is_not_spooled_must_fit_into_memory() -> None:
+    with serving(Settings(max_memory_bytes=2**20)) as client:
+        client.post("/models", MODEL)
+        response = client.post("/models/groups/fit", {"X": ROWS})
+
+    assert response.json()["code"] == "work_budget_exceeded"
+
+
+def test_a_streamed_body_has_bounds_of_its_own() -> None:
+    bounds = Settings(max_rows=70_000, max_stream_bytes=PORTION_BYTES * 9 // 8)
+    with serving(bounds) as client:
+        client.post("/models", {"id": "groups"})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+        headers = {"content-type": NPY, "accept": CSV}
+        too_many = client.send("POST", "/predict", body=to_npy(ROWS[:70_001]), headers=headers)
+        too_long = client.send("POST", "/predict", body=to_npy(ROWS), headers=headers)
+        fine = client.send("POST", "/predict", body=to_npy(ROWS[:70_000]), headers=headers)
+
+    assert too_many.json()["code"] == "work_budget_exceeded"
+    assert too_long.status_code == 413
+    assert fine.status_code == 200
+
+
+def test_what_the_client_does_not_read_yet_waits_on_the_disk() -> None:
+    outbox = Outbox(None)
+    parts = [bytes([number]) * 700_000 for number in range(30)]
+    assert sum(map(len, parts)) > MAX_BYTES_IN_MEMORY
+
+    taken = b""
+    for number, part in enumerate(parts):
+        outbox.put(part)
+        if number % 3 == 0:
+            taken += outbox.take()
+    while more := outbox.take():
+        taken += more
+    outbox.put(b"again")
+
+    assert taken == b"".join(parts)
+    assert outbox.take() == b"again"
+    assert outbox.take() == b""
+    outbox.close()
+
+
+def test_a_large_json_body_is_still_read_whole(groups: Client) -> None:
+    response = groups.send(
+        "POST", "/predict", body=TO_BYTES[JSON](ROWS[:40_000]), headers=JSON_HEADERS
+    )
+
+    assert len(response.json()["labels"]) == 40_000
