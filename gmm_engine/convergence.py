@@ -2,6 +2,7 @@
 
 import math
 from collections import deque
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,6 +11,8 @@ LEAST_OBSERVED = 3
 LEAST_RATES = 3
 """Rates of plain steps that must be known: the quickest part of the way comes first."""
 REMEMBERED_RATES = 50
+IN_PLACE = 12
+"""Steps without a new height, falls among them, that tell of a run that only moves in place."""
 ROUNDING = 8.0 * np.finfo(float).eps
 """A relative gain below this is the rounding of the sum."""
 SAME_DATA = 1e-12
@@ -64,11 +67,25 @@ class LimitEstimate:
             return False
         if abs(self._gain) <= ROUNDING * abs(self._last):
             return True
-        if not self._gain > 0.0 or len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
+        if not self._gain > 0.0:
+            return self._only_moves_in_place(tolerance)
+        if len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
             return False
         if self._rest_at(self._rates[-1]) > tolerance:
             return False
         return self._rest_at(max(rate for rate in self._rates if rate < 1.0)) <= tolerance
+
+    def _only_moves_in_place(self, tolerance: float) -> bool:
+        """Tell whether the run falls again and again and gains no height.
+
+        EM falls only by rounding, which is large where covariances are at their floor.
+        """
+        heights = [height for height, _ in self._trail][-2 * IN_PLACE :]
+        earlier, recent = heights[:IN_PLACE], heights[IN_PLACE:]
+        if len(recent) < IN_PLACE:
+            return False
+        n_falls = sum(later < before for before, later in pairwise(recent))
+        return n_falls >= IN_PLACE // 4 and max(recent) - max(earlier) <= tolerance
 
     def _rest_at(self, rate: float) -> float:
         return self._gain * rate / (1.0 - rate)

@@ -43,6 +43,8 @@ ENOUGH_ALIKE = 2
 """When so many starts of different kinds have reached the best height, no more are tried."""
 FINAL_RUNS, FINAL_STEPS = 3, 48
 """So many distinct runs go on to so many steps before one is chosen."""
+RECENT_STEPS, OUT_OF_REACH = 8, 10.0
+"""A run goes no further that would have to gain ten times as much as in its last eight steps."""
 SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
 
@@ -267,6 +269,13 @@ class _Run:
         """Healthy runs before degenerate ones, whose likelihood means nothing; then by it."""
         return not self.last.degenerate, self.last.log_likelihood
 
+    def may_overtake(self, best: "_Run") -> bool:
+        """Tell whether it might, at the pace of its last steps, become better than ``best``."""
+        if best.last.degenerate or len(self._way) <= RECENT_STEPS:
+            return True
+        gained = self.last.log_likelihood - self._way[-1 - RECENT_STEPS][0]
+        return best.last.log_likelihood - self.last.log_likelihood <= OUT_OF_REACH * gained
+
     def carry_on(
         self,
         n_steps: int,
@@ -422,9 +431,11 @@ class _Search:
             if _n_at_the_top(tried, apart) >= ENOUGH_ALIKE:
                 break
         finalists = _best_distinct(tried, FINAL_RUNS, apart)
-        if len(finalists) > 1:
-            for run in finalists:
+        best = finalists[0]
+        for run in finalists if len(finalists) > 1 else ():
+            if run.may_overtake(best):
                 self._carried_on(run, FINAL_STEPS, part.total_weight)
+                best = max(best, run, key=lambda run: run.rank)
         return sorted(finalists, key=lambda run: run.rank, reverse=True)
 
     def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:

@@ -49,7 +49,11 @@ class SampleSource(Protocol):
         """Yield all rows, in the same order and portions every time."""
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
-        """Return at most ``n_rows`` rows drawn without replacement, as doubles in memory."""
+        """Return at most ``n_rows`` rows drawn without replacement, as doubles in memory.
+
+        Of rows with weights those are drawn that points fall on, one in each of as many equal
+        parts of the total weight; each weighs as much as the points that fall on it.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +116,11 @@ class Samples:
     def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
         if n_rows >= self.n_rows:
             return Samples(np.asarray(self.X, dtype=np.float64), self.weight)
-        chosen = _chosen_rows(self.n_rows, n_rows, rng)
-        weight = None if self.weight is None else self.weight[chosen]
-        return Samples(self.X[chosen].astype(np.float64), weight)
+        if self.weight is None:
+            chosen = _chosen_rows(self.n_rows, n_rows, rng)
+            return Samples(self.X[chosen].astype(np.float64), None)
+        chosen, weight = _rows_at(_points(n_rows, self.total_weight, rng), self.weight)
+        return Samples(self.X[chosen].astype(np.float64), weight * (self.total_weight / n_rows))
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64] | None]]:
         """Yield consecutive row ranges with their rows, as doubles, and weights."""
@@ -148,6 +154,7 @@ class BlockedSamples:
         self._blocks = blocks
         self.n_rows = self.n_positive = self.n_features = 0
         self.total_weight = 0.0
+        self._is_weighted = False
         self.smallest = self.largest = np.empty(0)
         for block in self._checked_blocks():
             self._take_note_of(block)
@@ -166,13 +173,28 @@ class BlockedSamples:
             )
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> Samples:
-        chosen = _chosen_rows(self.n_rows, min(n_rows, self.n_rows), rng)
+        n_rows = min(n_rows, self.n_rows)
+        if n_rows < self.n_rows and self._is_weighted:
+            return self._drawn_by_weight(n_rows, rng)
+        chosen = _chosen_rows(self.n_rows, n_rows, rng)
         rows, weights, begin = [], [], 0
         for block in self._checked_blocks():
             end = begin + block.n_rows
             here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
             rows.append(block.X[here].astype(np.float64))
             weights.append(block.weights_or_ones[here])
+            begin = end
+        return Samples(np.concatenate(rows), np.concatenate(weights))
+
+    def _drawn_by_weight(self, n_rows: int, rng: np.random.Generator) -> Samples:
+        points = _points(n_rows, self.total_weight, rng)
+        rows, weights, begin = [], [], 0.0
+        for block in self._checked_blocks():
+            end = begin + block.total_weight
+            here = points[np.searchsorted(points, begin) : np.searchsorted(points, end)]
+            chosen, weight = _rows_at(here - begin, block.weights_or_ones)
+            rows.append(block.X[chosen].astype(np.float64))
+            weights.append(weight * (self.total_weight / n_rows))
             begin = end
         return Samples(np.concatenate(rows), np.concatenate(weights))
 
@@ -192,6 +214,7 @@ class BlockedSamples:
         self.n_rows += block.n_rows
         self.n_positive += block.n_positive
         self.total_weight += block.total_weight
+        self._is_weighted |= block.weight is not None
         self.smallest = np.minimum(self.smallest, block.smallest)
         self.largest = np.maximum(self.largest, block.largest)
 
@@ -209,3 +232,18 @@ def sample_source(X: ArrayLike | Blocks, sample_weight: ArrayLike | None) -> Sam
 
 def _chosen_rows(n_all: int, n_rows: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.sort(rng.choice(n_all, size=n_rows, replace=False, shuffle=False))
+
+
+def _points(n_points: int, total: float, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return one point from each of as many equal parts of [0, total), in order."""
+    return np.asarray((np.arange(n_points) + rng.random(n_points)) * (total / n_points))
+
+
+def _rows_at(
+    points: NDArray[np.float64], weight: NDArray[np.float64]
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Return the rows on whose share of the total weight points fall, and how many on each."""
+    last = int(np.flatnonzero(weight)[-1]) if len(points) else 0
+    rows = np.minimum(np.searchsorted(np.cumsum(weight), points, side="right"), last)
+    chosen, counts = np.unique(rows, return_counts=True)
+    return chosen, counts.astype(np.float64)

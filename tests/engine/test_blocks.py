@@ -17,6 +17,7 @@ from gmm_engine.errors import (
     NonFiniteNumberError,
     TooFewSamplesError,
 )
+from gmm_engine.samples import Samples, sample_source
 from tests.support.data import iris, separated_clusters
 
 OPTIONS = FitOptions(3, random_state=0)
@@ -101,3 +102,28 @@ def test_wrong_blocks_are_refused_like_wrong_arrays() -> None:
         fit(in_blocks(X, 2), OPTIONS, start=np.zeros(150))
     with pytest.raises(InvalidDataError, match="sample_weight"):
         fit(in_blocks(X, 2), OPTIONS, sample_weight=np.ones(150))
+
+
+@pytest.mark.parametrize("n_blocks", [1, 7])
+def test_rows_are_drawn_by_their_weight(n_blocks: int) -> None:
+    X = np.arange(2000.0)[:, np.newaxis]
+    weight = np.ones(2000)
+    weight[:100], weight[1500], weight[1999] = 0.0, 300.0, 0.0
+    whole = Samples.checked(X, weight)
+    blocked = sample_source(
+        Blocks(
+            lambda: zip(np.array_split(X, n_blocks), np.array_split(weight, n_blocks), strict=True)
+        ),
+        None,
+    )
+    for samples in (whole, blocked):
+        part = samples.drawn(400, np.random.default_rng(0))
+        assert part.weight is not None
+        rows = part.X[:, 0].astype(int)
+        assert weight[rows].min() > 0
+        assert part.n_rows < 400
+        assert part.total_weight == pytest.approx(weight.sum())
+        assert part.weight[rows == 1500] == pytest.approx(300.0, rel=0.05)
+        assert np.average(rows, weights=part.weight) == pytest.approx(
+            np.average(X[:, 0], weights=weight), rel=0.01
+        )
