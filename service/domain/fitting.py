@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
+from gmm_engine.preprocessing import MappedMixture, Preprocessing, Transform
 from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
@@ -124,20 +125,23 @@ class Fitting:
             task = self._checked_task(job_id, options, table, sample_weight)
         else:
             task = self._selection_task(job_id, options, table, sample_weight, selection)
+        data_digest = digest_of(task.X, task.sample_weight)
+        task, transform = _mapped(task, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
             model_uid=model.uid,
             options=task.options,
-            data_digest=digest_of(task.X, task.sample_weight),
+            data_digest=data_digest,
             feature_names=table.feature_names,
             budget_seconds=task.budget_seconds,
             plan=task.plan,
+            preprocessing=model.preprocessing,
         )
         kind: Literal["fit", "select"] = "fit" if task.plan is None else "select"
         job = JobRecord(id=job_id, model_id=model.id, kind=kind, order=order)
         self._add(job, on_conflict)
         try:
-            self._submit(task, self._listener(job, order), on_conflict)
+            self._submit(task, self._listener(job, order, transform), on_conflict)
         except ServiceError:
             self._jobs.remove(job_id)
             raise
@@ -204,7 +208,7 @@ class Fitting:
         version = self._version_of(job)
         if version is not None:
             return self._jobs.update(job.id, partial(_succeeded, version=version))
-        if job.order is None or job.n_resumed >= MAX_RESUMES:
+        if job.order is None or not job.order.is_resumable or job.n_resumed >= MAX_RESUMES:
             return self._jobs.update(job.id, JobRecord.interrupted)
         self._jobs.update(job.id, JobRecord.resumed)
         if not self._runner.resume(job.id, job.order, self._listener(job, job.order)):
@@ -218,8 +222,18 @@ class Fitting:
         except NotFound:
             return False
 
-    def _listener(self, job: JobRecord, order: FitOrder) -> "_Listener":
-        return _Listener(job.id, job.model_id, order, self._registry, self._jobs, self._retention)
+    def _listener(
+        self, job: JobRecord, order: FitOrder, transform: Transform | None = None
+    ) -> "_Listener":
+        return _Listener(
+            job_id=job.id,
+            model_id=job.model_id,
+            order=order,
+            transform=transform,
+            registry=self._registry,
+            jobs=self._jobs,
+            retention=self._retention,
+        )
 
     def _version_of(self, job: JobRecord) -> VersionRecord | None:
         try:
@@ -334,6 +348,8 @@ class _Listener:
     job_id: str
     model_id: str
     order: FitOrder
+    transform: Transform | None
+    """Maps the rows to what is fitted."""
     registry: ModelRegistry
     jobs: JobStore
     retention: Retention
@@ -346,7 +362,11 @@ class _Listener:
 
     def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         result, selection = outcome.result, outcome.selection
-        summary = _summary_of(result, duration_seconds)
+        if self.transform is not None:
+            whole = MappedMixture.over(self.transform, result.mixture)
+            result = replace(result, mixture=whole)
+        space = self.order.preprocessing.space
+        summary = replace(_summary_of(result, duration_seconds), space=space)
         draft = self._draft(summary, result.mixture, selection)
         try:
             version = self.registry.commit_version(draft, result.mixture)
@@ -383,9 +403,19 @@ class _Listener:
             summary=summary,
             covariance_type=mixture.covariance_type,
             selection=selection,
+            preprocessing=self.order.preprocessing,
             feature_names=self.order.feature_names,
             data_digest=self.order.data_digest,
         )
+
+
+def _mapped(task: FitTask, preprocessing: Preprocessing) -> tuple[FitTask, Transform | None]:
+    """Let the rows go through the preprocessing, measured on themselves."""
+    if preprocessing.is_empty:
+        return task, None
+    with engine_refusals():
+        transform = Transform.of(preprocessing, task.X, task.sample_weight)
+        return replace(task, X=transform.apply(task.X)), transform
 
 
 def _seeded(options: FitOptions) -> FitOptions:
