@@ -214,7 +214,11 @@ class Catalogue:
         return options
 
     def _view(self, record: ModelRecord) -> ModelView:
-        is_fitting = bool(self._jobs.list(model_id=record.id, is_done=False))
+        # Those of an earlier model of the same id may still be ending.
+        is_fitting = any(
+            job.order is None or job.order.model_uid == record.uid
+            for job in self._jobs.list(model_id=record.id, is_done=False)
+        )
         latest = self._registry.latest_version(record.id)
         settled = ModelStatus.FITTED if latest else ModelStatus.CREATED
         return ModelView(
