@@ -113,7 +113,7 @@ class Catalogue:
     def list_models(
         self,
         *,
-        labels: Mapping[str, str],
+        labels: Sequence[tuple[str, str]],
         order: ModelOrder,
         page_size: int,
         page_token: str | None,
@@ -121,14 +121,14 @@ class Catalogue:
         records = [
             record
             for record in self._registry.list_models()
-            if all(record.labels.get(key) == value for key, value in labels.items())
+            if all(record.labels.get(key) == value for key, value in labels)
         ]
         page = page_of(
             records,
             place_of=order.place_of,
             page_size=page_size,
             token=page_token,
-            listing=("models", order, *sorted(f"{key}:{value}" for key, value in labels.items())),
+            listing=("models", order, *sorted(f"{key}:{value}" for key, value in labels)),
             descending=order.is_descending,
         )
         return Page(self._views_of(page.items), page.next_token)
