@@ -15,7 +15,7 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test lint types tests crash fuzz serve openapi format lock clean
+.PHONY: help bench browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -37,12 +37,25 @@ types: $(STAMP)
 
 # One BLAS thread to a process: threads of several processes that wait for each other by spinning
 # made these tests take three times as long on two cores.
-tests: $(STAMP) $(KSERVE_STAMP)
+tests: $(STAMP) $(KSERVE_STAMP) browser
 	OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) $(PYTEST_ARGS)
 
 # An hour or so; the same in a short form is part of the tests.
 crash: $(STAMP) ## Kill, fail and cut the power of the registry and the service, thousands of times.
 	CRASH_TESTS=long OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m crash $(PYTEST_ARGS)
+
+# Where it can't be installed the tests that need it are skipped, and say so.
+browser: ## Install Chromium for the tests of the page, where there is none.
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	  { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && echo "Installing Chromium ..." \
+	       && apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  || echo "No Chromium, and no way to install it here: the tests of the page are skipped."
+
+screenshots: $(STAMP) browser ## Take the pictures of the page in docs/page anew.
+	$(BIN)/python -m tests.e2e.screenshots
+
+vendor: $(STAMP) ## Fetch what the page brings along, as service/ui/vendor/lock.json pins it.
+	$(BIN)/python .ci/vendor_ui.py
 
 # Hours; the same in a short form is part of the tests.
 fuzz: $(STAMP) ## Send ten million mutants of requests to the service.

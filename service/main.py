@@ -21,6 +21,7 @@ from service.api import (
     open_inference,
     reference,
     selections,
+    ui,
     versions,
 )
 from service.api.audit import Audit
@@ -54,6 +55,7 @@ ROUTERS = (
     events.router,
     health.router,
     reference.router,
+    ui.router,
     *open_inference.ROUTERS,
 )
 

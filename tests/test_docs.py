@@ -24,7 +24,7 @@ PAGES = sorted(
 PUBLISHED_ADDRESS = "http://127.0.0.1:8000"
 HTTP_METHODS = {"get", "put", "post", "patch", "delete"}
 # Served beside the contract, so not in it.
-BESIDE_THE_CONTRACT = {("GET", "/openapi.json"), ("GET", "/docs")}
+BESIDE_THE_CONTRACT = {("GET", "/openapi.json"), ("GET", "/docs"), ("GET", "/ui")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,166 @@
+/* The card of clusters: the rows at hand, or rows drawn from the mixture, and its ellipses. */
+
+import { $, el, fillSelect, number, percent, plural, svg, tell } from "./dom.js";
+import { modelPath, request, send } from "./api.js";
+import { remember } from "./curl.js";
+import { axesOf, entropyOf, seenAlong } from "./geometry.js";
+import { colourOf, pathOf, rampStops, shapeOf } from "./palette.js";
+import { bodyOf, columnsFor } from "./rows.js";
+import { Scatter } from "./scatter.js";
+import { rowsAtHand, state } from "./state.js";
+
+const MOST_POINTS = 4000;
+const DRAWN_ROWS = 500;
+
+let scatter = null;
+let seen = null;
+let turn = 0;
+
+export function install() {
+  scatter = new Scatter($("scatter"), describe);
+  for (const id of ["axis-x", "axis-y", "colour"]) $(id).addEventListener("change", draw);
+  document.addEventListener("themechange", () => seen && drawLegend());
+}
+
+/* Ask for the version's parameters and the responsibilities of the rows, and draw them. */
+export async function show() {
+  const mine = (turn += 1);
+  tell("clusters-problem", null);
+  if (!state.version) {
+    clear();
+    return;
+  }
+  try {
+    const found = await ask();
+    if (mine !== turn) return;
+    seen = found;
+    chooseAxes();
+    draw();
+  } catch (problem) {
+    if (mine !== turn) return;
+    clear();
+    tell("clusters-problem", problem);
+  }
+}
+
+function clear() {
+  seen = null;
+  scatter.clear();
+  remember("clusters", []);
+  $("scatter-legend").replaceChildren();
+  $("clusters-note").textContent = "Nothing fitted yet.";
+}
+
+async function ask() {
+  const { model, at, version } = state;
+  const names = version.feature_names;
+  const forParameters = request("GET", modelPath(model.id, "/parameters"), { query: at });
+  const parameters = await send(forParameters);
+  const known = rowsToShow(names, version.fit.n_features);
+  const forRows = known ? null : request("POST", modelPath(model.id, "/sample"),
+    { query: at, body: { n_samples: DRAWN_ROWS, random_state: 0 } });
+  const { rows, body, indices, note } = known ?? drawn(await send(forRows), names);
+  const forShares = request("POST", modelPath(model.id, "/predict_proba"), { query: at, body });
+  const { probabilities } = await send(forShares);
+  remember("clusters", [forParameters, forRows, forShares].filter(Boolean));
+  return { parameters, names, rows, indices, note, probabilities };
+}
+
+/* The rows at hand in the version's order, thinned where they are many; null where there are none. */
+function rowsToShow(names, count) {
+  const table = rowsAtHand();
+  const columns = table && columnsFor(table, { names, count });
+  if (!columns) return null;
+  const step = Math.ceil(table.size / MOST_POINTS);
+  const indices = Array.from({ length: Math.ceil(table.size / step) }, (_, i) => i * step);
+  const rows = indices.map((i) => columns.map((column) => column.numbers[i]));
+  const share = step > 1 ? ` of ${plural(table.size, "row")}` : "";
+  return { rows, indices, body: bodyOf(table, columns, indices), note: `${plural(rows.length, "row")}${share} of ${table.name}.` };
+}
+
+function drawn({ X }, names) {
+  const others = rowsAtHand() ? "The rows at hand have other columns than this version. " : "";
+  return {
+    rows: X,
+    indices: null,
+    body: names ? { columns: names, data: X } : { X },
+    note: `${others}${plural(X.length, "row")} drawn from the mixture itself.`,
+  };
+}
+
+function chooseAxes() {
+  seen.axes = axesOf(seen.parameters, seen.names);
+  const options = seen.axes.map(({ name }, i) => [String(i), name]);
+  const before = [$("axis-x"), $("axis-y")].map((select) => select.selectedOptions[0]?.textContent);
+  const isKnown = before.every((name) => options.some(([, text]) => text === name));
+  const places = isKnown
+    ? before.map((name) => options.find(([, text]) => text === name)[0])
+    : ["0", options.length > 1 ? "1" : "0"];
+  fillSelect($("axis-x"), options, places[0]);
+  fillSelect($("axis-y"), options, places[1]);
+}
+
+function draw() {
+  if (!seen) return;
+  const [x, y] = [seen.axes[Number($("axis-x").value)], seen.axes[Number($("axis-y").value)]];
+  const most = Math.log(Math.max(2, seen.parameters.weights.length));
+  const points = seen.rows.map((row, i) => {
+    const shares = seen.probabilities[i];
+    const component = shares.indexOf(Math.max(...shares));
+    return { x: x.ofRow(row), y: y.ofRow(row), row: i, component, certainty: shares[component],
+      uncertainty: Math.min(1, entropyOf(shares) / most) };
+  }).sort((a, b) => a.x - b.x);
+  seen.points = points;
+  scatter.draw({ points, components: seenAlong(seen.parameters, x, y), x: x.name, y: y.name, colour: $("colour").value });
+  $("clusters-note").textContent = `${seen.note} Ellipses at one and two standard deviations; drag to look closer, double-click to go back.`;
+  drawLegend();
+}
+
+function drawLegend() {
+  $("scatter-legend").replaceChildren(...($("colour").value === "uncertainty" ? rampLegend() : componentLegend()));
+}
+
+function componentLegend() {
+  const unsure = seen.points.filter(({ certainty }) => certainty < 0.8).length;
+  const entries = seen.parameters.weights.map((weight, k) =>
+    el("li", {}, swatch(k), `${k} · ${percent(weight)}`));
+  return unsure ? [...entries, el("li", {}, `hollow: no component has 80 % of it (${plural(unsure, "row")})`)] : entries;
+}
+
+function rampLegend() {
+  const ramp = el("span", { className: "ramp" });
+  ramp.style.background = `linear-gradient(90deg, ${rampStops().join(", ")})`;
+  return [el("li", {}, "sure", ramp, "as unsure as can be")];
+}
+
+export function swatch(component) {
+  return svg("svg", { class: "swatch", viewBox: "0 0 12 12", "aria-hidden": "true" },
+    svg("path", { d: pathOf(shapeOf(component), 6, 6, 4.2), fill: colourOf(component) }));
+}
+
+function describe(index) {
+  const point = seen.points[index];
+  const shares = seen.probabilities[point.row];
+  const row = seen.indices ? `Row ${seen.indices[point.row] + 1}` : "Drawn row";
+  return [
+    el("b", {}, `${row} · component ${point.component}`),
+    el("span", { className: "quiet" }, `${$("axis-x").selectedOptions[0].text} ${number(point.x)}, ${$("axis-y").selectedOptions[0].text} ${number(point.y)}`),
+    sharesOf(shares),
+  ];
+}
+
+/* The largest responsibilities as bars. */
+function sharesOf(shares) {
+  const largest = shares.map((share, k) => [share, k]).sort((a, b) => b[0] - a[0]).slice(0, 6);
+  return el("div", { className: "shares" }, ...largest.flatMap(([share, k]) => [
+    el("span", {}, swatch(k), ` ${k}`), bar([[share, k]], "share"), el("span", {}, percent(share))]));
+}
+
+export function bar(shares, className = "bars") {
+  return el("span", { className }, ...shares.map(([share, k]) => {
+    const part = el("i");
+    part.style.width = `${100 * share}%`;
+    part.style.background = colourOf(k);
+    return part;
+  }));
+}

@@ -1,0 +1,131 @@
+/* Charts of lines: the log-likelihood of a fit, the criterion of a selection. */
+
+import { el, number } from "./dom.js";
+import { ink, outline } from "./palette.js";
+
+const HEIGHT = 240;
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000];
+const FONT = '12px system-ui, "Segoe UI", "DejaVu Sans", sans-serif';
+
+export const axis = (label, options = {}) => ({
+  label,
+  font: FONT,
+  labelFont: `600 ${FONT}`,
+  labelSize: 22,
+  labelGap: 6,
+  stroke: () => ink("--quiet"),
+  grid: { stroke: () => ink("--grid"), width: 1 },
+  ticks: { stroke: () => ink("--grid"), width: 1 },
+  ...options,
+});
+
+/* Room for the longest number beside the axis. */
+export function valueAxisSize(chart, values, index, cycle) {
+  if (cycle > 1) return chart.axes[index]._size;
+  const longest = (values ?? []).reduce((most, text) => Math.max(most, String(text).length), 0);
+  return 22 + 7 * longest;
+}
+
+export class LineChart {
+  constructor(host, { x, y, integers = true }) {
+    Object.assign(this, { host, x, y, integers, series: [], mark: null, chart: null });
+    new ResizeObserver(() => this.fit()).observe(host);
+    document.addEventListener("themechange", () => this.rebuild());
+  }
+
+  /* Draw the series: a label, a colour, points [x, y] in order of x; mark one point. */
+  draw(series, mark = null) {
+    const isAsBefore = this.chart && series.length === this.series.length &&
+      series.every((one, i) => one.label === this.series[i].label);
+    Object.assign(this, { series, mark });
+    if (isAsBefore) this.chart.setData(aligned(series));
+    else this.rebuild();
+  }
+
+  clear() {
+    this.draw([]);
+  }
+
+  fit() {
+    const width = this.host.clientWidth;
+    if (width === 0) return;
+    if (this.chart) this.chart.setSize({ width, height: HEIGHT });
+    else this.rebuild();
+  }
+
+  rebuild() {
+    this.chart?.destroy();
+    this.chart = null;
+    this.host.replaceChildren();
+    if (this.series.length === 0 || this.host.clientWidth === 0) return;
+    this.host.append(this.described());
+    this.chart = new uPlot(this.options(), aligned(this.series), this.host);
+  }
+
+  described() {
+    const text = this.series.map(({ label, points }) => {
+      const last = points.filter(([, y]) => y !== null).at(-1);
+      return last ? `${label}: ${points.length} points, the last at ${last[0]}: ${number(last[1])}` : label;
+    });
+    return el("p", { className: "unseen", textContent: text.join("; ") });
+  }
+
+  options() {
+    return {
+      width: this.host.clientWidth,
+      height: HEIGHT,
+      scales: { x: { time: false, range: padded }, y: { range: roomy } },
+      axes: [
+        axis(this.x, this.integers ? { incrs: STEPS, size: 34 } : { size: 34 }),
+        axis(this.y, { size: valueAxisSize }),
+      ],
+      cursor: { drag: { x: false, y: false }, points: { size: 8 } },
+      legend: { show: this.series.length > 1 },
+      series: [
+        { label: this.x },
+        ...this.series.map(({ label, colour, dash, points }) => ({
+          label,
+          stroke: colour,
+          dash,
+          width: 2,
+          spanGaps: false,
+          value: (_, value) => number(value),
+          points: { show: points.length < 60, size: 6, fill: colour },
+        })),
+      ],
+      hooks: { draw: [(chart) => this.drawMark(chart)] },
+    };
+  }
+
+  drawMark(chart) {
+    if (!this.mark) return;
+    const { ctx } = chart;
+    const [x, y] = [chart.valToPos(this.mark[0], "x", true), chart.valToPos(this.mark[1], "y", true)];
+    ctx.save();
+    ctx.strokeStyle = ink("--ink");
+    ctx.lineWidth = 2 * uPlot.pxRatio;
+    ctx.stroke(outline("circle", x, y, 8 * uPlot.pxRatio));
+    ctx.restore();
+  }
+}
+
+function padded(_, low, high) {
+  const room = high > low ? (high - low) * 0.03 : 0.5;
+  return [low - room, high + room];
+}
+
+/* A line that hardly rises stays flat: the scale never shows less than a thousandth of its level. */
+function roomy(_, low, high) {
+  if (low === null || high === null) return [0, 1];
+  const room = Math.max((high - low) * 0.08, Math.max(Math.abs(low), Math.abs(high)) * 1e-3, 1e-6);
+  return [low - room, high + room];
+}
+
+function aligned(series) {
+  const xs = [...new Set(series.flatMap(({ points }) => points.map(([x]) => x)))].sort((a, b) => a - b);
+  const columns = series.map(({ points }) => {
+    const known = new Map(points);
+    return xs.map((x) => known.get(x) ?? null);
+  });
+  return [xs, ...columns];
+}

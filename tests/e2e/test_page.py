@@ -1,0 +1,230 @@
+"""The page at /ui in a real browser: from rows to clusters, a selection and predictions."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+playwright = pytest.importorskip("playwright.sync_api")
+from playwright.sync_api import Browser, expect  # noqa: E402  # only where it is installed
+
+from tests.e2e.browser import CHROMIUM, IRIS, Visit, browser, visiting  # noqa: E402
+from tests.e2e.server import Server, running  # noqa: E402
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium; `make browser` installs it"),
+]
+
+TWO_FLOWERS = "5.1, 3.5, 1.4, 0.2\n6.3, 2.8, 5.1, 1.5"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("page") / "registry") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with browser() as launched:
+        yield launched
+
+
+@pytest.fixture
+def visit(chromium: Browser, server: Server) -> Iterator[Visit]:
+    with visiting(chromium, server.url) as visit:
+        yield visit
+        assert visit.complaints == []
+
+
+@pytest.fixture
+def fitted(visit: Visit, request: pytest.FixtureRequest) -> Visit:
+    """Open a model that was fitted to iris on the page, one for each test."""
+    visit.declare(model_named_after(request), n_components=3)
+    visit.upload(IRIS)
+    visit.fit(version=1)
+    return visit
+
+
+def model_named_after(request: pytest.FixtureRequest) -> str:
+    return str(request.node.name).replace("_", "-")[:60].strip("-")
+
+
+def test_iris_is_uploaded_fitted_seen_selected_and_predicted(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("iris", n_components=3, n_init=5)
+    visit.upload(IRIS)
+    expect(page.locator("#rows-size")).to_have_text("150 rows, 4 features in use")
+
+    visit.fit(version=1)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(3)
+    expect(page.locator("ellipse.sigma-2")).to_have_count(3)
+    expect(page.locator("#clusters-note")).to_contain_text("150 rows of iris.csv")
+    expect(page.locator("#figures")).to_contain_text("-180.18")
+
+    visit.select("1-3", ("full", "tied"), version=2)
+    expect(page.locator("#selection-note")).to_contain_text("Best by BIC: 2 components, full")
+    expect(page.locator("#leaderboard tbody tr")).to_have_count(6)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(2)
+
+    visit.predict(TWO_FLOWERS)
+    shares = page.locator("#predictions tbody tr td:nth-child(8)").all_inner_texts()
+    assert shares == ["100 %", "100 %"]
+
+
+def test_rows_and_labels_are_diagnosed_and_set_beside_k_means(fitted: Visit) -> None:
+    fitted.press("Diagnose the rows")
+    expect(fitted.page.locator("#components tbody tr")).to_have_count(3)
+    expect(fitted.page.locator("#diagnosed")).to_contain_text("Silhouette")
+
+    fitted.press("Compare with k-means")
+    expect(fitted.page.locator("#components")).to_contain_text("Inertia")
+
+
+def test_a_point_tells_its_responsibilities_to_keys_and_pointer(fitted: Visit) -> None:
+    page = fitted.page
+    hint = page.locator("#hint")
+    expect(page.locator("ellipse.sigma-1")).to_have_count(3)
+
+    page.locator("#scatter").focus()
+    page.keyboard.press("End")
+    expect(hint).to_contain_text(re.compile(r"Row \d+ · component \d"))
+    expect(hint.locator(".shares")).to_contain_text("%")
+    page.keyboard.press("Escape")
+    expect(hint).to_be_hidden()
+
+    page.locator("#scatter").press("Home")
+    place = page.locator("#scatter .here").bounding_box()
+    assert place is not None
+    page.mouse.move(place["x"] + 3, place["y"] + 3)
+    expect(hint).to_be_visible()
+
+
+def test_uncertainty_and_other_features_are_a_choice_away(fitted: Visit) -> None:
+    page = fitted.page
+    page.locator("#colour").select_option("uncertainty")
+    expect(page.locator("#scatter-legend")).to_contain_text("as unsure as can be")
+
+    page.locator("#axis-x").select_option(label="petal_length")
+    expect(page.locator("#scatter svg[role=img]")).to_have_attribute(
+        "aria-label", re.compile("petal_length and sepal_width")
+    )
+
+
+def test_a_model_of_principal_axes_is_seen_along_them_and_along_features(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("principal", n_components=3, principal_axes=2)
+    visit.upload(IRIS)
+    visit.fit(version=1)
+
+    overlay = page.locator("#scatter svg[role=img]")
+    expect(overlay).to_have_attribute("aria-label", re.compile(r"PC 1 \(73 %\) and PC 2 \(23 %\)"))
+    expect(page.locator("#figures")).to_contain_text("principal")
+    page.locator("#axis-x").select_option(label="petal_length")
+    expect(overlay).to_have_attribute("aria-label", re.compile("petal_length"))
+    expect(page.locator("ellipse.sigma-1")).to_have_count(3)
+
+
+def test_an_alias_leads_questions_to_an_older_version(fitted: Visit) -> None:
+    page = fitted.page
+    page.get_by_role("textbox", name="Alias").fill("champion")
+    fitted.press("Lead to v1")
+    expect(page.locator("#alias-list")).to_contain_text("champion → v1")
+
+    page.locator("#fit-form").get_by_label("Components").fill("2")
+    fitted.fit(version=2)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(2)
+
+    page.get_by_label("Version").select_option(label="champion → v1")
+    expect(page.locator("ellipse.sigma-1")).to_have_count(3)
+
+
+def test_a_model_without_rows_at_hand_shows_rows_drawn_from_it(fitted: Visit) -> None:
+    fitted.page.reload()
+
+    expect(fitted.page.locator("#clusters-note")).to_contain_text("500 rows drawn")
+    expect(fitted.page.locator("ellipse.sigma-1")).to_have_count(3)
+
+
+def test_the_curl_command_that_is_shown_does_the_same(fitted: Visit) -> None:
+    page = fitted.page
+    fitted.predict(TWO_FLOWERS)
+    page.get_by_role("button", name="Copy as curl: predict").click()
+    expect(page.locator("#curl-note")).to_have_text("Copied to the clipboard.")
+    command = page.locator("#curl-text").inner_text().split("\n\n")[0]
+
+    words = shlex.split(command)
+    answer = httpx.post(words[4], content=words[-1], headers={"Content-Type": "application/json"})
+
+    assert words[:4] == ["curl", "-sS", "-X", "POST"]
+    shown = page.locator("#predictions tbody tr td:nth-child(6)").all_inner_texts()
+    assert [str(label) for label in answer.json()["labels"]] == [text.strip() for text in shown]
+
+
+def test_a_fit_grows_live_and_is_cancelled(visit: Visit, server: Server, tmp_path: Path) -> None:
+    with server.client() as client:
+        patient = {"id": "patient", "n_components": 30, "tol": 0.0, "max_iter": 100_000}
+        client.post("/models", json=patient | {"n_init": 100}).raise_for_status()
+    rows = tmp_path / "rows.csv"
+    X = np.random.default_rng(0).random((20_000, 2))
+    np.savetxt(rows, X, delimiter=",", header="a,b", comments="", fmt="%.6f")
+    visit.page.reload()
+    visit.page.get_by_role("link", name="patient").click()
+    visit.upload(rows)
+
+    visit.press("Fit")
+    expect(visit.page.locator("#convergence-note")).to_have_text(re.compile(r"Live: start \d+"))
+    expect(visit.page.locator("#convergence canvas")).to_be_visible()
+    expect(visit.page.locator("#job-state")).to_contain_text("step")
+    visit.press("Cancel")
+
+    expect(visit.page.locator("#fit-problem")).to_contain_text("cancelled")
+    expect(visit.page.locator("#job")).to_be_hidden()
+
+
+def test_rows_that_are_no_table_are_told_where(visit: Visit) -> None:
+    visit.declare("ragged", n_components=1)
+    visit.paste("1, 2\n3, 4\n5")
+
+    expect(visit.page.locator("#rows-problem")).to_have_text(
+        "Row 3 has 1 values; the first line has 2."
+    )
+
+
+def test_a_refusal_of_the_service_is_shown_as_it_says(chromium: Browser, server: Server) -> None:
+    with visiting(chromium, server.url) as visit:
+        visit.declare("few", n_components=3)
+        visit.paste("1, 2\n3, 4")
+        visit.press("Fit")
+
+        expect(visit.page.locator("#fit-problem")).to_contain_text("3")
+        assert all("422" in complaint for complaint in visit.complaints)
+
+
+def test_the_page_fits_a_narrow_screen_in_the_dark(
+    chromium: Browser, server: Server, fitted: Visit
+) -> None:
+    address = fitted.page.url
+    with visiting(chromium, server.url, width=375, height=740, colours="dark") as narrow:
+        narrow.page.goto(address)
+        narrow.page.reload()
+        expect(narrow.page.locator("ellipse.sigma-1")).to_have_count(3)
+        width = narrow.page.evaluate("document.documentElement.scrollWidth")
+
+        assert width <= 375
+        assert narrow.page.locator("html").get_attribute("data-theme") == "dark"
+        assert narrow.complaints == []
+
+
+def test_the_theme_is_kept(visit: Visit) -> None:
+    visit.press("Theme: auto")
+    visit.press("Theme: light")
+    visit.page.reload()
+
+    expect(visit.page.get_by_role("button", name="Theme: dark")).to_be_visible()
+    assert visit.page.locator("html").get_attribute("data-theme") == "dark"
