@@ -24,7 +24,7 @@ from gmm_engine.fitting import (
     FitOptions,
     n_start_rows,
 )
-from gmm_engine.initialization import INITIALIZERS, MAX_LINKED_ROWS
+from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import thread_count
 from gmm_engine.kernels.ranges import MAX_RANGES, row_ranges
 from gmm_engine.regularization import DataScale, regularization
@@ -53,7 +53,8 @@ SIZES = (
     (4096, 8, 16),
     (2048, 32, 4),
     (8192, 24, 4),
-    (65_536, 2, 4),
+    (65_536, 2, 2),
+    (32_768, 8, 2),
 )
 """Rows, features and components that a step is timed with."""
 START_SIZES = ((300, 2, 2), (2000, 8, 8))
@@ -112,9 +113,8 @@ def most_work(options: FitOptions, n_rows: int, n_features: int) -> Work:
 def memory_bytes(options: FitOptions, n_rows: int, n_features: int) -> int:
     """Return what the arrays of a fit take at their most, the rows included."""
     part_rows = n_start_rows(options, n_features)
-    n_linked = min(n_rows, MAX_LINKED_ROWS) if len(INITIALIZERS[options.init_params]) > 1 else 0
     tables = options.n_components * n_features**2 * (MAX_RANGES + COPIES_OF_PART)
-    numbers = n_rows * n_features + n_linked**2 // 2 + tables
+    numbers = n_rows * n_features + tables
     return BYTES_PER_NUMBER * (
         numbers + (n_rows > part_rows) * COPIES_OF_PART * part_rows * n_features
     )
@@ -177,8 +177,10 @@ def _terms(n_rows: int, n_features: int, n_components: int) -> NDArray[np.float6
     """Return what the seconds of a step grow with: itself, its M-step, its pass over the rows."""
     D, K = n_features, n_components
     n_ranges = len(row_ranges(n_rows, K, D))
-    shared = n_rows * K / min(n_ranges, thread_count())
-    return np.array([1.0, K, K * D, K * D**3, shared, shared * D, shared * D**2])
+    rows = n_rows / min(n_ranges, thread_count())
+    is_many = float(n_ranges > 1)  # else several steps are taken in one compiled call
+    of_all_rows = [rows, rows * K, rows * K * D, rows * K * D**2]
+    return np.array([1.0, is_many, K, K * D, K * D**3, *of_all_rows])
 
 
 def _step_costs(covariance_type: str, clock: Clock) -> NDArray[np.float64]:

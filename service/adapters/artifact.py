@@ -17,10 +17,13 @@ from numpy.typing import NDArray
 
 from gmm_engine import Mixture
 from gmm_engine.errors import GmmEngineError
+from gmm_engine.preprocessing import TRANSFORM_ARRAYS, mixture_from_arrays
 from service.adapters.joblib_reader import UnreadableFileError, Value, read_joblib
 
 SCHEMA = 1
-ARRAY_NAMES = ("weights", "means", "covariances")
+PARAMETERS = ("weights", "means", "covariances")
+FORMS = (PARAMETERS, (*PARAMETERS, *TRANSFORM_ARRAYS[:2]), (*PARAMETERS, *TRANSFORM_ARRAYS))
+"""Which arrays a file may hold: a mixture alone, or with the map of the rows before it."""
 SCALAR_NAMES = {"schema", "covariance_type"}
 DTYPE = "<f8"
 PICKLE_PROTOCOL = 4
@@ -53,8 +56,10 @@ class Artifact:
 
 
 def artifact_of(mixture: Mixture) -> Artifact:
-    arrays = mixture.to_arrays()
-    plain = {name: np.ascontiguousarray(arrays[name], dtype=DTYPE) for name in ARRAY_NAMES}
+    plain = {
+        name: np.ascontiguousarray(array, dtype=DTYPE)
+        for name, array in mixture.to_arrays().items()
+    }
     content = {"schema": SCHEMA, "covariance_type": mixture.covariance_type, **plain}
     stream = io.BytesIO()
     joblib.dump(content, stream, protocol=PICKLE_PROTOCOL)
@@ -71,7 +76,7 @@ def mixture_of(data: bytes, *, covariance_type: str, arrays: Sequence[ArraySpec]
     if _table_of(found) != tuple(arrays):
         raise ArtifactError("the arrays are not those of the manifest")
     try:
-        return Mixture.from_arrays(found, covariance_type)
+        return mixture_from_arrays(found, covariance_type)
     except GmmEngineError as error:
         raise ArtifactError(f"the parameters are no mixture: {error.code}") from error
 
@@ -80,7 +85,8 @@ def _checked_arrays(
     content: Mapping[str, Value], covariance_type: str
 ) -> dict[str, NDArray[np.float64]]:
     arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    if arrays.keys() != set(ARRAY_NAMES) or content.keys() - arrays.keys() != SCALAR_NAMES:
+    is_known = any(arrays.keys() == set(names) for names in FORMS)
+    if not is_known or content.keys() - arrays.keys() != SCALAR_NAMES:
         raise ArtifactError("the file has other entries than a mixture")
     if content["schema"] != SCHEMA or content["covariance_type"] != covariance_type:
         raise ArtifactError("the file has another schema or family")
@@ -88,4 +94,4 @@ def _checked_arrays(
 
 
 def _table_of(arrays: Mapping[str, NDArray[np.float64]]) -> tuple[ArraySpec, ...]:
-    return tuple(ArraySpec(name, DTYPE, arrays[name].shape) for name in ARRAY_NAMES)
+    return tuple(ArraySpec(name, DTYPE, arrays[name].shape) for name in FORMS[-1] if name in arrays)

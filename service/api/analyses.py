@@ -135,7 +135,12 @@ async def analysed(
         fitted = door.inference.open(target.model_id, target.version, target.alias)
         version, answer = fitted.version, analyse(fitted)
         stopwatch.lap("compute")
-        whole = {"model": version.model_id, "version": version.number, **answer}
+        whole = {
+            "model": version.model_id,
+            "version": version.number,
+            "space": version.preprocessing.space,
+            **answer,
+        }
         content = orjson.dumps(whole, option=orjson.OPT_SERIALIZE_NUMPY)
         stopwatch.lap("encode")
         return version, content

@@ -22,6 +22,8 @@ HYPERPARAMETERS: Example = {
     "init_params": "auto",
     "reg_covar": "auto",
     "random_state": 0,
+    "standardize": False,
+    "pca_components": None,
 }
 MODEL: Example = {
     **HYPERPARAMETERS,
@@ -59,6 +61,7 @@ FIT_RESULT: Example = {
     "weights": [0.33, 0.67],
     "warnings": [],
     "duration_seconds": 0.012,
+    "space": "original",
 }
 CANDIDATE: Example = {
     "n_components": 2,
@@ -192,11 +195,16 @@ METRIC: Example = {
 PARAMETERS: Example = {
     "model": "iris",
     "version": 1,
+    "space": "principal",
     "covariance_type": "diag",
     "weights": [0.33, 0.67],
-    "means": [[5.0, 3.4], [6.3, 2.9]],
+    "means": [[-1.2, 0.1], [0.6, -0.05]],
     "covariances": [[0.12, 0.14], [0.43, 0.11]],
     "precisions": [[8.33, 7.14], [2.33, 9.09]],
+    "center": [5.84, 3.06],
+    "scale": [0.83, 0.43],
+    "axes": [[0.71, 0.71], [-0.71, 0.71]],
+    "variance_ratio": [0.56, 0.44],
 }
 LABELLED_ROWS: Example = {**ROWS, "labels": ["setosa", "virginica"]}
 SILHOUETTE: Example = {"value": 0.61, "n_rows": 2, "standard_error": None}
@@ -204,6 +212,7 @@ DIAGNOSTICS: Example = {
     "model": "iris",
     "version": 1,
     "n_samples": 2,
+    "space": "original",
     "components": [
         {"weight": 0.33, "size": 1, "effective_size": 1.01, "condition_number": 4.2},
         {"weight": 0.67, "size": 1, "effective_size": 0.99, "condition_number": 6.8},
@@ -223,6 +232,7 @@ COMPARISON: Example = {
     "model": "iris",
     "version": 1,
     "n_samples": 2,
+    "space": "original",
     "n_components": 2,
     "mixture": {
         "labels": [0, 1],

@@ -103,11 +103,13 @@ async def sample(
 def parameters_of(fitted: FittedModel) -> dict[str, Value]:
     mixture = fitted.mixture
     return {
+        "space": fitted.version.preprocessing.space,
         "covariance_type": mixture.covariance_type,
         "weights": mixture.weights,
         "means": mixture.means,
         "covariances": mixture.covariances,
         "precisions": mixture.precisions,
+        **fitted.transform_arrays,
     }
 
 

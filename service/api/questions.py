@@ -262,6 +262,7 @@ def data_response(content: Content, media_type: str, headers: Mapping[str, str])
 def inference_headers(version: VersionRecord, stopwatch: Stopwatch) -> dict[str, str]:
     return {
         "GMM-Model-Version": str(version.number),
+        "GMM-Space": version.preprocessing.space,
         "Server-Timing": stopwatch.header(),
         "Cache-Control": "no-store",
     }

@@ -41,6 +41,7 @@ from service.domain.records import (
     FitSummary,
     JobProgress,
     JobRecord,
+    ModelRecord,
     SelectionRecord,
     VersionRecord,
 )
@@ -121,6 +122,10 @@ RandomState = Annotated[
     Annotated[Whole, Field(ge=0, le=LARGEST_SEED)] | None,
     WithJsonSchema({"type": ["integer", "null"], "minimum": 0, "maximum": LARGEST_SEED}),
 ]
+PcaComponents = Annotated[
+    Annotated[Whole, Field(ge=1)] | None,
+    WithJsonSchema({"type": ["integer", "null"], "minimum": 1}),
+]
 LabelKey = Annotated[
     str,
     StringConstraints(min_length=1, max_length=63),
@@ -157,20 +162,30 @@ class ModelFields(Body):
         "auto", description='Added to variances; "auto" follows the scale of the data.'
     )
     random_state: RandomState = Field(None, description="Seed of the fit; null draws a new one.")
+    standardize: bool = Field(
+        False, description="Bring every feature to mean 0 and standard deviation 1 first."
+    )
+    pca_components: PcaComponents = Field(
+        None, description="Keep so many principal axes of the rows; null keeps all features."
+    )
     description: str = Field("", max_length=4096)
     labels: Labels = Field({}, description="Labels to find the model by.")
 
     def change(self) -> ModelChange:
         given = self.model_fields_set
         return ModelChange(
-            options={name: getattr(self, name) for name in HYPERPARAMETERS if name in given},
+            options={name: getattr(self, name) for name in OPTIONS if name in given},
+            preprocessing={name: getattr(self, name) for name in PREPROCESSING if name in given},
             description=self.description if "description" in given else None,
             labels=self.labels if "labels" in given else None,
         )
 
 
-HYPERPARAMETERS = tuple(
-    name for name in ModelFields.model_fields if name not in ("description", "labels")
+PREPROCESSING = ("standardize", "pca_components")
+OPTIONS = tuple(
+    name
+    for name in ModelFields.model_fields
+    if name not in ("description", "labels", *PREPROCESSING)
 )
 
 
@@ -216,6 +231,8 @@ class Hyperparameters(BaseModel):
     init_params: InitParams
     reg_covar: RegCovar
     random_state: RandomState
+    standardize: bool
+    pca_components: PcaComponents
 
 
 class Named(BaseModel):
@@ -237,7 +254,7 @@ class Model(Hyperparameters, Named):
     def of(cls, view: ModelView) -> Self:
         record, latest = view.record, view.latest
         return cls(
-            **hyperparameters(record.options),
+            **hyperparameters(record),
             id=record.id,
             description=record.description,
             labels=dict(record.labels),
@@ -276,6 +293,17 @@ class Criteria(BaseModel):
     icl: float | None
 
 
+SPACES = ("original", "standardized", "principal")
+Space = Annotated[
+    str,
+    Field(
+        description="What log-likelihoods are densities over: rows as they come, or as the "
+        "preprocessing maps them.",
+    ),
+    WithJsonSchema({"type": "string", "enum": list(SPACES)}),
+]
+
+
 class FitEnd(BaseModel):
     model: str
     version: int
@@ -293,6 +321,7 @@ class FitResult(Criteria, FitEnd):
     weights: list[float]
     warnings: list[FitWarning]
     duration_seconds: float
+    space: Space
 
     @classmethod
     def of(cls, summary: FitSummary, *, model: str, version: int, job: str) -> Self:
@@ -316,6 +345,7 @@ class FitResult(Criteria, FitEnd):
             weights=list(summary.weights),
             warnings=[FitWarning(code=w.code, detail=w.detail) for w in summary.warnings],
             duration_seconds=summary.duration_seconds,
+            space=summary.space,
         )
 
 
@@ -504,7 +534,7 @@ class Version(BaseModel):
             model=version.model_id,
             version=version.number,
             created_at=version.created_at,
-            hyperparameters=Hyperparameters.model_validate(hyperparameters(version.options)),
+            hyperparameters=Hyperparameters.model_validate(hyperparameters(version)),
             feature_names=names_of(version),
             fit=fit_result_of(version),
             data_sha256=version.data_digest,
@@ -707,6 +737,7 @@ class LowRow(BaseModel):
 
 class DiagnosticsAnswer(DataAnswerFields):
     n_samples: int
+    space: Space
     components: list[ComponentDiagnostics]
     overlap: list[list[float]] = Field(
         description="Bhattacharyya's coefficient of every two components: 1 is the same density."
@@ -735,6 +766,7 @@ class KMeansSide(ClusteringSide):
 
 class ComparisonAnswer(DataAnswerFields):
     n_samples: int
+    space: Space
     n_components: int
     mixture: ClusteringSide = Field(description="Its centres are the components' means.")
     kmeans: KMeansSide
@@ -745,6 +777,7 @@ class ComparisonAnswer(DataAnswerFields):
 
 
 class Parameters(DataAnswerFields):
+    space: Space
     covariance_type: CovarianceType
     weights: list[float] = Field(description="(K,)")
     means: list[list[float]] = Field(description="(K, D)")
@@ -752,10 +785,22 @@ class Parameters(DataAnswerFields):
         description="full (K, D, D), tied (D, D), diag (K, D), spherical (K,)"
     )
     precisions: list[object] = Field(description="Their inverses, in the same shape.")
+    center: list[float] = Field(
+        [], description="(D,) Subtracted from the rows first; left out without preprocessing."
+    )
+    scale: list[float] = Field([], description="(D,) What they are divided by then.")
+    axes: list[list[float]] = Field(
+        [], description="(D, n) Principal axes that they are laid along then; left out without."
+    )
+    variance_ratio: list[float] = Field(
+        [], description="(n,) The share of the variance along each axis."
+    )
 
 
-def hyperparameters(options: object) -> Mapping[str, object]:
-    return {name: getattr(options, name) for name in HYPERPARAMETERS}
+def hyperparameters(record: ModelRecord | VersionRecord) -> Mapping[str, object]:
+    return {name: getattr(record.options, name) for name in OPTIONS} | {
+        name: getattr(record.preprocessing, name) for name in PREPROCESSING
+    }
 
 
 def names_of(version: VersionRecord) -> list[str] | None:

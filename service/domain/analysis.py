@@ -16,6 +16,7 @@ from gmm_engine.diagnostics import (
     matching,
     overlap,
 )
+from gmm_engine.preprocessing import mapped_rows
 from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.domain.ports import Agreement, Analyst, Clustering, Silhouette
@@ -79,7 +80,7 @@ class Analysis:
             weights=mixture.weights,
             overlap=overlap(mixture),
             condition_numbers=condition_numbers(mixture),
-            silhouette=self._find_analyst().silhouette(X, rows.labels),
+            silhouette=self._find_analyst().silhouette(mapped_rows(mixture, X), rows.labels),
             agreement=None
             if truth is None
             else self._find_analyst().agreement(_numbered(truth), rows.labels),
@@ -89,14 +90,15 @@ class Analysis:
         self, fitted: FittedModel, table: Table, *, n_init: int, random_state: int | None
     ) -> Comparison:
         X, mixture = fitted.checked_for_analysis(table), fitted.mixture
+        with engine_refusals():
+            labels = mixture.predict(X)
+        X = mapped_rows(mixture, X)
         n_distinct = len(np.unique(X, axis=0))
         if n_distinct < mixture.n_components:
             raise InvalidInput(
                 "too_few_samples",
                 f"{n_distinct} distinct rows can't make {mixture.n_components} clusters; send more",
             )
-        with engine_refusals():
-            labels = mixture.predict(X)
         found = self._find_analyst().k_means(
             X, mixture.n_components, n_init=n_init, random_state=random_state
         )

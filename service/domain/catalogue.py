@@ -1,11 +1,12 @@
 """Models and their versions: declared, listed, changed, deleted. Fitting is in ``fitting``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TypeVar
 
 from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, SELECTION_CRITERIA, FitOptions
+from gmm_engine.preprocessing import AS_THEY_COME, Preprocessing
 from service.domain.fitting import Fitting
 from service.domain.identifiers import ID_RULE, is_legal_id, model_id_of
 from service.domain.limits import Limits
@@ -67,6 +68,8 @@ class ModelChange:
 
     options: Mapping[str, object]
     """Hyperparameters by the names of ``FitOptions``."""
+    preprocessing: Mapping[str, object] = field(default_factory=dict)
+    """By the names of ``Preprocessing``."""
     description: str | None = None
     labels: Mapping[str, str] | None = None
 
@@ -89,6 +92,7 @@ class Catalogue:
             id=model_id_of(uid) if model_id is None else _legal(model_id),
             uid=uid,
             options=self._options(change.options),
+            preprocessing=_preprocessing(change.preprocessing, base=AS_THEY_COME),
             description=change.description or "",
             labels=change.labels or {},
             created_at=now,
@@ -142,6 +146,7 @@ class Catalogue:
             _require_current("model", view, is_current)
             changed = view.record.updated(
                 options=self._options(change.options, base=view.record.options),
+                preprocessing=_preprocessing(change.preprocessing, base=view.record.preprocessing),
                 description=change.description,
                 labels=change.labels,
             )
@@ -235,6 +240,12 @@ def _require_current(noun: str, seen: T, is_current: Callable[[T], bool] | None)
             "precondition_failed",
             f"the {noun} has changed since the copy that If-Match names; get it again",
         )
+
+
+def _preprocessing(given: Mapping[str, object], *, base: Preprocessing) -> Preprocessing:
+    known = {name: getattr(base, name) for name in Preprocessing.__dataclass_fields__}
+    with engine_refusals():
+        return Preprocessing(**(known | dict(given)))
 
 
 def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:

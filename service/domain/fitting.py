@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
 from gmm_engine.costs import Costs
+from gmm_engine.preprocessing import MappedMixture, Preprocessing, Transform
 from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
@@ -123,13 +124,16 @@ class Fitting:
             task = self._checked_task(job_id, model.options, table, sample_weight)
         else:
             task = self._selection_task(job_id, model.options, table, sample_weight, selection)
+        data_digest = _digest_of(task)
+        task, transform = _mapped(task, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         listener = _Listener(
             job_id=task.job_id,
             model=model,
             options=task.options,
             feature_names=table.feature_names,
-            data_digest=_digest_of(task),
+            data_digest=data_digest,
+            transform=transform,
             registry=self._registry,
             jobs=self._jobs,
             retention=self._retention,
@@ -326,6 +330,8 @@ class _Listener:
     model: ModelRecord
     """As it was declared when the fit was asked for."""
     options: FitOptions
+    transform: Transform | None
+    """Maps the rows to what is fitted."""
     feature_names: Sequence[str] | None
     data_digest: str
     registry: ModelRegistry
@@ -340,7 +346,11 @@ class _Listener:
 
     def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         result, selection = outcome.result, outcome.selection
-        summary = _summary_of(result, duration_seconds)
+        if self.transform is not None:
+            whole = MappedMixture.over(self.transform, result.mixture)
+            result = replace(result, mixture=whole)
+        space = self.model.preprocessing.space
+        summary = replace(_summary_of(result, duration_seconds), space=space)
         draft = self._draft(summary, result.mixture, selection)
         try:
             version = self.registry.commit_version(draft, result.mixture)
@@ -377,9 +387,19 @@ class _Listener:
             summary=summary,
             covariance_type=mixture.covariance_type,
             selection=selection,
+            preprocessing=self.model.preprocessing,
             feature_names=self.feature_names,
             data_digest=self.data_digest,
         )
+
+
+def _mapped(task: FitTask, preprocessing: Preprocessing) -> tuple[FitTask, Transform | None]:
+    """Let the rows go through the preprocessing, measured on themselves."""
+    if preprocessing.is_empty:
+        return task, None
+    with engine_refusals():
+        transform = Transform.of(preprocessing, task.X, task.sample_weight)
+        return replace(task, X=transform.apply(task.X)), transform
 
 
 def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import Mixture
+from gmm_engine.preprocessing import MappedMixture
 from gmm_engine.validation import as_samples
 from service.domain.data import Table
 from service.domain.identifiers import CHAMPION, LATEST, is_legal_id
@@ -86,6 +87,12 @@ class FittedModel:
         self.limits.require_draw(n_samples, self.mixture.n_features)
         with engine_refusals(rng="random_state"):
             return self.mixture.sample(n_samples, random_state)
+
+    @property
+    def transform_arrays(self) -> Mapping[str, NDArray[np.float64]]:
+        """The map that the rows go through, if there is one."""
+        mixture = self.mixture
+        return mixture.transform.to_arrays() if isinstance(mixture, MappedMixture) else {}
 
     def checked_for_analysis(self, table: Table) -> NDArray[np.float64]:
         """Return the rows as the mixture takes them; refuse more than an analysis looks at."""

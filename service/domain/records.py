@@ -12,6 +12,7 @@ from typing import Literal
 from uuid import uuid4
 
 from gmm_engine import FitOptions
+from gmm_engine.preprocessing import AS_THEY_COME, Preprocessing
 from gmm_engine.selection import HELD_OUT
 
 
@@ -30,6 +31,8 @@ class ModelRecord:
     id: str
     options: FitOptions
     """Hyperparameters of the next fit; each version keeps those it was fitted with."""
+    preprocessing: Preprocessing = AS_THEY_COME
+    """What the rows of the next fit go through first."""
     description: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     created_at: datetime = field(default_factory=utc_now)
@@ -43,12 +46,14 @@ class ModelRecord:
         self,
         *,
         options: FitOptions | None = None,
+        preprocessing: Preprocessing | None = None,
         description: str | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> "ModelRecord":
         return replace(
             self,
             options=self.options if options is None else options,
+            preprocessing=self.preprocessing if preprocessing is None else preprocessing,
             description=self.description if description is None else description,
             labels=self.labels if labels is None else labels,
             updated_at=utc_now(),
@@ -87,6 +92,8 @@ class FitSummary:
     weights: Sequence[float]
     warnings: Sequence[FitWarningRecord]
     duration_seconds: float
+    space: str = "original"
+    """What the likelihoods are densities over: rows as they came, or as they were mapped to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +197,7 @@ class VersionDraft:
     """``uid`` of the model that was fitted; a later model of the same id refuses the draft."""
     selection: SelectionRecord | None = None
     """The table that it was chosen from."""
+    preprocessing: Preprocessing = AS_THEY_COME
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +218,7 @@ class VersionRecord:
     artifact_bytes: int
     libraries: Mapping[str, str]
     selection: SelectionRecord | None = None
+    preprocessing: Preprocessing = AS_THEY_COME
 
 
 MAX_ALIAS_CHANGES = 1000

@@ -11,6 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.json_rows import NotRegular, regular_rows
 from service.api.payloads.values import (
     PART_NUMBERS,
     Body,
@@ -58,12 +59,10 @@ class JsonCodec:
     is_text = True
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
-        document = parse_json(bytes(body))
-        if not isinstance(document, dict):
-            raise _invalid("#", "wrong_type", "the body must be a JSON object")
+        document, rows = _read(bytes(body))
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
-        X = matrix(document[field], f"#/{field}")
+        X = matrix(document[field], f"#/{field}") if rows is None else rows
         expected.admit(*X.shape)
         return DataPayload(
             table=Table(X, _feature_names(document)),
@@ -99,6 +98,17 @@ class JsonCodec:
 
 
 CODEC = JsonCodec()
+
+
+def _read(body: bytes) -> tuple[dict[str, JsonValue], NDArray[np.float64] | None]:
+    """Return the document, and its rows if they could be read without an object for each number."""
+    try:
+        return regular_rows(body, ROW_FIELDS)
+    except NotRegular:
+        document = parse_json(body)
+    if not isinstance(document, dict):
+        raise _invalid("#", "wrong_type", "the body must be a JSON object")
+    return document, None
 
 
 def request_schema(*, extra_fields: frozenset[str]) -> JsonSchema:

@@ -31,6 +31,8 @@ def test_a_declared_model_says_everything_about_itself(client: Client) -> None:
         "init_params": "auto",
         "reg_covar": "auto",
         "random_state": 0,
+        "standardize": False,
+        "pca_components": None,
         "description": "",
         "labels": {"team": "botany"},
         "status": "created",
