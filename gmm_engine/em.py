@@ -25,7 +25,7 @@ NEGLIGIBLE_ROWS = 1e-8
 
 AT_ONCE = 16
 """Steps at most that are taken in one compiled call, where a pass is too short for threads."""
-MOST_AT_ONCE = 100_000
+MOST_AT_ONCE = 20_000
 """Numbers in the covariances at most for that; each step keeps its own."""
 
 

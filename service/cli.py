@@ -25,7 +25,7 @@ from fastapi import FastAPI
 
 import gmm_engine
 from service import __version__
-from service.api.connection import BoundedProtocol
+from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.services import Services
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.errors import ServiceError
@@ -151,7 +151,7 @@ def _usable(settings: Settings) -> Iterator[None]:
 def _server_config(application: FastAPI, settings: Settings) -> uvicorn.Config:
     return uvicorn.Config(
         application,
-        http=BoundedProtocol,
+        http=BoundedProtocol.with_limits(_connection_limits(settings)),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -160,6 +160,15 @@ def _server_config(application: FastAPI, settings: Settings) -> uvicorn.Config:
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=math.ceil(settings.drain_seconds),
+    )
+
+
+def _connection_limits(settings: Settings) -> ConnectionLimits:
+    return ConnectionLimits(
+        max_connections=settings.max_connections,
+        head_seconds=settings.head_seconds,
+        stall_seconds=settings.body_stall_seconds,
+        min_bytes_per_second=settings.min_body_rate,
     )
 
 

@@ -13,6 +13,7 @@ ServiceError
 ├── InvalidInput           well-formed but wrong; may name the places
 ├── BodyTooLarge
 ├── HeadTooLarge           the request line and headers
+├── SlowRequest            its bytes did not come in in time
 ├── UnsupportedMediaType
 │   └── UnsupportedEncoding   how a body is compressed
 ├── NotAcceptable
@@ -142,6 +143,10 @@ class BodyTooLarge(ServiceError):
 
 class HeadTooLarge(ServiceError):
     title = "Head too large"
+
+
+class SlowRequest(ServiceError):
+    title = "Request timeout"
 
 
 class UnsupportedMediaType(ServiceError):

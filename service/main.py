@@ -24,7 +24,14 @@ from service.api import (
     versions,
 )
 from service.api.audit import Audit
-from service.api.middleware import AccessLog, HeadAsGet, LastResort, OneHost, RequestIdentity
+from service.api.middleware import (
+    AccessLog,
+    HeadAsGet,
+    KnownCaller,
+    LastResort,
+    OneHost,
+    RequestIdentity,
+)
 from service.api.payloads import load_codecs
 from service.api.problems import install_problems
 from service.api.services import Services
@@ -81,6 +88,7 @@ def new_app() -> FastAPI:
             Middleware(LastResort),
             Middleware(OneHost),
             Middleware(HeadAsGet),
+            Middleware(KnownCaller),
         ],
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

@@ -77,6 +77,27 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    compute_queue_size: int = Field(
+        64, ge=0, le=100_000, description="Large questions that may wait; four small ones for each."
+    )
+    compute_wait_seconds: float = Field(
+        10.0, gt=0, le=3600, description="How long a question may wait for its turn."
+    )
+    max_connections: int = Field(
+        512, ge=1, le=100_000, description="Connections that are open at once."
+    )
+    head_seconds: float = Field(
+        10.0, gt=0, le=3600, description="How long the head of a request may take to come in."
+    )
+    body_stall_seconds: float = Field(
+        30.0, gt=0, le=3600, description="How long a body may bring no byte."
+    )
+    min_body_rate: float = Field(
+        1024.0,
+        ge=0,
+        le=GIBIBYTE,
+        description="Bytes a second that a body brings on average, once it may have stalled.",
+    )
     max_stream_bytes: int = Field(
         16 * GIBIBYTE,
         ge=1024,

@@ -16,7 +16,7 @@ from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
-from service.api.services import ApiOptions, Services
+from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
@@ -110,6 +110,9 @@ def assemble(
         ),
         limits=limits,
         close=close,
+        threads=Threads(
+            queue_size=settings.compute_queue_size, wait_seconds=settings.compute_wait_seconds
+        ),
         streams=CapacityLimiter(settings.max_event_streams),
     )
 

@@ -32,7 +32,7 @@ class ArrivingRows:
 
     async def each(self, work: Callable[[Table], bytes]) -> AsyncIterator[bytes]:
         """Yield what ``work`` makes of each portion of rows, in a computing thread."""
-        compute = self.services.threads.compute
+        compute = self.services.threads.go_on
         n_tables = 0
         async for tables in self._portions():
             while (made := await compute(_next_made, tables, work)) is not None:

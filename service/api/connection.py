@@ -1,17 +1,26 @@
 """What is refused on a connection before there is a request to hand to the application.
 
-The server's parser answers for itself there, in plain text, and takes headers of any size. Here
-the same is said as a problem, and the head of a request is bounded.
+The server's parser answers for itself there, in plain text, and takes headers of any size; the
+server waits for a request's bytes without end. Here the same is said as a problem, the head of a
+request and the connections are bounded, and who sends too slowly is cut off.
 """
 
 import secrets
+from asyncio import TimerHandle, Transport
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.problems import PROBLEM_MEDIA_TYPE, problem_content, status_of
-from service.errors import HeadTooLarge, MalformedRequest, ServiceError
+from service.errors import (
+    HeadTooLarge,
+    MalformedRequest,
+    ServiceError,
+    SlowRequest,
+    Unavailable,
+)
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and all headers."""
@@ -22,22 +31,120 @@ TOO_LARGE = HeadTooLarge(
 )
 
 
+TOO_MANY = Unavailable(
+    "too_many_connections", "Too many connections are open.", retry_after_seconds=1
+)
+TOO_SLOW = SlowRequest("request_too_slow", "The request did not come in in time.")
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    max_connections: int = 512
+    head_seconds: float = 10.0
+    """From the first byte of a head, or from the connection, to the head's end."""
+    stall_seconds: float = 30.0
+    """Without a byte of a body."""
+    min_bytes_per_second: float = 1024.0
+    """Of a body on average, looked at when ``stall_seconds`` have passed."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
-    """uvicorn's protocol, with a bound on the head and refusals in the service's one shape."""
+    """uvicorn's protocol, with bounds on what a client may keep open, send and take time for.
+
+    Refusals have the service's one shape. ``with_limits`` makes the class that has other limits.
+    """
+
+    limits = ConnectionLimits()
 
     _head_bytes = 0
     """Of the names, values and path of the head that the parser has made out so far."""
     _open_head_bytes = 0
     """Received since a head began that is not complete; counts what the parser still holds."""
     _is_in_head = False
+    _is_in_body = False
+    _body_bytes = 0
+    _waiting_seconds = 0.0
+    """Spent on receiving the body; without the time in which the service did not read on."""
+    _last_progress = 0.0
+    _timer: TimerHandle | None = None
+    """Runs while a head or a body is awaited, and never between requests."""
+
+    @classmethod
+    def with_limits(cls, limits: ConnectionLimits) -> "type[BoundedProtocol]":
+        return type(cls.__name__, (cls,), {"limits": limits})
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
+        super().connection_made(transport)
+        if len(self.connections) > self.limits.max_connections:
+            self._refuse(TOO_MANY)
+        else:
+            self._watch(self.limits.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        was_in_head = self._is_in_head
+        was_in_head, was_in_body = self._is_in_head, self._is_in_body
         super().data_received(data)
+        if was_in_body:
+            self._note_progress(len(data))
         if was_in_head and self._is_in_head:
             self._open_head_bytes += len(data)
             if self._open_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
                 self._refuse(TOO_LARGE)
+        elif self._is_in_head:
+            self._watch(self.limits.head_seconds)
+        elif self._is_in_body:
+            if not was_in_body:
+                self._begin_body()
+        else:
+            self._unwatch()
+
+    def _begin_body(self) -> None:
+        self._body_bytes = 0
+        self._waiting_seconds = 0.0
+        self._last_progress = self.loop.time()
+        self._watch(self.limits.stall_seconds)
+
+    def _note_progress(self, n_bytes: int) -> None:
+        now = self.loop.time()
+        self._body_bytes += n_bytes
+        self._waiting_seconds += now - self._last_progress
+        self._last_progress = now
+
+    def _watch(self, seconds: float) -> None:
+        self._unwatch()
+        self._timer = self.loop.call_later(seconds, self._time_is_up)
+
+    def _unwatch(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _time_is_up(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if not self._is_in_body:
+            self._refuse(TOO_SLOW)
+            return
+        if self.flow.read_paused:  # it is the service that does not read on
+            self._last_progress = self.loop.time()
+        waited = self.loop.time() - self._last_progress
+        stall_seconds = self.limits.stall_seconds
+        if waited < stall_seconds and not self._is_below_rate(waited):
+            self._watch(stall_seconds - waited)
+        elif self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._refuse(TOO_SLOW)
+
+    def _is_below_rate(self, waited: float) -> bool:
+        seconds = self._waiting_seconds + waited
+        if seconds < self.limits.stall_seconds:
+            return False
+        return self._body_bytes < self.limits.min_bytes_per_second * seconds
 
     def on_message_begin(self) -> None:
         self._head_bytes = self._open_head_bytes = 0
@@ -54,7 +161,12 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
+        self._is_in_body = True
         super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        self._is_in_body = False
+        super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
         """Answer what the parser stopped at, or what ``_count`` stopped the parser for."""
@@ -69,6 +181,8 @@ class BoundedProtocol(HttpToolsProtocol):
         request_id = secrets.token_hex(16)
         content = problem_content(error, request_id)
         status = HTTPStatus(status_of(error))
+        seconds = error.retry_after_seconds
+        retry_after = [] if seconds is None else [f"Retry-After: {seconds}"]
         head = "\r\n".join(
             [
                 f"HTTP/1.1 {status.value} {status.phrase}",
@@ -78,6 +192,7 @@ class BoundedProtocol(HttpToolsProtocol):
                 "X-Content-Type-Options: nosniff",
                 "Cache-Control: no-store",
                 "Connection: close",
+                *retry_after,
             ]
         )
         self.transport.write(head.encode() + b"\r\n\r\n" + content)

@@ -11,12 +11,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
+from service.api.turns import CALLER, Caller
 from service.errors import MalformedRequest
 
 logger = logging.getLogger(__name__)
 
 WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}\Z")
 
+SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
+TIMEOUT_UNCLEAR = MalformedRequest(
+    "malformed_request", "Request-Timeout is a number of seconds, such as 0.5."
+)
 HOST_UNCLEAR = MalformedRequest("malformed_request", "A request needs exactly one Host header.")
 
 
@@ -140,3 +145,27 @@ class OneHost:
         if needs_host and len(Headers(scope=scope).getlist("host")) != 1:
             app = problem_response(HOST_UNCLEAR, scope)
         await app(scope, receive, send)
+
+
+class KnownCaller:
+    """Lets whoever queues for this request know how long it is worth it (``turns``)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        caller = Caller(receive)
+        given = Headers(scope=scope).get("request-timeout")
+        if given is not None:
+            if not SECONDS.match(given):
+                await problem_response(TIMEOUT_UNCLEAR, scope)(scope, receive, send)
+                return
+            caller.deadline = time.monotonic() + float(given)
+        token = CALLER.set(caller)
+        try:
+            await self.app(scope, caller.receive_noted, send)
+        finally:
+            CALLER.reset(token)

@@ -8,6 +8,7 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Annotated
 
 import numpy as np
@@ -26,9 +27,6 @@ from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.domain.records import VersionRecord
 from service.errors import InvalidInput, Issue
-
-LARGE_TABLE_NUMBERS = 20_000
-"""Rows of more numbers than this take a turn among the few computing threads."""
 
 ONE_TEXT = WithJsonSchema({"type": "string"})
 """For clients there is one; it is read as a list so that two are seen to disagree."""
@@ -114,10 +112,9 @@ class AskedQuestion:
         """In one hop to another thread."""
         self.stopwatch.lap("parse")
         target = await self._target(payload.model)
-        threads = self.services.threads
-        is_large = payload.table.X.size > LARGE_TABLE_NUMBERS
-        run = threads.compute if is_large else threads.look_up
-        version, content = await run(self._answered, target, verb, payload)
+        version, content = await self.services.threads.answer(
+            payload.table.X.size, partial(self._answered, target, verb, payload)
+        )
         return data_response(content, self.media_type, self._headers(version))
 
     def _answered(

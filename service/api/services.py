@@ -12,6 +12,7 @@ import anyio
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from service.api.turns import Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
@@ -27,6 +28,10 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 REGISTRY_THREADS = 16
+LARGE_TABLE_NUMBERS = 20_000
+"""Questions about more numbers than this take their turns apart from the small ones."""
+SMALL_PER_LARGE = 4
+"""Places in the queue of the small questions for one in the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +54,13 @@ class ApiOptions:
 class Threads:
     """Where blocking work goes: looking things up, and computing, each with its own bound."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, queue_size: int = 64, wait_seconds: float = 10.0) -> None:
+        n_cores = os.cpu_count() or 1
         self._registry = CapacityLimiter(REGISTRY_THREADS)
-        self._compute = CapacityLimiter(os.cpu_count() or 1)
+        self._large = Turns(n_cores, queue_size=queue_size, wait_seconds=wait_seconds)
+        self._small = Turns(
+            n_cores, queue_size=SMALL_PER_LARGE * queue_size, wait_seconds=wait_seconds
+        )
 
     async def look_up(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await anyio.to_thread.run_sync(
@@ -59,7 +68,17 @@ class Threads:
         )
 
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        return await anyio.to_thread.run_sync(partial(call, *args, **kwargs), limiter=self._compute)
+        """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
+        return await self._large.run(partial(call, *args, **kwargs))
+
+    async def go_on(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Likewise for a part of what has begun, which is never refused for want of a turn."""
+        return await self._large.go_on(partial(call, *args, **kwargs))
+
+    async def answer(self, n_numbers: int, call: Callable[[], T]) -> T:
+        """Answer a question about so many numbers; a small one does not wait for large ones."""
+        turns = self._large if n_numbers > LARGE_TABLE_NUMBERS else self._small
+        return await turns.run(call)
 
 
 class Lifecycle:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from gmm_engine import (
     set_thread_count,
     thread_count,
 )
+from gmm_engine.fitting import _Run
 from gmm_engine.kernels.ranges import row_ranges
 from tests.support.data import (
     faithful,
@@ -348,3 +350,26 @@ def test_another_process_gives_the_same_bits() -> None:
         check=True,
     )
     assert there.stdout == here["digest"]
+
+
+# Which start is carried on
+
+
+def run_of(heights: list[float]) -> _Run:
+    """Return a run that has gone through steps of these log-likelihoods."""
+    mixture = fit(faithful(), FitOptions(2, max_iter=1, tol=0.0, random_state=0)).mixture
+    run = _Run(EMStep(0, i, mixture, height, 0.0) for i, height in enumerate(heights))
+    run.carry_on(len(heights) - 1, tolerance=0.0, deadline=math.inf)
+    return run
+
+
+def test_a_start_far_below_the_best_that_hardly_moves_goes_no_further() -> None:
+    best = run_of([-100.0] * 17)
+    assert not run_of([-300.0 + 0.1 * i for i in range(17)]).may_overtake(best)
+
+
+def test_a_start_that_gains_fast_or_has_only_begun_goes_on() -> None:
+    best = run_of([-100.0] * 17)
+    assert run_of([-300.0 + 5.0 * i for i in range(17)]).may_overtake(best)
+    assert run_of([-300.0, -299.9]).may_overtake(best)
+    assert best.may_overtake(best)

@@ -1,5 +1,7 @@
 """Routes of ``/v2`` about one model: what it is, whether it is ready, and inference."""
 
+from functools import partial
+
 from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.arrivals import LARGE_BODY_BYTES
@@ -31,7 +33,6 @@ from service.api.open_inference.tensors import (
 )
 from service.api.payloads.body import read_body
 from service.api.questions import (
-    LARGE_TABLE_NUMBERS,
     AimedAt,
     Content,
     Stopwatch,
@@ -97,8 +98,9 @@ async def model_infer(request: Request, door: Door, target: AimedAt) -> Response
     stopwatch = Stopwatch()
     call = await _read_call(request, door)
     stopwatch.lap("parse")
-    run = door.threads.compute if call.X.size > LARGE_TABLE_NUMBERS else door.threads.look_up
-    version, content, json_length = await run(_answered, door.served, target, call, stopwatch)
+    version, content, json_length = await door.threads.answer(
+        call.X.size, partial(_answered, door.served, target, call, stopwatch)
+    )
     return _response(version, content, json_length, stopwatch)
 
 

@@ -59,7 +59,7 @@ async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterato
 async def _unfolded(
     request: Request, chunks: AsyncIterator[bytes], encoding: str
 ) -> AsyncIterator[bytes]:
-    compute = services_of(request).threads.compute
+    compute = services_of(request).threads.go_on
     decoder = ENCODINGS[encoding]()
     n_in = n_out = 0
     async for chunk in chunks:

@@ -348,3 +348,23 @@ def test_a_model_without_a_version_can_not_answer(client: Client) -> None:
         client.get("/models/new/parameters"),
     ):
         assert (response.status_code, response.json()["code"]) == (409, "model_not_fitted")
+
+
+def test_a_question_whose_time_has_passed_is_not_answered(fitted: Client) -> None:
+    response = fitted.post(
+        "/models/groups/predict", {"X": ONE_OF_EACH}, {"request-timeout": "0.000000001"}
+    )
+
+    assert response.status_code == 503
+    assert response.json()["code"] == "deadline_exceeded"
+    assert response.headers["retry-after"] == "1"
+
+
+@pytest.mark.parametrize("given", ["", "soon", "-1", "1e3", "nan"])
+def test_a_request_timeout_that_is_no_number_of_seconds_is_refused(
+    fitted: Client, given: str
+) -> None:
+    response = fitted.post("/models/groups/predict", {"X": ONE_OF_EACH}, {"request-timeout": given})
+
+    assert response.status_code == 400
+    assert "Request-Timeout" in response.json()["detail"]

@@ -1,0 +1,130 @@
+"""Clients that send too slowly or too many at once, over real sockets, with limits of a second."""
+
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.server import Server, running
+from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
+
+LIMITS = {
+    "GMM_MAX_CONNECTIONS": "8",
+    "GMM_HEAD_SECONDS": "1",
+    "GMM_BODY_STALL_SECONDS": "1",
+    "GMM_MIN_BODY_RATE": "1000",
+}
+PATIENCE_SECONDS = 60.0
+POST = (
+    b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+    b"Content-Length: 1000\r\n\r\n"
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with running(tmp_path_factory.mktemp("slow") / "registry", LIMITS) as server:
+        with server.client() as client:
+            client.post("/models", json={"id": "groups", "n_components": 2})
+            client.post("/models/groups/fit", json={"X": TWO_GROUPS})
+        yield server
+
+
+def connected(server: Server) -> socket.socket:
+    return socket.create_connection(server.address, timeout=PATIENCE_SECONDS)
+
+
+def everything_from(connection: socket.socket) -> bytes:
+    received = b""
+    try:
+        while chunk := connection.recv(65536):
+            received += chunk
+    except ConnectionResetError:
+        pass
+    return received
+
+
+def is_too_slow(answer: bytes) -> bool:
+    head, _, content = answer.partition(b"\r\n\r\n")
+    return head.startswith(b"HTTP/1.1 408 ") and json.loads(content)["code"] == "request_too_slow"
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /livez HT", b"GET /livez HTTP/1.1\r\nHost: a\r\n"])
+def test_a_head_that_does_not_come_is_not_waited_for(server: Server, sent: bytes) -> None:
+    with connected(server) as connection:
+        connection.sendall(sent)
+
+        assert is_too_slow(everything_from(connection))
+
+
+def test_a_head_may_not_be_drawn_out_byte_by_byte(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(b"GET /livez HTTP/1.1\r\nHost: a\r\n")
+        begun = time.monotonic()
+        try:
+            while time.monotonic() - begun < PATIENCE_SECONDS:
+                connection.sendall(b"X-Slow: x\r\n")
+                time.sleep(0.1)
+        except ConnectionError:
+            pass
+
+        assert time.monotonic() - begun < PATIENCE_SECONDS
+
+
+def test_a_body_that_stalls_is_not_waited_for(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(POST + b'{"X":')
+
+        assert is_too_slow(everything_from(connection))
+
+
+def test_a_body_that_drips_is_not_waited_for(server: Server) -> None:
+    answers: list[bytes] = []
+    with connected(server) as connection:
+        connection.sendall(POST)
+        reading = threading.Thread(target=lambda: answers.append(everything_from(connection)))
+        reading.start()
+        try:
+            while reading.is_alive():
+                connection.sendall(b" ")
+                time.sleep(0.2)
+        except ConnectionError:
+            pass
+        reading.join(PATIENCE_SECONDS)
+
+    assert answers
+    # A reset may overtake the answer when bytes still arrive behind it.
+    assert not answers[0] or is_too_slow(answers[0])
+
+
+def test_a_connection_between_requests_may_wait_longer(server: Server) -> None:
+    with server.client() as client:
+        first = client.post("/models/groups/predict", json={"X": ONE_OF_EACH})
+        time.sleep(2)
+        second = client.post("/models/groups/predict", json={"X": ONE_OF_EACH})
+
+    assert (first.status_code, second.status_code) == (200, 200)
+    assert second.extensions["network_stream"] is first.extensions["network_stream"]
+
+
+def test_more_connections_than_there_may_be_are_refused_at_once(tmp_path: Path) -> None:
+    settings = {"GMM_MAX_CONNECTIONS": "8"}
+    with running(tmp_path / "registry", settings) as server:
+        held = [connected(server) for _ in range(8)]
+        time.sleep(0.5)
+        with connected(server) as late:
+            answer = everything_from(late)
+        for connection in held:
+            connection.close()
+        time.sleep(0.5)
+        with server.client() as client:
+            after = client.get("/livez")
+
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"Retry-After: 1\r\n" in answer
+    assert b"too_many_connections" in answer
+    assert after.status_code == 200

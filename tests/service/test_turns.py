@@ -1,0 +1,178 @@
+"""Turns among threads: who waits, who is refused, and who leaves."""
+
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from starlette.requests import ClientDisconnect
+from starlette.types import Message
+
+from service.api.turns import CALLER, Caller, Turns
+from service.errors import Unavailable
+
+Receive = Callable[[], Awaitable[Message]]
+
+
+async def stays() -> Message:
+    await anyio.sleep_forever()
+    raise AssertionError("sleeps for ever")
+
+
+@asynccontextmanager
+async def busy(turns: Turns) -> AsyncIterator[None]:
+    """Hold the only turn for as long as the block lasts."""
+    done = threading.Event()
+    begun = anyio.Event()
+
+    def hold() -> None:
+        anyio.from_thread.run_sync(begun.set)
+        done.wait(60)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(turns.run, hold)
+        await begun.wait()
+        try:
+            yield
+        finally:
+            done.set()
+
+
+def one_turn(*, queue_size: int = 8, wait_seconds: float = 60.0) -> Turns:
+    return Turns(1, queue_size=queue_size, wait_seconds=wait_seconds)
+
+
+def caller(receive: Receive = stays, *, seconds: float = 60.0) -> Caller:
+    return Caller(receive, deadline=time.monotonic() + seconds, has_sent_all=True)
+
+
+def test_a_call_returns_what_it_makes() -> None:
+    assert anyio.run(one_turn().run, lambda: 7) == 7
+
+
+def test_who_waits_gets_the_turn_when_it_is_free() -> None:
+    async def story() -> str:
+        turns = one_turn()
+        CALLER.set(caller())
+        told: list[str] = []
+
+        async def wait() -> None:
+            told.append(await turns.run(lambda: "mine"))
+
+        async with anyio.create_task_group() as group, busy(turns):
+            group.start_soon(wait)
+            await anyio.sleep(0.1)
+            assert told == []
+        return told[0]
+
+    assert anyio.run(story) == "mine"
+
+
+def test_who_comes_to_a_full_queue_is_refused_at_once() -> None:
+    async def story() -> Unavailable:
+        turns = one_turn(queue_size=0)
+        async with busy(turns):
+            with pytest.raises(Unavailable) as refused:
+                await turns.run(lambda: None)
+        return refused.value
+
+    refusal = anyio.run(story)
+
+    assert refusal.code == "overloaded"
+    assert refusal.retry_after_seconds == 1
+
+
+def test_who_grows_old_in_the_queue_is_refused() -> None:
+    async def story() -> str:
+        turns = one_turn(wait_seconds=0.05)
+        CALLER.set(caller())
+        async with busy(turns):
+            with pytest.raises(Unavailable) as refused:
+                await turns.run(lambda: None)
+        return refused.value.code
+
+    assert anyio.run(story) == "overloaded"
+
+
+def test_a_question_whose_time_has_passed_leaves_the_queue_unanswered() -> None:
+    async def story() -> tuple[str, list[str]]:
+        turns = one_turn()
+        CALLER.set(caller(seconds=0.05))
+        answered: list[str] = []
+        async with busy(turns):
+            with pytest.raises(Unavailable) as refused:
+                await turns.run(lambda: answered.append("late"))
+        return refused.value.code, answered
+
+    assert anyio.run(story) == ("deadline_exceeded", [])
+
+
+def test_a_question_that_comes_too_late_is_not_begun() -> None:
+    async def story() -> str:
+        CALLER.set(caller(seconds=0.0))
+        with pytest.raises(Unavailable) as refused:
+            await one_turn().run(lambda: None)
+        return refused.value.code
+
+    assert anyio.run(story) == "deadline_exceeded"
+
+
+def test_a_client_that_goes_away_frees_its_place() -> None:
+    async def leaves() -> Message:
+        await anyio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    async def story() -> list[str]:
+        turns = one_turn(queue_size=1)
+        CALLER.set(caller(leaves))
+        answered: list[str] = []
+        async with busy(turns):
+            with pytest.raises(ClientDisconnect):
+                await turns.run(lambda: answered.append("to nobody"))
+            CALLER.set(caller(seconds=0.05))
+            with pytest.raises(
+                Unavailable, match="Request-Timeout"
+            ):  # it may queue: a place is free
+                await turns.run(lambda: None)
+        return answered
+
+    assert anyio.run(story) == []
+
+
+def test_what_has_begun_is_not_refused_however_long_it_waits() -> None:
+    async def story() -> list[str]:
+        turns = one_turn(queue_size=0, wait_seconds=0.01)
+        CALLER.set(caller(seconds=0.01))
+        done: list[str] = []
+        async with anyio.create_task_group() as group, busy(turns):
+            group.start_soon(turns.go_on, lambda: done.append("part"))
+            await anyio.sleep(0.1)
+            assert done == []
+        return done
+
+    assert anyio.run(story) == ["part"]
+
+
+def test_a_turn_that_ended_badly_is_given_back() -> None:
+    def fail() -> None:
+        raise ValueError("broken")
+
+    async def story() -> int:
+        turns = one_turn()
+        with pytest.raises(ValueError, match="broken"):
+            await turns.run(fail)
+        return await turns.run(lambda: 7)
+
+    assert anyio.run(story) == 7
+
+
+def test_a_body_that_still_comes_in_is_not_taken_for_a_leaving_client() -> None:
+    async def story() -> bool:
+        known = Caller(stays)
+        with anyio.move_on_after(0.05) as scope:
+            await known.gone()
+        return scope.cancelled_caught
+
+    assert anyio.run(story)
