@@ -15,7 +15,7 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench demo test lint types tests crash serve openapi format lock clean
+.PHONY: help bench demo test lint types tests crash fuzz serve openapi format lock clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -43,6 +43,10 @@ tests: $(STAMP) $(KSERVE_STAMP)
 # An hour or so; the same in a short form is part of the tests.
 crash: $(STAMP) ## Kill, fail and cut the power of the registry and the service, thousands of times.
 	CRASH_TESTS=long OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n 0 -s -m crash $(PYTEST_ARGS)
+
+# Hours; the same in a short form is part of the tests.
+fuzz: $(STAMP) ## Send ten million mutants of requests to the service.
+	FUZZ_CASES=10000000 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) tests/fuzz $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	@echo "Starting the service; a few seconds ..."

@@ -26,6 +26,7 @@ from gmm_engine.fitting import (
     START_ROWS,
     FitOptions,
     FitResult,
+    FitWarning,
     Start,
     StepCallback,
     canonical_order,
@@ -47,6 +48,14 @@ NO_GAIN = 1e-6
 """A rise of the mean log-likelihood by less is no improvement."""
 N_STAGES = 3
 """A run from a neighbour is tried, tried longer and carried to its end."""
+SPURIOUS_ROWS = 4
+"""A component of fewer rows than so many for each feature and one may be there by chance …"""
+SPURIOUS_VARIANCE = 1e-6
+"""… and is taken to be if its variance in some direction is so small a part of the data's."""
+MEANINGLESS = frozenset({"degenerate_component", "spurious_component"})
+"""Warnings of a component that raises the likelihood without describing the data."""
+FLAT = 1e-12
+"""Directions in which the data itself varies less than this are not looked at."""
 NUMERICAL_FAILURES = (SingularCovarianceError, OutOfRangeError)
 """What one candidate may fail with while others succeed."""
 
@@ -131,7 +140,7 @@ class Candidate:
 
     @property
     def is_degenerate(self) -> bool:
-        """Tell whether a component has collapsed, so that the likelihood means nothing."""
+        """Tell whether a component has collapsed, or nearly, so that the likelihood means less."""
         return self.result is not None and _is_degenerate(self.result)
 
 
@@ -160,6 +169,7 @@ class Sweep:
         self._rng = np.random.default_rng(options.random_state)
         self._part = samples.drawn(START_ROWS, self._rng)
         """What starts are tried on."""
+        self._whitening = _whitening(self._part)
         self._found: dict[Key, Candidate] = {}
         self._begun_from: dict[tuple[Key, Key], FitResult] = {}
         """By candidate and neighbour: what the neighbour was like when it was last begun from."""
@@ -288,7 +298,7 @@ class Sweep:
             max_iter=min(self._options.max_iter, max_iter or self._options.max_iter),
         )
         seconds_left = max(0.0, self._deadline - time.monotonic())
-        return fit(
+        result = fit(
             samples.X,
             options,
             sample_weight=samples.weight,
@@ -296,6 +306,20 @@ class Sweep:
             on_step=self._on_step,
             budget_seconds=None if math.isinf(seconds_left) else seconds_left,
         )
+        return self._with_spurious_named(result)
+
+    def _with_spurious_named(self, result: FitResult) -> FitResult:
+        n_samples = result.criteria.n_samples
+        found = _spurious_components(result.mixture, n_samples, self._whitening)
+        warnings = tuple(
+            FitWarning(
+                "spurious_component",
+                f"component {component} is a few rows that lie nearly in line or in one place; "
+                "the likelihood makes too much of them; a selection prefers mixtures without",
+            )
+            for component in found
+        )
+        return replace(result, warnings=result.warnings + warnings) if warnings else result
 
     def _is_late(self) -> bool:
         if time.monotonic() >= self._deadline:
@@ -320,7 +344,34 @@ def _ways(origin: Origin, key: Key, near: Mixture, part: Samples) -> Iterator[Mi
 
 
 def _is_degenerate(result: FitResult) -> bool:
-    return any(warning.code == "degenerate_component" for warning in result.warnings)
+    return any(warning.code in MEANINGLESS for warning in result.warnings)
+
+
+def _spurious_components(
+    mixture: Mixture, n_samples: float, whitening: NDArray[np.float64]
+) -> NDArray[np.intp]:
+    """Return the components that a few rows in line, or in one place, make by chance.
+
+    The likelihood has many such maxima, higher than the one that is looked for (McLachlan and
+    Peel 2000, section 3.10).
+    """
+    few = mixture.weights * n_samples < SPURIOUS_ROWS * (mixture.n_features + 1)
+    if not few.any():
+        return np.flatnonzero(few)
+    relative = whitening.T @ mixture.to_dense()[few] @ whitening
+    flat = np.linalg.eigvalsh(relative)[:, 0] < SPURIOUS_VARIANCE
+    return np.flatnonzero(few)[flat]
+
+
+def _whitening(samples: Samples) -> NDArray[np.float64]:  # (D, n_varying)
+    """Return what brings the covariance of the data to one, in the directions that it varies in."""
+    weight = samples.weights_or_ones
+    scaled = (samples.X - np.average(samples.X, axis=0, weights=weight)) / _spread(samples)
+    values, vectors = np.linalg.eigh((scaled.T * weight) @ scaled / weight.sum())
+    varying = values > FLAT * values[-1]
+    return np.asarray(
+        vectors[:, varying] / np.sqrt(values[varying]) / _spread(samples)[:, np.newaxis]
+    )
 
 
 def _joined(begun: FitResult, gone_on: FitResult) -> FitResult:

@@ -15,6 +15,8 @@ from gmm_engine.errors import (
 )
 
 MAX_NAMED_POSITIONS = 20
+LEAST_TOTAL_WEIGHT = 1e-100
+"""Below, the products of weights and rows run out of the range of a double."""
 LARGEST_MAGNITUDE = 1e152
 """Squares of larger numbers, summed over the rows, leave the range of a double."""
 
@@ -100,6 +102,8 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
         raise InvalidParameterError("sample_weight", "must not be zero everywhere")
     if not np.isfinite(total):
         raise OutOfRangeError("sample_weight sums up beyond the range of a double; rescale it")
+    if total < LEAST_TOTAL_WEIGHT:
+        raise OutOfRangeError("sample_weight sums up to next to nothing; rescale it")
     return weight
 
 

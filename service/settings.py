@@ -64,6 +64,12 @@ class Settings(BaseSettings):
         le=1024 * GIBIBYTE,
         description="Memory that one fit may take; one that needs more fails.",
     )
+    fit_checkpoint_seconds: float = Field(
+        5.0,
+        ge=0,
+        le=3600,
+        description="How often a fit's state is written down, to go on from there after a restart.",
+    )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
     max_event_streams: int = Field(
         100, ge=1, le=100_000, description="Clients that may follow jobs at once."

@@ -10,6 +10,7 @@ from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
+from service.adapters.fit_spool import FITS, FitSpool
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.mixture_cache import MixtureCache
 from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
@@ -39,11 +40,12 @@ def build_services(settings: Settings) -> Services:
     runner = ProcessRunner(
         processes=settings.fit_processes,
         queue_size=settings.fit_queue_size,
-        spool=settings.registry_dir,
+        spool=FitSpool(settings.registry_dir / FITS),
         limits=WorkerLimits(
             threads=settings.fit_threads,
             memory_bytes=settings.fit_memory_bytes,
             max_seconds=settings.fit_max_seconds,
+            checkpoint_seconds=settings.fit_checkpoint_seconds,
         ),
     )
 

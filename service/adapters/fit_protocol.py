@@ -8,8 +8,6 @@ is handed over by its descriptor, for the worker to map.
 """
 
 import json
-import mmap
-import os
 import select
 import socket
 import struct
@@ -17,14 +15,13 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from tempfile import TemporaryFile
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import FitOptions
+from service.adapters.fit_spool import StoredRows
 from service.adapters.record_json import from_json, to_json
 from service.domain.records import (
     FitWarningRecord,
@@ -41,20 +38,10 @@ CHUNK_BYTES = 2**20
 HEAD = struct.Struct(">cQ")
 TEXT = b"T"
 NUMBERS = b"N"
-ALIGNMENT = 64
 
 
 class ProtocolError(Exception):
     """The other side said something that makes no sense."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredArray:
-    """Where in the file of rows an array is."""
-
-    dtype: Literal["<f8", "<f4"]
-    shape: Sequence[int]
-    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +50,10 @@ class Fit:
 
     job_id: str
     options: FitOptions
-    X: StoredArray
-    sample_weight: StoredArray | None
+    rows: StoredRows
+    checkpoint: str
+    """Path of the file that tells how far the fit has come."""
+    checkpoint_seconds: float
     budget_seconds: float
     memory_bytes: int
     cpu_seconds: int
@@ -208,31 +197,3 @@ class Wire:
         poll = select.poll()
         poll.register(self._connection, select.POLLIN)
         return bool(poll.poll(max(0.0, 1000 * seconds)))
-
-
-def stored(
-    arrays: Sequence[NDArray[np.floating]], directory: Path
-) -> tuple[int, list[StoredArray]]:
-    """Write arrays to a file without a name; return its descriptor and where they are."""
-    places = []
-    with TemporaryFile(dir=directory, buffering=0) as file:
-        for array in arrays:
-            offset = -(-file.tell() // ALIGNMENT) * ALIGNMENT
-            file.seek(offset)
-            places.append(StoredArray(_dtype_of(array), array.shape, offset))
-            rest = np.ascontiguousarray(array, dtype=places[-1].dtype).data.cast("B")
-            while rest:
-                rest = rest[file.write(rest) :]
-        return os.dup(file.fileno()), places
-
-
-def mapped(descriptor: int, place: StoredArray) -> NDArray[np.float64]:
-    """Map an array of such a file: read as it is used, and never copied."""
-    data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-    n_numbers = int(np.prod(place.shape))
-    array = np.frombuffer(data, dtype=place.dtype, count=n_numbers, offset=place.offset)
-    return array.reshape(tuple(place.shape))
-
-
-def _dtype_of(array: NDArray[np.floating]) -> Literal["<f8", "<f4"]:
-    return "<f4" if array.dtype == np.float32 else "<f8"

@@ -24,6 +24,7 @@ import numpy as np
 
 import gmm_engine
 from gmm_engine import GmmEngineError
+from service.adapters.fit_checkpoints import CheckpointFile
 from service.adapters.fit_protocol import (
     MAX_TELL_CHARACTERS,
     Alive,
@@ -36,8 +37,8 @@ from service.adapters.fit_protocol import (
     Stop,
     Stopped,
     Wire,
-    mapped,
 )
+from service.adapters.fit_spool import mapped
 from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
 from service.domain.records import FitWarningRecord, JobProgress
 
@@ -114,9 +115,10 @@ def main() -> None:
 
 
 def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
-    begun = time.monotonic()
+    checkpoints = CheckpointFile(fit, file)
+    begun = time.monotonic() - checkpoints.seconds_before
     with beating(wire):
-        end = _end_of(fit, file, wire, inbox)
+        end = _end_of(fit, file, checkpoints, wire=wire, inbox=inbox)
     os.close(file)
     if isinstance(end, FitOutcome):
         _send_outcome(wire, end, time.monotonic() - begun)
@@ -124,7 +126,9 @@ def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
         wire.send(end)
 
 
-def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitOutcome | Failed | Stopped:
+def _end_of(
+    fit: Fit, file: int, checkpoints: CheckpointFile, *, wire: Wire, inbox: Inbox
+) -> FitOutcome | Failed | Stopped:
     reporter = Reporter(wire)
     try:
         task = _task_of(fit, file)
@@ -133,6 +137,8 @@ def _end_of(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> FitOutcome | Faile
             task,
             on_progress=reporter.progressed,
             is_cancelled=lambda: inbox.is_stopped(fit.job_id),
+            checkpoints=checkpoints,
+            seconds_before=checkpoints.seconds_before,
         )
     except FitCancelled:
         return Stopped()
@@ -168,11 +174,12 @@ def beating(wire: Wire) -> Iterator[None]:
 
 
 def _task_of(fit: Fit, file: int) -> FitTask:
+    weight = fit.rows.sample_weight
     return FitTask(
         job_id=fit.job_id,
         options=fit.options,
-        X=mapped(file, fit.X),
-        sample_weight=None if fit.sample_weight is None else mapped(file, fit.sample_weight),
+        X=mapped(file, fit.rows.X),
+        sample_weight=None if weight is None else mapped(file, weight),
         budget_seconds=fit.budget_seconds,
         plan=fit.plan,
     )

@@ -85,6 +85,9 @@ class MemoryJobStore:
     def abandoned(self) -> Sequence[JobRecord]:
         return []  # its jobs die with the process
 
+    def adopt(self, job_id: str) -> bool:  # noqa: ARG002  # none is ever left
+        return False
+
     def _tell(self, job: JobRecord) -> None:
         if not job.is_done:
             calls = self._on_change.of(job.id)

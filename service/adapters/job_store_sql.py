@@ -122,6 +122,16 @@ class SqlJobStore:
             dead = [owner for owner in owners.all() if not self._database.is_alive(owner)]
         return self._jobs(select(JOBS.c.record).where(~JOBS.c.is_done, JOBS.c.owner.in_(dead)))
 
+    def adopt(self, job_id: str) -> bool:
+        is_it = (JOBS.c.id == job_id) & ~JOBS.c.is_done
+        with self._lock, self._database.changing() as connection:
+            owner = connection.scalar(select(JOBS.c.owner).where(is_it).with_for_update())
+            if owner is None or self._database.is_alive(owner):
+                return False
+            connection.execute(update(JOBS).where(is_it).values(owner=self._database.owner))
+            self._running[job_id] = _Running()
+        return True
+
     def _jobs(self, query: Select[str]) -> Sequence[JobRecord]:
         with self._database.reading() as connection:
             return [_read(record) for record in connection.scalars(query)]

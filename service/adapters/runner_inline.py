@@ -1,8 +1,11 @@
 """Fits at once, in the caller's thread: for tests and scripts."""
 
+from collections.abc import Callable
+
 from service.adapters.fit_reporting import run_and_report
 from service.domain.fit_task import FitTask
 from service.domain.ports import FitListener
+from service.domain.records import FitOrder
 from service.errors import Unavailable
 
 
@@ -20,6 +23,12 @@ class InlineRunner:
             run_and_report(task, listener, is_cancelled=lambda: self._running[task.job_id])
         finally:
             del self._running[task.job_id]
+
+    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:  # noqa: ARG002  # it keeps no rows
+        return False
+
+    def clear(self, is_open: Callable[[str], bool]) -> None:
+        pass
 
     def cancel(self, job_id: str) -> None:
         if job_id in self._running:

@@ -2,7 +2,8 @@
 
 Each worker has a thread here that talks to it: hands it fits from a bounded queue, relays what it
 reports, and ends and replaces it when it dies, falls silent, takes too long or talks nonsense.
-What they say is in ``fit_protocol``, what a worker does in ``fit_worker``.
+What they say is in ``fit_protocol``, what a worker does in ``fit_worker``; where the rows are until
+the end, and how far a fit has come, in ``fit_spool`` and ``fit_checkpoints``.
 """
 
 import logging
@@ -15,16 +16,24 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 import gmm_engine
-from gmm_engine import Criteria, FitResult, FitWarning, GmmEngineError, Mixture, StopReason
+from gmm_engine import (
+    Criteria,
+    FitOptions,
+    FitResult,
+    FitWarning,
+    GmmEngineError,
+    Mixture,
+    StopReason,
+)
 from gmm_engine.sweep import N_STAGES
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
@@ -39,10 +48,11 @@ from service.adapters.fit_protocol import (
     Stop,
     Stopped,
     Wire,
-    stored,
 )
-from service.domain.fit_task import FitOutcome, FitTask
+from service.adapters.fit_spool import FitSpool, StoredRows, mapped
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import FitListener
+from service.domain.records import FitOrder, SelectionPlan
 from service.errors import TooManyRequests, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -55,6 +65,8 @@ RESTART_SECONDS = 1.0
 """Between attempts to start a worker that does not get ready."""
 CANCEL_GRACE_SECONDS = 2.0
 """How long a worker may go on with the EM step that a cancelled fit is in."""
+CLOSE_SECONDS = 2.0
+"""How long a version that is being stored may take once the time is up."""
 TIME_GRACE_SECONDS = 30.0
 """How long a fit may go on after its time, to end by itself with the best it has."""
 WORKER = (sys.executable, "-m", "service.adapters.fit_worker")
@@ -71,18 +83,23 @@ class WorkerLimits:
     max_seconds: float = 3600.0
     silence_seconds: float = 30.0
     """A worker that says nothing for so long is hung."""
+    checkpoint_seconds: float = 5.0
+    """How often a fit's state is written down, to go on from there after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class _QueuedFit:
-    task: FitTask
-    listener: FitListener
     message: Fit
+    listener: FitListener
     file: int
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         os.close(self.file)
+
+    @property
+    def job_id(self) -> str:
+        return self.message.job_id
 
 
 class _Broken(Exception):
@@ -130,18 +147,20 @@ class ProcessRunner:
         *,
         processes: int,
         queue_size: int,
-        spool: Path,
+        spool: FitSpool,
         limits: WorkerLimits | None = None,
         command: Sequence[str] = WORKER,
     ) -> None:
         self._queue_size = queue_size
-        self._spool = spool
+        self.spool = spool
         self._limits = limits or WorkerLimits()
         self._command = command
         self._queue: deque[_QueuedFit] = deque()
         self._running: dict[str, tuple[_QueuedFit, _Worker]] = {}
         self._workers: set[_Worker] = set()
         self._closed = False
+        self._left_alone = False
+        """The time is up: what ends now is no fit's end."""
         self._changed = threading.Condition()
         for number in range(processes):
             # Daemons, so that a fit that outlasts the drain does not hold up the exit.
@@ -149,21 +168,55 @@ class ProcessRunner:
 
     def submit(self, task: FitTask, listener: FitListener) -> None:
         self._require_room()
-        fit = self._stored(task, listener)
+        with refusals.writing():
+            file, rows = self.spool.keep(task.job_id, task.X, task.sample_weight)
+        message = self._message(
+            task.job_id,
+            rows,
+            options=task.options,
+            budget_seconds=task.budget_seconds,
+            plan=task.plan,
+        )
+        fit = _QueuedFit(message, listener, file)
         try:
             with self._changed:
                 self._require_room()
                 self._queue.append(fit)
                 self._changed.notify_all()
         except Exception:
-            fit.close()
+            self._forget(fit)
             raise
+
+    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+        found = self.spool.find(job_id)
+        if found is None:
+            return False
+        file, rows = found
+        if _digest_of(file, rows) != order.data_digest:
+            os.close(file)
+            return False
+        message = self._message(
+            job_id,
+            rows,
+            options=order.options,
+            budget_seconds=order.budget_seconds,
+            plan=order.plan,
+        )
+        with self._changed:
+            self._queue.append(_QueuedFit(message, listener, file))
+            self._changed.notify_all()
+        return True
+
+    def clear(self, is_open: Callable[[str], bool]) -> None:
+        for job_id in self.spool.job_ids():
+            if not is_open(job_id):
+                self.spool.remove(job_id)
 
     def cancel(self, job_id: str) -> None:
         queued = running = None
         with self._changed:
             running = self._running.get(job_id)
-            queued = next((fit for fit in self._queue if fit.task.job_id == job_id), None)
+            queued = next((fit for fit in self._queue if fit.job_id == job_id), None)
             if queued is not None:
                 self._queue.remove(queued)
                 self._changed.notify_all()
@@ -172,20 +225,23 @@ class ProcessRunner:
             fit.cancelled.set()
             worker.stop(job_id)
         if queued is not None:
-            queued.close()
+            self._forget(queued)
             queued.listener.cancelled()
 
     def close(self, timeout_seconds: float) -> None:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        if not self._idle_within(timeout_seconds):
-            for job_id in self._left():
-                self.cancel(job_id)
-            self._idle_within(2 * CANCEL_GRACE_SECONDS)
+        self._idle_within(timeout_seconds)
         with self._changed:
+            self._left_alone = True
+            left = list(self._queue)
+            self._queue.clear()
             for worker in self._workers:
                 worker.process.kill()
+        for fit in left:
+            fit.close()
+        self._idle_within(CLOSE_SECONDS)
 
     def worker_pids(self) -> list[int]:
         """Return the process ids of the workers, to look at them."""
@@ -202,34 +258,40 @@ class ProcessRunner:
                 retry_after_seconds=QUEUE_RETRY_SECONDS,
             )
 
-    def _stored(self, task: FitTask, listener: FitListener) -> _QueuedFit:
-        arrays = [task.X] if task.sample_weight is None else [task.X, task.sample_weight]
-        with refusals.writing():
-            file, places = stored(arrays, self._spool)
-        seconds = min(task.budget_seconds or self._limits.max_seconds, self._limits.max_seconds)
-        threads = self._limits.threads or gmm_engine.thread_count()
-        message = Fit(
-            job_id=task.job_id,
-            options=task.options,
-            X=places[0],
-            sample_weight=places[1] if len(places) > 1 else None,
+    def _message(
+        self,
+        job_id: str,
+        rows: StoredRows,
+        *,
+        options: FitOptions,
+        budget_seconds: float | None,
+        plan: SelectionPlan | None,
+    ) -> Fit:
+        limits = self._limits
+        seconds = min(budget_seconds or limits.max_seconds, limits.max_seconds)
+        threads = limits.threads or gmm_engine.thread_count()
+        return Fit(
+            job_id=job_id,
+            options=options,
+            rows=rows,
+            checkpoint=str(self.spool.checkpoint(job_id)),
+            checkpoint_seconds=limits.checkpoint_seconds,
             budget_seconds=seconds,
-            memory_bytes=self._limits.memory_bytes,
+            memory_bytes=limits.memory_bytes,
             cpu_seconds=int(threads * (seconds + TIME_GRACE_SECONDS)) + 1,
-            plan=task.plan,
+            plan=plan,
         )
-        # The rows wait on the disk from here on.
-        return _QueuedFit(_without_rows(task), listener, message, file)
+
+    def _forget(self, fit: _QueuedFit) -> None:
+        fit.close()
+        with suppress(OSError):  # the next start clears what is left
+            self.spool.remove(fit.job_id)
 
     def _idle_within(self, timeout_seconds: float) -> bool:
         with self._changed:
             return self._changed.wait_for(
                 lambda: not self._queue and not self._running, timeout_seconds
             )
-
-    def _left(self) -> list[str]:
-        with self._changed:
-            return [fit.task.job_id for fit in self._queue] + list(self._running)
 
     def _work(self) -> None:
         """Keep one worker and run fits in it, until the runner is closed."""
@@ -239,10 +301,10 @@ class ProcessRunner:
                 self._ended(worker)
                 worker = self._started()
             with self._changed:
-                self._running[fit.task.job_id] = fit, worker
+                self._running[fit.job_id] = fit, worker
             is_whole = self._run(fit, worker)
             with self._changed:
-                del self._running[fit.task.job_id]
+                del self._running[fit.job_id]
                 self._changed.notify_all()
             if not is_whole:
                 self._ended(worker)
@@ -282,24 +344,28 @@ class ProcessRunner:
     def _run(self, fit: _QueuedFit, worker: _Worker) -> bool:
         """Run one fit; tell whether the worker can be used again."""
         try:
-            return self._relayed(fit, worker)
+            is_whole = self._relayed(fit, worker)
         except _Broken as broken:
             # Seen before anyone else waits for it, so that the report can say how it ended.
             code = worker.kill()
+            if self._left_alone:
+                fit.close()
+                return False
             logger.warning("worker_replaced", extra={"code": broken.code, "exit": code})
+            is_whole = False
             if fit.cancelled.is_set():
                 fit.listener.cancelled()
             else:
                 fit.listener.failed(broken.code, broken.detail)
         except Exception:
             # The listener broke: the fit is worth nothing, and neither is a worker in its middle.
-            logger.exception("fit_listener_broke", extra={"job": fit.task.job_id})
+            logger.exception("fit_listener_broke", extra={"job": fit.job_id})
             worker.kill()
+            is_whole = False
             with suppress(Exception):
                 fit.listener.failed("internal_error", "the fit broke by an unexpected error")
-        finally:
-            fit.close()
-        return False
+        self._forget(fit)
+        return is_whole
 
     def _relayed(self, fit: _QueuedFit, worker: _Worker) -> bool:
         fit.listener.started()
@@ -345,7 +411,7 @@ class _Call:
         except OSError as error:
             raise _died(self.worker) from error
         if self.fit.cancelled.is_set():  # asked before the worker knew of the fit
-            self.worker.stop(self.fit.task.job_id)
+            self.worker.stop(self.fit.job_id)
 
     def receive(self) -> Message:
         now = time.monotonic()
@@ -371,11 +437,11 @@ class _Call:
 
     def outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
-        task, (_, n_features) = self.fit.task, self.fit.message.X.shape
+        asked, (_, n_features) = self.fit.message, self.fit.message.rows.X.shape
         n_components, covariances = end.n_components, tuple(end.covariances_shape)
         is_possible = (
-            _is_asked_for(task, end)
-            and 0 <= end.n_iter <= _most_steps(task)
+            _is_asked_for(asked, end)
+            and 0 <= end.n_iter <= _most_steps(asked)
             and min(covariances, default=0) > 0
             and math.prod(covariances) <= n_components * n_features**2
         )
@@ -412,29 +478,26 @@ class _Call:
         return self.worker.wire.receive_numbers(shape, until=until)
 
 
-def _without_rows(task: FitTask) -> FitTask:
-    return replace(task, X=np.empty((0, 0)), sample_weight=None)
+def _digest_of(file: int, rows: StoredRows) -> str:
+    weight = rows.sample_weight
+    return digest_of(mapped(file, rows.X), None if weight is None else mapped(file, weight))
 
 
-def _is_asked_for(task: FitTask, end: Finished) -> bool:
+def _is_asked_for(asked: Fit, end: Finished) -> bool:
     """Tell whether a mixture of this form can be the task's result."""
-    if task.plan is None:
-        asked = task.options
-        return (end.n_components, end.covariance_type, end.selection) == (
-            asked.n_components,
-            asked.covariance_type,
-            None,
-        )
+    if asked.plan is None:
+        form = (asked.options.n_components, asked.options.covariance_type, None)
+        return (end.n_components, end.covariance_type, end.selection) == form
     return (
-        end.n_components in task.plan.n_components
-        and end.covariance_type in task.plan.covariance_types
+        end.n_components in asked.plan.n_components
+        and end.covariance_type in asked.plan.covariance_types
         and end.selection is not None
     )
 
 
-def _most_steps(task: FitTask) -> int:
+def _most_steps(asked: Fit) -> int:
     """Return what a run may take, or one that was begun and gone on with twice."""
-    return task.options.max_iter * (1 if task.plan is None else N_STAGES)
+    return asked.options.max_iter * (1 if asked.plan is None else N_STAGES)
 
 
 def _died(worker: _Worker) -> _Broken:

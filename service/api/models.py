@@ -89,7 +89,7 @@ async def list_models(
 ) -> Response:
     page = await door.threads.look_up(
         door.catalogue.list_models,
-        labels=dict(map(_label, label)),
+        labels=list(map(_label, label)),
         order=order_by,
         page_size=page_size,
         page_token=page_token,

@@ -113,7 +113,7 @@ class Catalogue:
     def list_models(
         self,
         *,
-        labels: Mapping[str, str],
+        labels: Sequence[tuple[str, str]],
         order: ModelOrder,
         page_size: int,
         page_token: str | None,
@@ -121,14 +121,14 @@ class Catalogue:
         records = [
             record
             for record in self._registry.list_models()
-            if all(record.labels.get(key) == value for key, value in labels.items())
+            if all(record.labels.get(key) == value for key, value in labels)
         ]
         page = page_of(
             records,
             place_of=order.place_of,
             page_size=page_size,
             token=page_token,
-            listing=("models", order, *sorted(f"{key}:{value}" for key, value in labels.items())),
+            listing=("models", order, *sorted(f"{key}:{value}" for key, value in labels)),
             descending=order.is_descending,
         )
         return Page(self._views_of(page.items), page.next_token)
@@ -214,7 +214,11 @@ class Catalogue:
         return options
 
     def _view(self, record: ModelRecord) -> ModelView:
-        is_fitting = bool(self._jobs.list(model_id=record.id, is_done=False))
+        # Those of an earlier model of the same id may still be ending.
+        is_fitting = any(
+            job.order is None or job.order.model_uid == record.uid
+            for job in self._jobs.list(model_id=record.id, is_done=False)
+        )
         latest = self._registry.latest_version(record.id)
         settled = ModelStatus.FITTED if latest else ModelStatus.CREATED
         return ModelView(

@@ -3,6 +3,7 @@
 Imports the engine and records only.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import (
     Candidate,
+    Checkpoints,
     EMStep,
     FitOptions,
     FitResult,
@@ -67,19 +69,36 @@ def run_fit_task(
     *,
     on_progress: Callable[[JobProgress], None],
     is_cancelled: Callable[[], bool],
+    checkpoints: Checkpoints | None = None,
+    seconds_before: float = 0.0,
 ) -> FitOutcome:
-    """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error."""
-    reporter = _Reporter(task, on_progress, is_cancelled)
+    """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error.
+
+    With ``checkpoints`` from where the fit was cut off, after ``seconds_before``; a selection
+    begins anew.
+    """
+    reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
     if task.plan is not None:
         return _selected(task, task.plan, reporter)
+    budget_seconds = task.budget_seconds
     result = fit(
         task.X,
         task.options,
         sample_weight=task.sample_weight,
         on_step=reporter.on_step,
-        budget_seconds=task.budget_seconds,
+        budget_seconds=budget_seconds and max(0.0, budget_seconds - seconds_before),
+        checkpoints=checkpoints,
     )
     return FitOutcome(result)
+
+
+def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None) -> str:
+    """Return what tells these rows from others."""
+    digest = hashlib.sha256(repr(X.shape).encode())
+    digest.update(X.data)
+    if sample_weight is not None:
+        digest.update(sample_weight.data)
+    return digest.hexdigest()
 
 
 def _selected(task: FitTask, plan: SelectionPlan, reporter: "_Reporter") -> FitOutcome:
@@ -108,12 +127,14 @@ class _Reporter:
         task: FitTask,
         on_progress: Callable[[JobProgress], None],
         is_cancelled: Callable[[], bool],
+        *,
+        seconds_before: float,
     ) -> None:
         self._options = task.options
         self._plan = task.plan
         self._on_progress = on_progress
         self._is_cancelled = is_cancelled
-        self._begun = time.monotonic()
+        self._begun = time.monotonic() - seconds_before
         self._previous = math.nan
         self._found: dict[object, Candidate] = {}
         self._leaderboard = None if task.plan is None else Leaderboard(task.plan.n_candidates)

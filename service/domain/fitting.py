@@ -3,9 +3,9 @@
 The arithmetic is ``fit_task``'s; where it runs is the runner's business.
 """
 
-import hashlib
 import logging
-from collections.abc import Callable, Sequence
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -23,19 +23,19 @@ from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
 from service.domain.estimates import FitEstimate, estimate_of
-from service.domain.fit_task import FitOutcome, FitTask
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
 from service.domain.ports import FitListener, JobRunner, JobStore, ModelRegistry
 from service.domain.records import (
+    FitOrder,
     FitSummary,
     FitWarningRecord,
     JobFailure,
     JobProgress,
     JobRecord,
     JobStatus,
-    ModelRecord,
     SelectionRecord,
     SelectionRequest,
     VersionDraft,
@@ -70,6 +70,10 @@ FAILURE_KINDS: dict[str, type[ServiceError]] = {
     "model_not_found": NotFound,
 }
 """What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
+
+SEED_BITS = 32
+MAX_RESUMES = 10
+"""A fit that was cut off more often than that may be why."""
 
 
 class OnConflict(StrEnum):
@@ -119,35 +123,35 @@ class Fitting:
         with suppress(NotFound):
             return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
+        options = _seeded(model.options)
         if selection is None:
-            self._limits.require_options(model.options)
-            task = self._checked_task(job_id, model.options, table, sample_weight)
+            self._limits.require_options(options)
+            task = self._checked_task(job_id, options, table, sample_weight)
         else:
-            task = self._selection_task(job_id, model.options, table, sample_weight, selection)
-        data_digest = _digest_of(task)
+            task = self._selection_task(job_id, options, table, sample_weight, selection)
+        data_digest = digest_of(task.X, task.sample_weight)
         task, transform = _mapped(task, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
-        listener = _Listener(
-            job_id=task.job_id,
-            model=model,
+        order = FitOrder(
+            model_uid=model.uid,
             options=task.options,
-            feature_names=table.feature_names,
             data_digest=data_digest,
-            transform=transform,
-            registry=self._registry,
-            jobs=self._jobs,
-            retention=self._retention,
+            feature_names=table.feature_names,
+            budget_seconds=task.budget_seconds,
+            plan=task.plan,
+            preprocessing=model.preprocessing,
         )
         kind: Literal["fit", "select"] = "fit" if task.plan is None else "select"
-        self._add(JobRecord(id=job_id, model_id=model.id, kind=kind), on_conflict)
+        job = JobRecord(id=job_id, model_id=model.id, kind=kind, order=order)
+        self._add(job, on_conflict)
         try:
-            self._submit(task, listener, on_conflict)
+            self._submit(task, self._listener(job, order, transform), on_conflict)
         except ServiceError:
             self._jobs.remove(job_id)
             raise
         if on_conflict is OnConflict.SUPERSEDE:
             self._cancel_earlier(model.id, job_id)
-        self._cancel_if_deleted(model, job_id)
+        self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
 
     def estimate(
@@ -207,14 +211,47 @@ class Fitting:
         return bool(found)
 
     def recover(self) -> None:
-        """Settle the jobs of dead processes: ended if there is a version, otherwise cut off.
+        """Settle the jobs of dead processes: ended if there is a version, otherwise gone on with.
 
-        A version is committed before its job is moved, so that the version is what counts.
+        A version is committed before its job is moved, so that the version is what counts. What
+        can't go on is told as interrupted.
         """
         for job in self._jobs.abandoned():
-            version = self._version_of(job)
-            settled = self._jobs.update(job.id, partial(_settled, version=version))
-            logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+            if self._jobs.adopt(job.id):
+                settled = self._settled(job)
+                logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+        self._runner.clear(self._is_open)
+
+    def _settled(self, job: JobRecord) -> JobRecord:
+        version = self._version_of(job)
+        if version is not None:
+            return self._jobs.update(job.id, partial(_succeeded, version=version))
+        if job.order is None or not job.order.is_resumable or job.n_resumed >= MAX_RESUMES:
+            return self._jobs.update(job.id, JobRecord.interrupted)
+        self._jobs.update(job.id, JobRecord.resumed)
+        if not self._runner.resume(job.id, job.order, self._listener(job, job.order)):
+            return self._jobs.update(job.id, JobRecord.interrupted)
+        self._cancel_if_deleted(job.model_id, job.order.model_uid, job.id)
+        return self._jobs.get(job.id)
+
+    def _is_open(self, job_id: str) -> bool:
+        try:
+            return not self._jobs.get(job_id).is_done
+        except NotFound:
+            return False
+
+    def _listener(
+        self, job: JobRecord, order: FitOrder, transform: Transform | None = None
+    ) -> "_Listener":
+        return _Listener(
+            job_id=job.id,
+            model_id=job.model_id,
+            order=order,
+            transform=transform,
+            registry=self._registry,
+            jobs=self._jobs,
+            retention=self._retention,
+        )
 
     def _version_of(self, job: JobRecord) -> VersionRecord | None:
         try:
@@ -301,13 +338,13 @@ class Fitting:
             )
         return replace(task, plan=plan)
 
-    def _cancel_if_deleted(self, model: ModelRecord, job_id: str) -> None:
+    def _cancel_if_deleted(self, model_id: str, model_uid: str, job_id: str) -> None:
         """Stop a fit whose model was deleted between the look and the queue.
 
         The deletion may have looked for jobs before this one was there.
         """
         try:
-            is_gone = self._registry.get_model(model.id).uid != model.uid
+            is_gone = self._registry.get_model(model_id).uid != model_uid
         except NotFound:
             is_gone = True
         if is_gone:
@@ -327,13 +364,10 @@ class _Listener:
     """A ``FitListener``: moves the job's record as the runner tells, and commits the version."""
 
     job_id: str
-    model: ModelRecord
-    """As it was declared when the fit was asked for."""
-    options: FitOptions
+    model_id: str
+    order: FitOrder
     transform: Transform | None
     """Maps the rows to what is fitted."""
-    feature_names: Sequence[str] | None
-    data_digest: str
     registry: ModelRegistry
     jobs: JobStore
     retention: Retention
@@ -349,7 +383,7 @@ class _Listener:
         if self.transform is not None:
             whole = MappedMixture.over(self.transform, result.mixture)
             result = replace(result, mixture=whole)
-        space = self.model.preprocessing.space
+        space = self.order.preprocessing.space
         summary = replace(_summary_of(result, duration_seconds), space=space)
         draft = self._draft(summary, result.mixture, selection)
         try:
@@ -364,7 +398,7 @@ class _Listener:
             self.jobs.update(
                 self.job_id, lambda job: job.succeeded(version.number, summary, selection)
             )
-            self.retention.collect_after_commit(self.model.id)
+            self.retention.collect_after_commit(self.model_id)
 
     def failed(self, code: str, detail: str) -> None:
         self.jobs.update(self.job_id, lambda job: job.failed(JobFailure(code, detail)))
@@ -376,20 +410,20 @@ class _Listener:
         self, summary: FitSummary, mixture: Mixture, selection: SelectionRecord | None
     ) -> VersionDraft:
         return VersionDraft(
-            model_id=self.model.id,
-            model_uid=self.model.uid,
+            model_id=self.model_id,
+            model_uid=self.order.model_uid,
             job_id=self.job_id,
             options=replace(
-                self.options,
+                self.order.options,
                 n_components=mixture.n_components,
                 covariance_type=mixture.covariance_type,
             ),
             summary=summary,
             covariance_type=mixture.covariance_type,
             selection=selection,
-            preprocessing=self.model.preprocessing,
-            feature_names=self.feature_names,
-            data_digest=self.data_digest,
+            preprocessing=self.order.preprocessing,
+            feature_names=self.order.feature_names,
+            data_digest=self.order.data_digest,
         )
 
 
@@ -402,11 +436,16 @@ def _mapped(task: FitTask, preprocessing: Preprocessing) -> tuple[FitTask, Trans
         return replace(task, X=transform.apply(task.X)), transform
 
 
-def _settled(job: JobRecord, version: VersionRecord | None) -> JobRecord:
-    if job.is_done:  # another process was faster
+def _seeded(options: FitOptions) -> FitOptions:
+    """Draw the seed here, where it is written down: the same order ends in the same parameters."""
+    if options.random_state is not None:
+        return options
+    return replace(options, random_state=secrets.randbits(SEED_BITS))
+
+
+def _succeeded(job: JobRecord, version: VersionRecord) -> JobRecord:
+    if job.is_done:
         return job
-    if version is None:
-        return job.interrupted()
     begun = job if job.status is JobStatus.RUNNING else job.started()
     return begun.succeeded(version.number, version.summary, version.selection)
 
@@ -431,11 +470,3 @@ def _summary_of(result: FitResult, duration_seconds: float) -> FitSummary:
         warnings=tuple(FitWarningRecord(item.code, item.detail) for item in result.warnings),
         duration_seconds=duration_seconds,
     )
-
-
-def _digest_of(task: FitTask) -> str:
-    digest = hashlib.sha256(repr(task.X.shape).encode())
-    digest.update(task.X.data)
-    if task.sample_weight is not None:
-        digest.update(task.sample_weight.data)
-    return digest.hexdigest()

@@ -17,6 +17,7 @@ from service.domain.fit_task import FitOutcome, FitTask
 from service.domain.records import (
     AliasBook,
     AuditEntry,
+    FitOrder,
     JobProgress,
     JobRecord,
     ModelRecord,
@@ -153,6 +154,9 @@ class JobStore(Protocol):
     def abandoned(self) -> Sequence[JobRecord]:
         """Return the jobs that are not done and whose process lives no more."""
 
+    def adopt(self, job_id: str) -> bool:
+        """Make such a job one of this process; of several processes only one is told True."""
+
 
 class AnswerStore(Protocol):
     """Idempotency keys and the first answers under them, each kept for ``KEPT_FOR``.
@@ -265,8 +269,20 @@ class JobRunner(Protocol):
         ``Unavailable`` (``draining``) after ``close``.
         """
 
+    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+        """Queue a fit that a dead process left, to go on from where it was written down last.
+
+        Returns False, and does nothing, when its rows are not there any more. No bound refuses it.
+        """
+
+    def clear(self, is_open: Callable[[str], bool]) -> None:
+        """Remove what is kept of fits whose job is not open, as ``is_open`` tells by its id."""
+
     def cancel(self, job_id: str) -> None:
         """Ask a queued or running fit to stop; unknown and ended ones are ignored."""
 
     def close(self, timeout_seconds: float) -> None:
-        """Take no more fits, cancel those left when the time is up, and return."""
+        """Take no more fits, let go of those left when the time is up, and return.
+
+        Nothing more is reported of those; a runner that keeps rows lets them be resumed.
+        """

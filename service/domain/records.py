@@ -4,6 +4,7 @@ Frozen values only. How they are stored is the adapters' business, how they look
 the API's.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -305,7 +306,13 @@ TRANSITIONS: Mapping[JobStatus, frozenset[JobStatus]] = {
         {JobStatus.RUNNING, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
     ),
     JobStatus.RUNNING: frozenset(
-        {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.CANCELLED, JobStatus.INTERRUPTED}
+        {
+            JobStatus.QUEUED,  # again, by another process than the one that died
+            JobStatus.SUCCEEDED,
+            JobStatus.FAILED,
+            JobStatus.CANCELLED,
+            JobStatus.INTERRUPTED,
+        }
     ),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
@@ -352,6 +359,37 @@ class JobProgress:
     at: datetime = field(default_factory=utc_now)
     """When this was so."""
 
+    def at_the_end(self, summary: FitSummary) -> "JobProgress":
+        """Return the progress of a fit that is over: that of the parameters it chose."""
+        *_, before, last = (math.nan, math.nan, *summary.log_likelihood_history)
+        delta = last - before
+        return replace(
+            self,
+            iteration=summary.n_iter,
+            log_likelihood=summary.log_likelihood,
+            delta=delta if math.isfinite(delta) else None,
+            eta_seconds=0.0,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitOrder:
+    """What a fit was asked for, besides its rows: what it takes to go on with it."""
+
+    model_uid: str
+    options: FitOptions
+    """With the seed that was drawn if none was given."""
+    data_digest: str
+    feature_names: Sequence[str] | None = None
+    budget_seconds: float | None = None
+    plan: SelectionPlan | None = None
+    preprocessing: Preprocessing = AS_THEY_COME
+
+    @property
+    def is_resumable(self) -> bool:
+        """Tell whether its rows are kept as they came: what mapped them is not."""
+        return self.preprocessing.is_empty
+
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
@@ -369,33 +407,46 @@ class JobRecord:
     selection: SelectionRecord | None = None
     """Of a selection that succeeded; ``version`` is its best candidate."""
     failure: JobFailure | None = None
+    order: FitOrder | None = None
+    """Until the job is done."""
+    n_resumed: int = 0
 
     @property
     def is_done(self) -> bool:
         return self.status.is_done
 
     def started(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.RUNNING), started_at=utc_now())
+        return replace(self._moved(JobStatus.RUNNING), started_at=self.started_at or utc_now())
+
+    def resumed(self) -> "JobRecord":
+        status = JobStatus.QUEUED
+        queued = self if self.status is status else self._moved(status)
+        return replace(queued, n_resumed=self.n_resumed + 1)
 
     def succeeded(
         self, version: int, summary: FitSummary, selection: SelectionRecord | None = None
     ) -> "JobRecord":
+        job = self._ended(JobStatus.SUCCEEDED)
         return replace(
-            self._moved(JobStatus.SUCCEEDED),
+            job,
             version=version,
             summary=summary,
             selection=selection,
-            finished_at=utc_now(),
+            progress=job.progress and job.progress.at_the_end(summary),
         )
 
     def failed(self, failure: JobFailure) -> "JobRecord":
-        return replace(self._moved(JobStatus.FAILED), failure=failure, finished_at=utc_now())
+        return replace(self._ended(JobStatus.FAILED), failure=failure)
 
     def cancelled(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.CANCELLED), finished_at=utc_now())
+        return self._ended(JobStatus.CANCELLED)
 
     def interrupted(self) -> "JobRecord":
-        return replace(self._moved(JobStatus.INTERRUPTED), finished_at=utc_now())
+        return self._ended(JobStatus.INTERRUPTED)
+
+    def _ended(self, status: JobStatus) -> "JobRecord":
+        progress = self.progress and replace(self.progress, eta_seconds=None)
+        return replace(self._moved(status), finished_at=utc_now(), order=None, progress=progress)
 
     def _moved(self, status: JobStatus) -> "JobRecord":
         if status not in TRANSITIONS[self.status]:

@@ -50,3 +50,7 @@ def test_power_cuts_are_seen_to_lose_when_nothing_is_synced() -> None:
 
 def test_a_service_that_is_killed_under_load_keeps_what_it_acknowledged() -> None:
     assert ran("service_kills", ["2"], ["200"])["violations"] == 0
+
+
+def test_a_fit_that_is_cancelled_as_it_ends_ends_once() -> None:
+    assert ran("cancel_races", ["10"], ["1000"])["violations"] == 0

@@ -1,16 +1,19 @@
 """The service as a process of its own, over real HTTP: the whole road, restarts, raw bytes."""
 
 import json
+import signal
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from gmm_engine import FitOptions, fit
 from service.cli import app
 from tests.e2e.server import Server, running
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
@@ -88,6 +91,36 @@ def test_a_killed_server_has_kept_what_it_acknowledged(tmp_path: Path) -> None:
         first.process.wait()
     with running(tmp_path / "registry") as second, second.client() as client:
         assert client.get("/models/groups").json()["latest_version"] == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_fit_that_is_cut_off_goes_on_and_ends_in_the_same_parameters(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    options = FitOptions(n_components=8, tol=1e-14, max_iter=600, random_state=0)
+    X = np.random.default_rng(0).normal(size=(4000, 2))
+    settings = {"GMM_DRAIN_SECONDS": "0.1", "GMM_FIT_CHECKPOINT_SECONDS": "0.05"}
+    registry = tmp_path / "registry"
+    with running(registry, settings) as first, first.client() as client:
+        client.post("/models", json={"id": "long", **asdict(options)})
+        job = client.post("/models/long/fit?wait=0", json={"X": X.tolist()}).json()["id"]
+        while not list(registry.glob("fits/*.checkpoint")):
+            time.sleep(0.01)
+        first.process.send_signal(number)
+        first.process.wait()
+    with running(registry, settings) as second, second.client() as client:
+        begun = client.get(f"/jobs/{job}").json()["status"]
+        ended = client.get(f"/jobs/{job}?wait=60").json()
+        parameters = client.get("/models/long/versions/1/parameters").json()
+
+    assert begun in {"queued", "running"}
+    assert ended["status"] == "succeeded"
+    assert ended["progress"]["iteration"] == ended["result"]["n_iter"]
+    whole = fit(X, options)
+    assert ended["result"]["log_likelihood_history"] == whole.log_likelihoods.tolist()
+    assert parameters["means"] == whole.mixture.means.tolist()
+    assert parameters["covariances"] == whole.mixture.covariances.tolist()
+    assert list((registry / "fits").iterdir()) == []
 
 
 def test_a_shutdown_lets_go_of_whoever_waits(tmp_path: Path) -> None:

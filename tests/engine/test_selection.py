@@ -13,6 +13,7 @@ from gmm_engine import (
     EMStep,
     FitOptions,
     Grid,
+    Mixture,
     Selection,
     fit,
     select,
@@ -179,6 +180,32 @@ def test_a_degenerate_candidate_wins_only_where_all_are() -> None:
     assert degenerate.is_degenerate
     assert selection.best.key.n_components == 1
     assert select(X, Grid((2,), ("full",)), FitOptions(random_state=0)).best.is_degenerate
+
+
+def test_a_few_rows_in_line_by_chance_win_nothing() -> None:
+    rng = np.random.default_rng(0)
+    along = np.linspace(-2.0, 2.0, 6)
+    X = np.concatenate([rng.standard_normal((200, 2)), np.column_stack([along, along + 1e-9])])
+    line = Mixture.from_arrays(
+        {
+            "weights": [0.97, 0.03],
+            "means": [[0.0, 0.0], [0.0, 0.0]],
+            "covariances": [[[1.0, 0.0], [0.0, 1.0]], [[1.0, 1.0 - 1e-9], [1.0 - 1e-9, 1.0]]],
+        }
+    )
+    higher = fit(X, FitOptions(2), start=line)
+    selection = select(X, Grid((1, 2), ("full",)), FitOptions(random_state=0))
+    one = candidate(selection, 1, "full").result
+    assert one is not None
+    assert higher.criteria.bic < one.criteria.bic  # and yet there is one cluster
+    assert selection.best.key.n_components == 1
+
+
+def test_small_tight_clusters_are_no_chance() -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([1e-4 * rng.standard_normal((15, 2)) + [place, 0.0] for place in range(4)])
+    best = select(X, Grid(range(1, 6), ("full", "spherical")), FitOptions(random_state=0)).best
+    assert (best.key.n_components, best.is_degenerate) == (4, False)
 
 
 def test_a_candidate_that_fails_has_its_reason_in_the_table() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from service.adapters.fit_reporting import run_and_report
 from service.domain.fit_task import FitTask
 from service.domain.ports import FitListener
+from service.domain.records import FitOrder
 from service.errors import TooManyRequests, Unavailable
 
 
@@ -24,6 +25,12 @@ class HeldRunner:
         if len(self._held) >= self._queue_size:
             raise TooManyRequests("fit_queue_full", "the queue is full", retry_after_seconds=5)
         self._held[task.job_id] = task, listener
+
+    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+        return False
+
+    def clear(self, is_open: Callable[[str], bool]) -> None:
+        pass
 
     def cancel(self, job_id: str) -> None:
         if job_id in self._held:

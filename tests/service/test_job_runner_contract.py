@@ -1,6 +1,7 @@
 """What every runner of fits promises, held over each of them."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,13 +10,15 @@ import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, FitResult, fit
+from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_inline import InlineRunner
-from service.adapters.runner_process import ProcessRunner
-from service.domain.fit_task import FitOutcome, FitTask
+from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import JobRunner
-from service.domain.records import JobProgress, SelectionPlan, SelectionRecord
+from service.domain.records import FitOrder, JobProgress, SelectionPlan, SelectionRecord
 from service.errors import TooManyRequests, Unavailable
 from tests.service.rows import TWO_GROUPS
+from tests.support.records import is_same_mixture
 
 PATIENCE_SECONDS = 60.0
 
@@ -76,10 +79,21 @@ def long_task(job_id: str = "job") -> FitTask:
     )
 
 
+def middling_task(job_id: str) -> FitTask:
+    """Return a fit of some hundred steps, accelerated ones among them."""
+    return replace(long_task(job_id), options=replace(long_task().options, tol=1e-14, max_iter=400))
+
+
+def order_of(task: FitTask) -> FitOrder:
+    return FitOrder("uid", task.options, digest_of(task.X, task.sample_weight))
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
     """One worker and room for one fit in the queue; for tests that leave it open."""
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path_factory.mktemp("spool"))
+    runner = ProcessRunner(
+        processes=1, queue_size=1, spool=FitSpool(tmp_path_factory.mktemp("spool"))
+    )
     yield runner
     runner.close(0.0)
 
@@ -88,14 +102,14 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
 def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner]:
     runner: JobRunner = InlineRunner()
     if request.param == "process":
-        runner = ProcessRunner(processes=1, queue_size=8, spool=tmp_path)
+        runner = ProcessRunner(processes=1, queue_size=8, spool=FitSpool(tmp_path))
     yield runner
     runner.close(0.0)
 
 
 @pytest.fixture
 def single(tmp_path: Path) -> Iterator[ProcessRunner]:
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
     yield runner
     runner.close(0.0)
 
@@ -196,18 +210,42 @@ def test_a_closed_runner_takes_no_more(runner: JobRunner) -> None:
     assert refused.value.code == "draining"
 
 
-def test_closing_cancels_what_is_left_when_the_time_is_up(single: ProcessRunner) -> None:
-    running, queued = Recorder(), Recorder()
-    begun = threading.Event()
-    running.on_progress = begun.set
-    single.submit(long_task("running"), running)
-    assert begun.wait(PATIENCE_SECONDS)
-    single.submit(task("queued"), queued)
+def test_what_is_not_there_can_not_be_gone_on_with(runner: JobRunner) -> None:
+    listener = Recorder()
 
-    single.close(0.05)
+    assert not runner.resume("nowhere", order_of(task()), listener)
 
-    assert (running.wait(), queued.wait()) == ("cancelled", "cancelled")
-    assert queued.heard == ["cancelled"]
+    assert listener.heard == []
+
+
+def test_closing_lets_go_of_what_is_left_and_another_runner_goes_on_with_it(
+    tmp_path: Path,
+) -> None:
+    limits = WorkerLimits(checkpoint_seconds=0.0)
+    spool, left, queued = FitSpool(tmp_path), Recorder(), Recorder()
+    before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    interrupted = middling_task("left")
+    before.submit(interrupted, left)
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not spool.checkpoint("left").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    before.submit(task("queued"), queued)
+
+    before.close(0.05)
+
+    after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    gone_on, begun = Recorder(), Recorder()
+    assert after.resume("left", order_of(interrupted), gone_on)
+    assert after.resume("queued", order_of(task("queued")), begun)
+    assert (gone_on.wait(), begun.wait()) == ("finished", "finished")
+    after.close(PATIENCE_SECONDS)
+    assert (left.heard, queued.heard) == (["started"], [])
+    assert gone_on.progress[0].iteration > 0
+    whole = fit(interrupted.X, interrupted.options)
+    assert is_same_mixture(gone_on.results[0].mixture, whole.mixture)
+    assert np.array_equal(gone_on.results[0].log_likelihoods, whole.log_likelihoods)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_closing_lets_a_short_fit_end(single: ProcessRunner) -> None:

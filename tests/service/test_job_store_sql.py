@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,30 @@ def test_the_jobs_of_a_dead_process_are_abandoned(
     leave_jobs_and_die(url, tmp_path)
 
     assert {job.id for job in store.abandoned()} == {"queued", "running"}
+
+
+def test_of_several_processes_one_adopts_the_job_of_a_dead_one(
+    url: str | None, database: Database, tmp_path: Path
+) -> None:
+    other = Database.at(url, tmp_path)
+    stores = [SqlJobStore(database), SqlJobStore(other)]
+    leave_jobs_and_die(url, tmp_path)
+
+    with ThreadPoolExecutor() as threads:
+        adopted = list(threads.map(lambda store: store.adopt("running"), stores * 2))
+
+    assert sum(adopted) == 1
+    assert not stores[0].adopt("nowhere")
+    assert [job.id for job in stores[0].abandoned()] == ["queued"]
+    other.close()
+
+
+def test_a_job_that_has_ended_is_not_adopted(database: Database) -> None:
+    store = SqlJobStore(database)
+    store.add(JobRecord(id="job", model_id="m"))
+    store.update("job", JobRecord.cancelled)
+
+    assert not store.adopt("job")
 
 
 def test_the_jobs_of_another_living_process_are_not_abandoned(

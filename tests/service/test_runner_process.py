@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from gmm_engine import FitOptions
+from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
-from tests.service.test_job_runner_contract import Recorder, long_task, task
+from tests.service.test_job_runner_contract import Recorder, long_task, order_of, task
 
 PATIENCE_SECONDS = 60.0
 
@@ -52,7 +53,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
     runner = ProcessRunner(
         processes=1,
         queue_size=8,
-        spool=tmp_path_factory.mktemp("spool"),
+        spool=FitSpool(tmp_path_factory.mktemp("spool")),
         limits=WorkerLimits(threads=1, silence_seconds=4.0),
     )
     yield runner
@@ -118,7 +119,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
     tmp_path: Path,
 ) -> None:
     limits = WorkerLimits(threads=1, memory_bytes=2**25)
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
     assert is_well(runner)
     before, listener = runner.worker_pids(), Recorder()
     rows = np.random.default_rng(0).normal(size=(2000, 256))
@@ -135,7 +136,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
 
 def test_a_fit_whose_time_is_up_ends_with_the_best_it_has(tmp_path: Path) -> None:
     limits = WorkerLimits(max_seconds=0.3)
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, limits=limits)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
     listener = Recorder()
 
     runner.submit(long_task(), listener)
@@ -192,7 +193,7 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     tmp_path: Path, speech: str, code: str
 ) -> None:
     command = [sys.executable, "-c", TALKER, speech]
-    runner = ProcessRunner(processes=1, queue_size=1, spool=tmp_path, command=command)
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), command=command)
     listener = Recorder()
 
     runner.submit(task(), listener)
@@ -202,12 +203,52 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     runner.close(0.0)
 
 
+@pytest.mark.parametrize("damage", ["other rows", "cut off", "no head"])
+def test_rows_that_are_not_whole_are_not_gone_on_with(runner: ProcessRunner, damage: str) -> None:
+    asked = task()
+    file, _ = runner.spool.keep("job", asked.X, asked.sample_weight)
+    content = os.pread(file, 10_000, 0)
+    damaged = {
+        "other rows": content[:-1] + bytes([content[-1] ^ 1]),
+        "cut off": content[:-1],
+        "no head": bytes(4096) + content[4096:],
+    }
+    os.truncate(file, 0)
+    os.pwrite(file, damaged[damage], 0)
+    os.close(file)
+
+    assert not runner.resume("job", order_of(asked), Recorder())
+
+
+def test_a_checkpoint_that_can_not_be_read_is_as_good_as_none(runner: ProcessRunner) -> None:
+    asked, listener = task(), Recorder()
+    file, _ = runner.spool.keep("job", asked.X, asked.sample_weight)
+    os.close(file)
+    runner.spool.checkpoint("job").write_bytes(b"PK\x03\x04 torn")
+
+    assert runner.resume("job", order_of(asked), listener)
+
+    assert listener.wait() == "finished"
+
+
+def test_what_is_kept_of_jobs_that_are_over_is_cleared(runner: ProcessRunner) -> None:
+    for job_id in ("over", "open"):
+        file, _ = runner.spool.keep(job_id, task().X, None)
+        os.close(file)
+    runner.spool.checkpoint("over").write_bytes(b"")
+
+    runner.clear(lambda job_id: job_id == "open")
+
+    assert list(runner.spool.job_ids()) == ["open"]
+
+
 def test_workers_die_with_the_server(tmp_path: Path) -> None:
     code = """
 import sys, time
 from pathlib import Path
+from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_process import ProcessRunner
-runner = ProcessRunner(processes=1, queue_size=1, spool=Path(sys.argv[1]))
+runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(Path(sys.argv[1])))
 while not runner.worker_pids():
     time.sleep(0.01)
 time.sleep(0.5)

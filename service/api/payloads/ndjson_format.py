@@ -8,9 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
 from service.api.payloads.json_format import contiguous, dumps, matrix
+from service.api.payloads.json_rows import NotRegular, regular_rows
 from service.api.payloads.lines import Lines
 from service.api.payloads.values import (
     Body,
@@ -47,14 +49,23 @@ class NdjsonReader:
     def _table(self, text: bytes) -> Table:
         lines = [line for line in text.split(b"\n") if line.strip()]
         self._expected.admit(self._rows_read + len(lines), self._n_columns or 1)
-        rows = _rows(lines, self._rows_read)
-        if self._feature_names is not None or isinstance(rows[0], dict):
-            rows = self._ordered(rows)
-        X = matrix(rows, "#/X", first_row=self._rows_read, n_columns=self._n_columns)
+        X = _matrix_of_arrays(lines)
+        if (
+            X is None
+            or self._feature_names is not None
+            or self._n_columns not in (None, X.shape[1])
+        ):
+            X = self._matrix(lines)
         self._n_columns = X.shape[1]
         self._expected.admit(self._rows_read + len(lines), self._n_columns)
         self._rows_read += len(lines)
         return Table(X, self._feature_names)
+
+    def _matrix(self, lines: list[bytes]) -> NDArray[np.float64]:
+        rows = _rows(lines, self._rows_read)
+        if self._feature_names is not None or isinstance(rows[0], dict):
+            rows = self._ordered(rows)
+        return matrix(rows, "#/X", first_row=self._rows_read, n_columns=self._n_columns)
 
     def _ordered(self, rows: list[JsonValue]) -> list[JsonValue]:
         """Return the values of objects in the order of the first one's names."""
@@ -123,6 +134,18 @@ def _texts(value: Value) -> list[bytes]:
     if value.ndim == 1:
         return inside.split(b",")
     return [b"[" + row + b"]" for row in inside[1:-1].split(b"],[")]
+
+
+def _matrix_of_arrays(lines: list[bytes]) -> NDArray[np.float64] | None:
+    """Return lines that are arrays of numbers, all of one length, and nothing else."""
+    text = b"\n".join(lines)
+    if text.translate(None, NOT_STRUCTURE) != b"\n".join([b"[]"] * len(lines)):
+        return None
+    try:
+        _, X = regular_rows(b'{"X":[' + text.replace(b"\n", b",") + b"]}", ("X",))
+    except NotRegular:
+        return None
+    return X
 
 
 def _rows(lines: list[bytes], first_row: int) -> list[JsonValue]:

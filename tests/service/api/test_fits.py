@@ -305,3 +305,20 @@ def test_of_many_racing_declarations_one_is_taken(client: Client) -> None:
         racer.join()
 
     assert sorted(statuses) == [201] + [409] * 19
+
+
+def test_a_model_made_anew_is_not_being_fitted_by_the_jobs_of_the_one_before() -> None:
+    class Slow(HeldRunner):
+        def cancel(self, job_id: str) -> None:
+            """Take its time."""
+
+    with serving(runner=Slow()) as client:
+        client.post("/models", {"id": "m"})
+        job = client.post("/models/m/fit?wait=0", {"X": TWO_GROUPS}).json()
+        fitting = client.get("/models/m").json()["status"]
+        client.delete("/models/m")
+        client.post("/models", {"id": "m"})
+        status = client.get("/models/m").json()["status"]
+        old_job = client.get(f"/jobs/{job['id']}").json()["status"]
+
+    assert (fitting, status, old_job) == ("fitting", "created", "queued")

@@ -281,3 +281,4 @@ def test_models_are_found_by_their_labels(client: Client) -> None:
     assert ids("label=team:botany") == ["a", "b"]
     assert ids("label=team:botany&label=stage:test") == ["a"]
     assert ids("label=team:zoology") == []
+    assert ids("label=team:botany&label=team:zoology") == []
