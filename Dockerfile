@@ -16,8 +16,10 @@ RUN python -m venv /opt/builder && python -m venv --without-pip /opt/gmm
 COPY requirements.lock pyproject.toml ./
 COPY .ci/lock_subset.py .ci/
 RUN python .ci/lock_subset.py > /tmp/base.txt \
+    && python .ci/lock_subset.py analysis plots > /tmp/extras.txt \
     && python .ci/lock_subset.py build > /tmp/build.txt \
     && python -m pip --python /opt/gmm/bin/python install --require-hashes -r /tmp/base.txt \
+    && python -m pip --python /opt/gmm/bin/python install --require-hashes -r /tmp/extras.txt \
     && python -m pip --python /opt/builder/bin/python install --require-hashes -r /tmp/build.txt
 COPY README.md LICENSE ./
 COPY gmm_engine gmm_engine
@@ -40,6 +42,7 @@ ENV PATH=/opt/gmm/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     NUMBA_CACHE_DIR=/var/cache/gmm \
+    MPLCONFIGDIR=/var/cache/gmm/matplotlib \
     GMM_HOST=0.0.0.0 \
     GMM_PORT=8000 \
     GMM_REGISTRY_DIR=/var/lib/gmm
@@ -47,8 +50,8 @@ EXPOSE 8000
 USER 10001:10001
 WORKDIR /var/lib/gmm
 # The compiled passes, for the processor that builds; another processor compiles its own once.
-# Numba keeps a cache only where it can write, hence a volume.
-RUN gmm-service warm-up
+# Numba keeps a cache only where it can write, hence a volume. Matplotlib's list of fonts goes along.
+RUN gmm-service warm-up && python -c "import matplotlib.font_manager"
 VOLUME ["/var/lib/gmm", "/var/cache/gmm"]
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s --retries=3 \
     CMD ["python", "-c", "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ['GMM_PORT'] + '/readyz', timeout=4)"]

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
@@ -92,6 +92,16 @@ class FitOptions:
 class FitWarning:
     code: str
     detail: str
+    component: int | None = None
+    """The component that it is about, which ``detail`` names."""
+
+    def renumbered(self, order: NDArray[np.intp]) -> "FitWarning":
+        """Return the warning for components in another order."""
+        if self.component is None:
+            return self
+        place = int(np.flatnonzero(order == self.component)[0])
+        detail = self.detail.replace(f"component {self.component} ", f"component {place} ", 1)
+        return FitWarning(self.code, detail, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +122,15 @@ class FitResult:
     @property
     def converged(self) -> bool:
         return self.stop_reason is StopReason.CONVERGED
+
+    def in_canonical_order(self) -> "FitResult":
+        """Return the same with the components ordered by falling weight, then by mean."""
+        order = canonical_order(self.mixture)
+        return replace(
+            self,
+            mixture=self.mixture.reordered(order),
+            warnings=tuple(warning.renumbered(order) for warning in self.warnings),
+        )
 
     @property
     def log_likelihood(self) -> float:
@@ -205,14 +224,11 @@ def _fitted(
         best = search.best_of_restarts()
     else:
         best = search.from_whole(start)
-    mixture = best.last.mixture
-    if start is None:
-        mixture = mixture.reordered(canonical_order(mixture))
-    return FitResult(
-        mixture=mixture,
+    result = FitResult(
+        mixture=best.last.mixture,
         criteria=Criteria(
             n_samples=samples.total_weight,
-            n_parameters=mixture.n_parameters,
+            n_parameters=best.last.mixture.n_parameters,
             log_likelihood=best.last.log_likelihood,
             log_max_resp=best.last.log_max_resp,
         ),
@@ -222,6 +238,7 @@ def _fitted(
         warnings=_warnings(best, scale, options),
         trail=best.trail,
     )
+    return result.in_canonical_order() if start is None else result
 
 
 class _Run:
@@ -557,6 +574,7 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
             f"component {component} has next to no spread in some direction, measured by that of "
             "all the data: it holds too few distinct rows, or outliers stretch the measure; lower "
             "n_components, raise n_init, give reg_covar as a number, or leave outliers out",
+            component,
         )
         for component in run.last.degenerate
     )

@@ -29,7 +29,6 @@ from gmm_engine.fitting import (
     FitWarning,
     Start,
     StepCallback,
-    canonical_order,
     fit,
 )
 from gmm_engine.mixture import Mixture
@@ -247,8 +246,7 @@ class Sweep:
         apart = NO_GAIN * self._samples.total_weight
         if found and _rank(result) <= (not _is_degenerate(found), found.log_likelihood + apart):
             return False
-        ordered = result.mixture.reordered(canonical_order(result.mixture))
-        self._report(Candidate(key, origin, replace(result, mixture=ordered)))
+        self._report(Candidate(key, origin, result.in_canonical_order()))
         return True
 
     def _most_promising(self, key: Key, starts: Iterator[Mixture]) -> FitResult | None:
@@ -316,6 +314,7 @@ class Sweep:
                 "spurious_component",
                 f"component {component} is a few rows that lie nearly in line or in one place; "
                 "the likelihood makes too much of them; a selection prefers mixtures without",
+                int(component),
             )
             for component in found
         )

@@ -34,6 +34,7 @@ from service.api.middleware import (
     RequestIdentity,
 )
 from service.api.payloads import load_codecs
+from service.api.plots import routes as plots
 from service.api.problems import install_problems
 from service.api.services import Services
 from service.openapi import canonical_json, openapi_document
@@ -45,6 +46,7 @@ ROUTERS = (
     selections.router,
     inference.router,
     analyses.router,
+    plots.router,
     known.router,
     known.in_data_formats,
     versions.router,

@@ -49,6 +49,12 @@ COLUMNS: dict[str, Json] = {
     "description": "Rows as columns of numbers, in the format of the media type. Names of columns, "
     "where the format has them, are matched with the model's.",
 }
+IMAGE: dict[str, Json] = {
+    "title": "Image",
+    "type": "string",
+    "format": "binary",
+    "description": "A picture, in the format of the media type.",
+}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -116,6 +122,7 @@ def _body_schemas() -> dict[str, Json]:
             for name, fields in DATA_BODIES.items()
         },
         "Columns": COLUMNS,
+        "Image": IMAGE,
     }
 
 

@@ -24,10 +24,12 @@ from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
+from service.domain.picturing import Picturing
 from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, ModelRegistry
 from service.domain.retention import Retention
 from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
+from service.pictures import installed_painter
 from service.settings import Settings
 
 
@@ -83,13 +85,15 @@ def assemble(
     inference = Inference(
         registry, cache.load_mixture, limits=limits, default_model=settings.default_model
     )
+    analysis = Analysis(installed_analyst)
     return Services(
         catalogue=Catalogue(registry, stores.jobs, fitting, limits),
         aliases=Aliases(registry),
         fitting=fitting,
         inference=inference,
         served=ServedModels(registry, inference),
-        analysis=Analysis(installed_analyst),
+        analysis=analysis,
+        pictures=Picturing(analysis, installed_painter),
         answers=stores.answers,
         audit=stores.audit,
         options=ApiOptions(

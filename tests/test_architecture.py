@@ -52,6 +52,11 @@ ROOMS = (
         uses=None,
     ),
     room(
+        "service.pictures",
+        sees="service.pictures service.domain service.errors",
+        uses="numpy matplotlib",
+    ),
+    room(
         "service.settings",
         sees="service.domain.limits service.domain.identifiers service.errors",
         uses=None,
@@ -133,12 +138,13 @@ def test_a_module_looks_only_where_its_room_may(module: str) -> None:
     assert forbidden == []
 
 
-def test_only_the_wiring_knows_the_adapters() -> None:
+def test_only_the_wiring_knows_the_adapters_and_the_painter() -> None:
     builders = {
         module
         for module in MODULES
-        if not is_within(module, "service.adapters")
-        and any(is_within(name, "service.adapters") for name in imports_in(module))
+        for behind in ("service.adapters", "service.pictures")
+        if not is_within(module, behind)
+        and any(is_within(name, behind) for name in imports_in(module))
     }
 
     assert builders <= {"service.wiring"}

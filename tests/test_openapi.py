@@ -51,6 +51,8 @@ GET /models/{id}/aliases/{alias} get_alias
 DELETE /models/{id}/aliases/{alias} delete_alias
 GET /models/{id}/aliases/{alias}/history get_alias_history
 POST /models/{id}/aliases/{alias}/rollback rollback_alias
+GET /models/{id}/plots/{kind} get_plot
+POST /models/{id}/plots/{kind} plot_rows
 GET /jobs list_jobs
 GET /jobs/{id} get_job
 POST /jobs/{id}/cancel cancel_job
@@ -129,10 +131,10 @@ def test_every_body_and_answer_has_an_example_and_a_named_schema() -> None:
             schema = content["schema"]
             assert isinstance(schema, dict)
             assert set(schema) == {"$ref"}, (method, path)
-            assert schema == COLUMNS or content["example"], (method, path)
+            assert schema in NOT_IN_JSON or content["example"], (method, path)
 
 
-COLUMNS = {"$ref": "#/components/schemas/Columns"}
+NOT_IN_JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("Columns", "Image")]
 """What can't be shown in JSON."""
 
 

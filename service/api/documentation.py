@@ -55,13 +55,15 @@ def operation(
     summary: str,
     description: str = "",
     answers: Mapping[HTTPStatus, tuple[type[BaseModel] | None, JsonObject]],
+    also: JsonObject | None = None,
     body: JsonObject | None = None,
     refusals: tuple[type[ServiceError], ...] = (),
 ) -> Operation:
     """Describe an operation; the first of ``answers`` is the usual one.
 
     An answer is a class with an example of it; without a class, content by media type, if any.
-    ``body`` is the content of the request body by media type.
+    ``also`` is the content of an answer in other media types than JSON, ``body`` that of the
+    request, both by media type.
     """
     kinds = {*refusals, *OF_ANY_ROUTE, *(OF_A_BODY if body is not None else ())}
     problems = _titles_by_status(kinds)
@@ -72,7 +74,10 @@ def operation(
         description=description,
         status_code=next(iter(answers)).value,
         responses={
-            **{status.value: _success(status, *answer) for status, answer in answers.items()},
+            **{
+                status.value: _success(status, *answer, also or {})
+                for status, answer in answers.items()
+            },
             **{status.value: _problem(status, problems[status]) for status in sorted(problems)},
         },
         openapi_extra=(
@@ -101,7 +106,7 @@ def data_body(schema_name: str, example: JsonObject) -> JsonObject:
 
 
 def _success(
-    status: HTTPStatus, model: type[BaseModel] | None, example: JsonObject
+    status: HTTPStatus, model: type[BaseModel] | None, example: JsonObject, also: JsonObject
 ) -> dict[str, object]:
     described: dict[str, object] = {"description": status.phrase}
     if model is not None:
@@ -110,6 +115,7 @@ def _success(
         described["content"] = {
             JSON: {"example": with_nulls_marked(example)},
             **(OTHER_FORMATS if is_data else {}),
+            **also,
         }
     elif example:
         described["content"] = example

@@ -248,3 +248,12 @@ SAMPLE: Example = {
     "X": [[6.1, 2.8], [5.0, 3.3]],
     "labels": [1, 0],
 }
+PLOT: Example = {
+    "model": "iris",
+    "version": 1,
+    "kind": "convergence",
+    "space": "original",
+    "log_likelihood": [-201.3, -185.6, -180.2],
+    "converged": True,
+    "stop_reason": "converged",
+}

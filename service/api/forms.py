@@ -17,7 +17,7 @@ from service.api.questions import (
     target_latest,
     target_version,
 )
-from service.errors import Conflict, ModelUnnamed, NotFound
+from service.errors import Conflict, ModelUnnamed, NotFound, ServiceError
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
 JsonObject = Mapping[str, object]
@@ -96,9 +96,11 @@ def on_model_and_version(
     description: str = "",
     answer: type[BaseModel],
     example: JsonObject,
+    also: JsonObject | None = None,
     body: JsonObject | None = None,
+    refusals: tuple[type[ServiceError], ...] = (),
 ) -> Callable[[Handler], Handler]:
-    """Register a handler that needs no rows under its two paths."""
+    """Register a handler under its two paths; ``also`` is the answer in other media types."""
 
     def register(handler: Handler) -> Handler:
         for form in FORMS:
@@ -114,8 +116,9 @@ def on_model_and_version(
                     summary=summary + form.remark,
                     description=description,
                     answers={HTTPStatus.OK: (answer, example)},
+                    also=also,
                     body=body,
-                    refusals=(NotFound, Conflict),
+                    refusals=(NotFound, Conflict, *refusals),
                 ),
             )(handler)
         return handler

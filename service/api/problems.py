@@ -87,6 +87,7 @@ NOT_FOUND_CODES = {
     "models/{id}": "model_not_found",
     "versions/{n}": "version_not_found",
     "score/{metric}": "metric_not_found",
+    "plots/{kind}": "plot_not_found",
     "jobs/{id}": "job_not_found",
 }
 """By a part of the route's path: what is not there when the parameter in it can't be one."""

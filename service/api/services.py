@@ -19,6 +19,7 @@ from service.domain.catalogue import Catalogue
 from service.domain.fitting import Fitting
 from service.domain.inference import Inference
 from service.domain.limits import Limits
+from service.domain.picturing import Picturing
 from service.domain.ports import AnswerStore, AuditTrail
 from service.domain.records import JobRecord
 from service.domain.served_models import ServedModels
@@ -128,6 +129,7 @@ class Services:
     fitting: Fitting
     inference: Inference
     analysis: Analysis
+    pictures: Picturing
     answers: AnswerStore
     audit: AuditTrail
     served: ServedModels

@@ -90,6 +90,29 @@ class Analysis:
         self, fitted: FittedModel, table: Table, *, n_init: int, random_state: int | None
     ) -> Comparison:
         X, mixture = fitted.checked_for_analysis(table), fitted.mixture
+        labels, other = self.k_means_beside(fitted, X, n_init=n_init, random_state=random_state)
+        X = mapped_rows(mixture, X)
+        return Comparison(
+            mixture=self._side(X, labels, mixture.means),
+            k_means=self._side(X, other.labels, other.centers),
+            k_means_n_iter=other.n_iter,
+            agreement=self._find_analyst().agreement(labels, other.labels),
+            differing=np.flatnonzero(labels != other.labels),
+        )
+
+    def k_means_beside(
+        self,
+        fitted: FittedModel,
+        X: NDArray[np.float64],
+        *,
+        n_init: int,
+        random_state: int | None,
+    ) -> tuple[NDArray[np.int64], Clustering]:
+        """Return the mixture's labels of checked rows, and k-means' numbered like them.
+
+        Its centres are in the space of the mixture.
+        """
+        mixture = fitted.mixture
         with engine_refusals():
             labels = mixture.predict(X)
         X = mapped_rows(mixture, X)
@@ -102,14 +125,7 @@ class Analysis:
         found = self._find_analyst().k_means(
             X, mixture.n_components, n_init=n_init, random_state=random_state
         )
-        other = _numbered_like(labels, found)
-        return Comparison(
-            mixture=self._side(X, labels, mixture.means),
-            k_means=self._side(X, other.labels, other.centers),
-            k_means_n_iter=other.n_iter,
-            agreement=self._find_analyst().agreement(labels, other.labels),
-            differing=np.flatnonzero(labels != other.labels),
-        )
+        return labels, _numbered_like(labels, found)
 
     def _side(
         self, X: NDArray[np.float64], labels: NDArray[np.int64], centers: NDArray[np.float64]

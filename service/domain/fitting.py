@@ -245,6 +245,15 @@ class Fitting:
     def get_job(self, job_id: str) -> JobRecord:
         return self._jobs.get(job_id)
 
+    def version_made_by(self, job_id: str, model_id: str) -> int:
+        """Return the number of the version that a job of this model made."""
+        job = self._jobs.get(job_id)
+        if job.model_id != model_id:
+            raise NotFound.job(job_id)
+        if job.version is None:
+            raise refusal_of(job)
+        return job.version
+
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
         return self._jobs.when_done(job_id, call)
 

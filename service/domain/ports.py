@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import Mixture
 from service.domain.fit_task import FitOutcome, FitTask
+from service.domain.pictures import Picture, Style
 from service.domain.records import (
     AliasBook,
     AuditEntry,
@@ -238,6 +239,13 @@ class Analyst(Protocol):
         self, X: NDArray[np.float64], n_clusters: int, *, n_init: int, random_state: int | None
     ) -> Clustering:
         """Return the best of ``n_init`` runs; there are as many distinct rows as clusters."""
+
+
+class Painter(Protocol):
+    """Draws pictures."""
+
+    def paint(self, picture: Picture, *, title: str, style: Style) -> bytes:
+        """Return the file; the same picture makes the same bytes. Any thread may call."""
 
 
 class FitListener(Protocol):

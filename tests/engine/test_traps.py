@@ -358,6 +358,18 @@ def test_a_component_that_collapsed_is_named(covariance_type: str, where: str) -
     assert np.isfinite(result.criteria.bic)
 
 
+def test_a_component_that_collapsed_is_named_by_its_place_in_the_order_of_the_result() -> None:
+    X = separated_clusters(np.random.default_rng(0), n_clusters=2).X
+    start = np.append(np.zeros(len(X) // 2), np.ones(len(X) - len(X) // 2))
+    X = np.vstack([X, [[60.0, -60.0]]])
+    given = fit(X, FitOptions(3), start=np.append(start + 1, 0))  # the lightest comes first
+    assert [warning.component for warning in given.warnings] == [0]
+    ordered = given.in_canonical_order()
+    assert ordered.mixture.weights.argmin() == 2
+    assert [warning.component for warning in ordered.warnings] == [2]
+    assert "component 2 has next to no spread" in ordered.warnings[0].detail
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "diag", "spherical"])
 def test_a_component_without_rows_is_named(covariance_type: str) -> None:
     result = fit(iris(), FitOptions(4, covariance_type, max_iter=20), start=iris_species())
