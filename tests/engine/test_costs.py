@@ -11,7 +11,7 @@ from gmm_engine.costs import Costs, expected_work, memory_bytes, most_work
 from gmm_engine.fitting import START_ROWS
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def costs() -> Costs:
     ticks = iter(range(10**9))
     return Costs.measured(lambda: 0.001 * next(ticks))
