@@ -105,7 +105,7 @@ def main() -> None:
         gmm_engine.set_thread_count(n_threads)
     gmm_engine.warm_up()
     _practise()
-    _step_back()
+    _offer_to_go_first()
     wire = Wire(socket.socket(fileno=descriptor))
     inbox = Inbox(wire)
     wire.send(Ready())
@@ -228,13 +228,8 @@ def _practise() -> None:
     gmm_engine.fit(X, gmm_engine.FitOptions(n_components=2, random_state=0))
 
 
-def _step_back() -> None:
-    """Run when the server does not; a thread that wakes up there takes the core at once.
-
-    After getting ready, which would take forever on a busy machine.
-    """
-    for thread in Path("/proc/self/task").iterdir():
-        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+def _offer_to_go_first() -> None:
+    """Be what the system ends before the server when memory runs out."""
     with suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO, encoding="ascii")
 

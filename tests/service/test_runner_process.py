@@ -14,6 +14,7 @@ import pytest
 
 from gmm_engine import FitOptions
 from service.adapters.fit_spool import FitSpool
+from service.adapters.fit_worker import NICE
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from tests.service.test_job_runner_contract import Recorder, long_task, order_of, task
 
@@ -66,10 +67,6 @@ def begin(runner: ProcessRunner) -> Recorder:
     runner.submit(long_task(), listener)
     assert begun.wait(PATIENCE_SECONDS)
     return listener
-
-
-def threads_of(pid: int) -> Iterator[Path]:
-    return Path(f"/proc/{pid}/task").iterdir()
 
 
 def open_files() -> int:
@@ -160,8 +157,7 @@ def test_a_worker_knows_no_setting_and_no_secret_and_steps_back(
 
     assert b"s3cret" not in environment
     assert b"GMM_" not in environment
-    policies = {os.sched_getscheduler(int(thread.name)) for thread in threads_of(pid)}
-    assert policies == {os.SCHED_IDLE}
+    assert os.getpriority(os.PRIO_PROCESS, pid) == NICE
 
 
 def test_rows_leave_nothing_behind(runner: ProcessRunner, tmp_path: Path) -> None:
