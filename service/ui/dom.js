@@ -48,7 +48,7 @@ export function number(value, digits = 5) {
   if (Number.isInteger(value)) return value.toLocaleString("en");
   const size = Math.abs(value);
   if (size >= 1e6 || size < 1e-4) return value.toExponential(digits - 2);
-  const decimals = Math.max(0, digits - 1 - Math.max(0, Math.floor(Math.log10(size))));
+  const decimals = Math.max(0, digits - 1 - Math.floor(Math.log10(size)));
   return value.toLocaleString("en", { maximumFractionDigits: decimals });
 }
 

@@ -38,8 +38,12 @@ export class LineChart {
     const isAsBefore = this.chart && series.length === this.series.length &&
       series.every((one, i) => one.label === this.series[i].label);
     Object.assign(this, { series, mark });
-    if (isAsBefore) this.chart.setData(aligned(series));
-    else this.rebuild();
+    if (!isAsBefore) {
+      this.rebuild();
+      return;
+    }
+    this.chart.setData(aligned(series));
+    this.host.querySelector("p").replaceWith(this.described());
   }
 
   clear() {

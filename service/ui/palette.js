@@ -3,7 +3,7 @@
 const LIGHT = ["#0072b2", "#d98e00", "#009e73", "#d55e00", "#b8578d", "#3a9bd1", "#8c6d31", "#6a51a3"];
 const DARK = ["#4c9be8", "#f0b429", "#2cc295", "#ff7f3f", "#e39ac6", "#8ed1fc", "#c9a45c", "#a78bfa"];
 const LIGHT_RAMP = ["#d2cfae", "#bcae6c", "#7c7b78", "#414d6b", "#00224e"];
-const DARK_RAMP = ["#33415a", "#5c6576", "#8a8779", "#c4b56c", "#fee838"];
+const DARK_RAMP = ["#4d6285", "#6c7485", "#8a8779", "#c4b56c", "#fee838"];
 const SHAPES = ["circle", "square", "triangle", "diamond"];
 
 const isDark = () => document.documentElement.dataset.theme === "dark";

@@ -20,7 +20,7 @@ def main() -> None:
         browser() as chromium,
     ):
         with visiting(chromium, server.url, width=1360) as visit:
-            visit.declare("iris", n_components=3, n_init=5)
+            visit.declare("iris", n_components=3)
             visit.upload(IRIS)
             visit.fit(version=1)
             visit.page.locator("#axis-x").select_option(label="petal_length")
@@ -29,7 +29,7 @@ def main() -> None:
                 visit.page.keyboard.press("ArrowRight")
             visit.page.screenshot(path=PICTURES / "clusters.png")
             visit.page.keyboard.press("Escape")
-            visit.select("1-6", ("full", "tied", "diag", "spherical"), version=2)
+            visit.select("1-5", ("full", "tied", "diag", "spherical"), version=2)
             visit.predict(NEW_ROWS)
             visit.press("Diagnose the rows")
             expect(visit.page.locator("#components tbody tr")).to_have_count(2)
@@ -37,10 +37,12 @@ def main() -> None:
         with visiting(chromium, server.url, width=390, height=844, colours="dark") as visit:
             visit.page.get_by_role("link", name="iris").click()
             visit.upload(IRIS)
+            visit.page.get_by_label("Version").select_option("1")
+            expect(visit.page.locator("ellipse.sigma-1")).to_have_count(3)
             expect(visit.page.locator("#clusters-note")).to_contain_text("150 rows of iris.csv")
             visit.page.locator("#clusters-title").scroll_into_view_if_needed()
             visit.page.locator("#colour").select_option("uncertainty")
-            visit.page.mouse.wheel(0, 560)
+            visit.page.mouse.wheel(0, 420)
             visit.page.wait_for_timeout(300)  # the wheel moves smoothly
             visit.page.screenshot(path=PICTURES / "narrow-dark.png")
 

@@ -81,6 +81,8 @@ def test_rows_and_labels_are_diagnosed_and_set_beside_k_means(fitted: Visit) -> 
     fitted.press("Diagnose the rows")
     expect(fitted.page.locator("#components tbody tr")).to_have_count(3)
     expect(fitted.page.locator("#diagnosed")).to_contain_text("Silhouette")
+    overlap = fitted.page.locator("#components tbody tr td:last-child").first
+    expect(overlap).to_have_text(re.compile(r"0\.\d*[1-9]\d* with 2"))
 
     fitted.press("Compare with k-means")
     expect(fitted.page.locator("#components")).to_contain_text("Inertia")
