@@ -205,6 +205,14 @@ def fit(
         )
 
 
+def n_start_rows(options: FitOptions, n_features: int) -> int:
+    """Return on how many rows starts are sought at the most."""
+    if len(INITIALIZERS[options.init_params]) == 1:
+        return START_ROWS
+    wanted = START_ROWS_A_MEAN * options.n_components * (n_features + 1)
+    return min(max(wanted, LEAST_START_ROWS), START_ROWS)
+
+
 def _reason_to_end(deadline: float, should_end: Callable[[], bool] | None) -> StopReason | None:
     if time.monotonic() >= deadline:
         return StopReason.TIME_BUDGET
@@ -361,13 +369,6 @@ class _Search:
     def family(self) -> type[CovarianceFamily]:
         return COVARIANCE_FAMILIES[self.options.covariance_type]
 
-    @property
-    def _n_start_rows(self) -> int:
-        if len(INITIALIZERS[self.options.init_params]) == 1:
-            return START_ROWS
-        wanted = START_ROWS_A_MEAN * self.options.n_components * (self.samples.n_features + 1)
-        return min(max(wanted, LEAST_START_ROWS), START_ROWS)
-
     def best_of_restarts(self) -> _Run:
         seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
         state = None if self.checkpoints is None else self.checkpoints.last()
@@ -431,7 +432,7 @@ class _Search:
 
         Starts are sought, and try a few steps, on part of the data if it is large.
         """
-        part = self.samples.drawn(self._n_start_rows, rng)
+        part = self.samples.drawn(n_start_rows(self.options, self.samples.n_features), rng)
         initializers = INITIALIZERS[self.options.init_params]
         begun = (
             self._begun(

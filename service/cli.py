@@ -10,6 +10,7 @@ import math
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -32,7 +33,7 @@ from service.main import contract, create_app
 from service.registry_commands import registry
 from service.settings import Settings
 from service.telemetry import configure_logging
-from service.wiring import build_services, open_audit
+from service.wiring import MACHINE_COSTS, build_services, open_audit
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,8 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
+        # Before anyone asks; estimates wait for it.
+        threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
         server = Server(_server_config(create_app(services), settings), services)
         _announce(settings, listener)
         server.run(sockets=[listener])

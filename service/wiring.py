@@ -21,6 +21,7 @@ from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
+from service.domain.estimates import MachineCosts
 from service.domain.fitting import Fitting
 from service.domain.identifiers import is_legal_id
 from service.domain.inference import Inference
@@ -31,6 +32,8 @@ from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
 from service.pictures import installed_painter
 from service.settings import Settings
+
+MACHINE_COSTS = MachineCosts()
 
 
 def build_services(settings: Settings) -> Services:
@@ -80,7 +83,12 @@ def assemble(
     limits = settings.limits
     cache = MixtureCache(registry.load_mixture, max_bytes=settings.mixture_cache_bytes)
     fitting = Fitting(
-        registry, stores.jobs, runner, limits, retention=Retention(registry, settings.max_versions)
+        registry,
+        stores.jobs,
+        runner,
+        limits,
+        retention=Retention(registry, settings.max_versions),
+        costs=MACHINE_COSTS,
     )
     inference = Inference(
         registry, cache.load_mixture, limits=limits, default_model=settings.default_model

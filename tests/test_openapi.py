@@ -209,6 +209,7 @@ def test_an_update_has_no_defaults() -> None:
     [
         (schemas.Model, examples.MODEL),
         (schemas.FitResult, examples.FIT_RESULT),
+        (schemas.FitEstimate, examples.FIT_ESTIMATE),
         (schemas.Job, examples.QUEUED_JOB),
         (schemas.Job, examples.JOB),
         (schemas.Version, examples.VERSION),

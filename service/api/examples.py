@@ -91,6 +91,16 @@ SELECTION: Example = {
     "candidates": [CANDIDATE],
 }
 SELECTION_RESULT: Example = {**FIT_RESULT, "selection": SELECTION}
+FIT_ESTIMATE: Example = {
+    "model": "iris",
+    "n_samples": 150,
+    "n_features": 2,
+    "n_components": 3,
+    "work": 36_000,
+    "memory_bytes": 102_880,
+    "seconds": 0.03,
+    "seconds_at_most": 0.41,
+}
 QUEUED_JOB: Example = {
     "id": "job-8f14e45fceea167a5a36",
     "kind": "fit",

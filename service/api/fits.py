@@ -25,7 +25,7 @@ from service.api.idempotency import Once, fingerprint_of_data
 from service.api.payloads.values import TRAINING_FIELDS, DataPayload
 from service.api.problems import problem_response
 from service.api.responses import json_response
-from service.api.schemas import FitResult, Job, job_result, selection_result
+from service.api.schemas import FitAnswer, FitEstimate, Job, job_result, selection_result
 from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord
@@ -55,6 +55,14 @@ BudgetQuery = Annotated[
     BeforeValidator(cut_to_finite),
 ]
 
+ValidateOnlyQuery = Annotated[
+    bool,
+    Query(
+        description="Check everything and answer with the work, memory and seconds that the fit "
+        "is expected to take; nothing is fitted or stored."
+    ),
+]
+
 
 async def training_payload(request: Request) -> DataPayload:
     return await read_training_payload(request, extra_fields=TRAINING_FIELDS)
@@ -71,7 +79,7 @@ async def training_payload(request: Request) -> DataPayload:
             "with the job. `?wait=` or `Prefer` say how long."
         ),
         answers={
-            HTTPStatus.OK: (FitResult, FIT_RESULT),
+            HTTPStatus.OK: (FitAnswer, FIT_RESULT),
             HTTPStatus.ACCEPTED: (Job, QUEUED_JOB),
         },
         body=data_body("TrainingData", TRAINING_ROWS),
@@ -87,6 +95,7 @@ async def fit_model(
     *,
     on_conflict: OnConflictQuery = OnConflict.QUEUE,
     budget_seconds: BudgetQuery = None,
+    validate_only: ValidateOnlyQuery = False,
     wait: WaitQuery = None,
     prefer: Prefer = None,
 ) -> Response:
@@ -103,6 +112,15 @@ async def fit_model(
         return await waited_answer(request, door, job, wait=wait, prefer=prefer)
 
     door.lifecycle.require_serving()
+    if validate_only:
+        estimate = await door.threads.compute(
+            door.fitting.estimate,
+            model_id,
+            payload.table,
+            sample_weight=payload.sample_weight,
+            budget_seconds=budget_seconds,
+        )
+        return json_response(FitEstimate.of(estimate))
     return await once.answer(
         partial(fingerprint_of_data, payload, on_conflict, budget_seconds), fit
     )

@@ -101,6 +101,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "int_parsing_size": ("out_of_range", "must be a smaller number"),
     "float_type": ("wrong_type", "must be a number"),
     "float_parsing": ("wrong_type", "must be a number"),
+    "bool_parsing": ("wrong_type", "must be true or false"),
     "string_type": ("wrong_type", "must be a string"),
     "dict_type": ("wrong_type", "must be an object"),
     "string_too_short": ("invalid_value", "must have at least {min_length} characters"),

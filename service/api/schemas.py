@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    RootModel,
     StringConstraints,
     WithJsonSchema,
 )
@@ -30,6 +31,7 @@ from service.domain.catalogue import (
     ModelChange,
     ModelView,
 )
+from service.domain.estimates import FitEstimate as Estimate
 from service.domain.fitting import refusal_of
 from service.domain.identifiers import ID_PATTERN, ID_RULE, is_legal_id
 from service.domain.records import (
@@ -438,6 +440,39 @@ class SelectionResult(FitResult):
     """What the fit of the best candidate found out, and the table that it won."""
 
     selection: Selection
+
+
+class FitEstimate(BaseModel):
+    """What a fit is expected to take; the fit itself is not begun."""
+
+    model: str
+    n_samples: int
+    n_features: int
+    n_components: int
+    work: int = Field(description="Rows weighed by components, each time counted.")
+    memory_bytes: int = Field(description="Of the arrays at their most, the rows included.")
+    seconds: float = Field(
+        description="Of a typical search on an otherwise idle machine; how many steps convergence "
+        "takes is up to the data."
+    )
+    seconds_at_most: float = Field(description="Were every step taken that the model allows.")
+
+    @classmethod
+    def of(cls, estimate: Estimate) -> Self:
+        return cls(
+            model=estimate.model_id,
+            n_samples=estimate.n_samples,
+            n_features=estimate.n_features,
+            n_components=estimate.n_components,
+            work=estimate.work,
+            memory_bytes=estimate.memory_bytes,
+            seconds=estimate.seconds,
+            seconds_at_most=estimate.seconds_at_most,
+        )
+
+
+class FitAnswer(RootModel[FitResult | FitEstimate]):
+    """The result, or with `validate_only` the estimate."""
 
 
 class Artifact(BaseModel):

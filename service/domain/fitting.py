@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
+from gmm_engine.costs import Costs
 from gmm_engine.preprocessing import MappedMixture, Preprocessing, Transform
 from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
+from service.domain.estimates import FitEstimate, estimate_of
 from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
@@ -92,8 +94,10 @@ class Fitting:
         limits: Limits,
         *,
         retention: Retention,
+        costs: Callable[[], Costs],
     ) -> None:
         self._registry = registry
+        self._costs = costs
         self._jobs = jobs
         self._runner = runner
         self._limits = limits
@@ -150,6 +154,20 @@ class Fitting:
             self._cancel_earlier(model.id, job_id)
         self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
+
+    def estimate(
+        self,
+        model_id: str,
+        table: Table,
+        *,
+        sample_weight: NDArray[np.float64] | None = None,
+        budget_seconds: float | None = None,
+    ) -> FitEstimate:
+        """Check a fit as ``start`` does and return what it is expected to take; nothing begins."""
+        model = self._registry.get_model(model_id)
+        self._limits.require_options(model.options)
+        task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
+        return estimate_of(replace(task, budget_seconds=budget_seconds), model.id, self._costs())
 
     def cancel(self, job_id: str, *, keep_best: bool = False) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is.

@@ -5,6 +5,7 @@ import tempfile
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -81,6 +82,24 @@ class PublicApi(RuleBasedStateMachine):
             reference.last_number += 1
             assert answer.json()["version"] == reference.last_number
             reference.seeds[reference.last_number] = seed
+
+    @rule(model=MODELS, seed=SEEDS)
+    def fit_sent_twice(self, model: str, seed: int) -> None:
+        """Under one key: the second answer is the first, and there is one version more."""
+        X = [[seed + offset, offset] for offset in OFFSETS]
+        key = {"Idempotency-Key": uuid4().hex}
+        answers = [
+            self.client.post(f"/models/{model}/fit?on_conflict=reject", {"X": X}, key)
+            for _ in range(2)
+        ]
+        if self.is_there(model, answers[0]):
+            assert answers[1].content == answers[0].content
+            reference = self.models[model]
+            reference.last_number += 1
+            assert answers[0].json()["version"] == reference.last_number
+            reference.seeds[reference.last_number] = seed
+        else:
+            self.is_there(model, answers[1])
 
     @precondition(lambda self: any(reference.seeds for reference in self.models.values()))
     @rule(model=MODELS, alias=ALIASES, version=VERSIONS)
