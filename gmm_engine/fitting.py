@@ -53,6 +53,7 @@ class StopReason(StrEnum):
     CONVERGED = "converged"
     MAX_ITER = "max_iter"
     TIME_BUDGET = "time_budget"
+    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,8 @@ class FitResult:
 
 
 StepCallback = Callable[[EMStep], None]
+Ending = Callable[[], StopReason | None]
+"""Tells between two steps why the fit has to end with what it has, if it has to."""
 Start = Mixture | FitResult | Given | ArrayLike
 
 
@@ -149,6 +152,7 @@ def fit(
     start: Start | None = None,
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
+    should_end: Callable[[], bool] | None = None,
     checkpoints: Checkpoints | None = None,
 ) -> FitResult:
     """Fit a Gaussian mixture by maximum likelihood.
@@ -168,6 +172,8 @@ def fit(
         Called with every ``EMStep``; what it raises ends the fit and is passed on.
     budget_seconds : float, optional
         Wall time after which the best parameters so far are returned.
+    should_end : callable, optional
+        Asked after every step; once it says True the best parameters so far are returned.
     checkpoints : Checkpoints, optional
         Keeps the state of the fit now and then, and gives the one to go on from: a fit that was
         cut off ends with the same bits as one that was not. A fit from a whole start keeps none.
@@ -192,9 +198,10 @@ def fit(
     samples = sample_source(X, sample_weight)
     _require_enough(samples, options)
     deadline = math.inf if budget_seconds is None else began + budget_seconds
+    ending = partial(_reason_to_end, deadline, should_end)
     with one_blas_thread:
         return _fitted(
-            samples, options, start, on_step=on_step, deadline=deadline, checkpoints=checkpoints
+            samples, options, start, on_step=on_step, ending=ending, checkpoints=checkpoints
         )
 
 
@@ -206,13 +213,19 @@ def n_start_rows(options: FitOptions, n_features: int) -> int:
     return min(max(wanted, LEAST_START_ROWS), START_ROWS)
 
 
+def _reason_to_end(deadline: float, should_end: Callable[[], bool] | None) -> StopReason | None:
+    if time.monotonic() >= deadline:
+        return StopReason.TIME_BUDGET
+    return StopReason.CANCELLED if should_end is not None and should_end() else None
+
+
 def _fitted(
     samples: SampleSource,
     options: FitOptions,
     start: Start | None,
     *,
     on_step: StepCallback | None,
-    deadline: float,
+    ending: Ending,
     checkpoints: Checkpoints | None,
 ) -> FitResult:
     scale = DataScale.of(samples)
@@ -225,7 +238,7 @@ def _fitted(
         scale=scale,
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
-        deadline=deadline,
+        ending=ending,
         checkpoints=checkpoints,
     )
     if start is None or isinstance(start, Given):
@@ -306,7 +319,7 @@ class _Run:
         n_steps: int,
         *,
         tolerance: float,
-        deadline: float,
+        ending: Ending,
         between_steps: Callable[["_Run"], None] = lambda _: None,
     ) -> None:
         """Take steps until ``n_steps`` in all are done, the limit is near or time is up."""
@@ -314,11 +327,9 @@ class _Run:
             self.last = next(self._steps)
             self._way.append((self.last.log_likelihood, self.last.accelerated))
             self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
-            if self._limit.is_within(tolerance):
-                self.stop_reason = StopReason.CONVERGED
-            elif time.monotonic() >= deadline:
-                self.stop_reason = StopReason.TIME_BUDGET
-            else:
+            is_near = self._limit.is_within(tolerance)
+            self.stop_reason = StopReason.CONVERGED if is_near else ending()
+            if self.stop_reason is None:
                 between_steps(self)
 
 
@@ -351,7 +362,7 @@ class _Search:
     scale: DataScale
     held_by: Regularization
     on_step: StepCallback | None
-    deadline: float
+    ending: Ending
     checkpoints: Checkpoints | None
 
     @property
@@ -370,7 +381,7 @@ class _Search:
             rng = np.random.default_rng(seeds[restart])
             best = self._best_from(restart, rng, best, state)
             state = None
-            if time.monotonic() >= self.deadline:
+            if self.ending() is not None:
                 break
         assert best is not None  # noqa: S101 - n_init is at least one
         return best
@@ -386,7 +397,7 @@ class _Search:
         for number, promising in enumerate(runs, first):
             run = self._finished(promising, partial(self._keep, number, best))
             best = run if best is None else max(best, run, key=lambda run: run.rank)
-            if not run.last.degenerate or run.stop_reason is StopReason.TIME_BUDGET:
+            if not run.last.degenerate or self.ending() is not None:
                 break
         return best
 
@@ -446,7 +457,7 @@ class _Search:
         tried: list[_Run] = []
         for run in begun:
             tried.append(self._carried_on(run, TRIAL_STEPS, part.total_weight))
-            if _n_at_the_top(tried, apart) >= ENOUGH_ALIKE:
+            if _n_at_the_top(tried, apart) >= ENOUGH_ALIKE or self.ending() is not None:
                 break
         finalists = _best_distinct(tried, FINAL_RUNS, apart)
         best = finalists[0]
@@ -492,7 +503,7 @@ class _Search:
         run.carry_on(
             min(n_steps, self.options.max_iter),
             tolerance=self.options.tol * n_samples,
-            deadline=self.deadline,
+            ending=self.ending,
             between_steps=between_steps,
         )
         return run

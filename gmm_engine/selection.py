@@ -32,6 +32,8 @@ OF_THE_FIT: Mapping[str, Callable[[Criteria], float]] = {
     "icl": lambda criteria: criteria.icl,
 }
 SELECTION_CRITERIA = (*OF_THE_FIT, HELD_OUT)
+IN_ITS_PLACE = "bic"
+"""What counts where a search was ended before any rows were held out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class Selection:
     """By number of components, then in the grid's order of families; those that the time did not
     suffice for are left out."""
     is_complete: bool
-    """False where the time budget ended the search."""
+    """False where the search was ended early."""
 
     @property
     def ranked(self) -> tuple[Candidate, ...]:
-        return ranked(self.candidates, self.criterion)
+        """The best first; by BIC where the search was ended before any rows were held out."""
+        by_criterion = ranked(self.candidates, self.criterion)
+        return by_criterion or ranked(self.candidates, IN_ITS_PLACE)
 
     @property
     def best(self) -> Candidate:
@@ -66,6 +70,7 @@ def select(
     on_candidate: CandidateCallback | None = None,
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
+    should_end: Callable[[], bool] | None = None,
 ) -> Selection:
     """Fit every candidate of a grid and compare them.
 
@@ -88,6 +93,8 @@ def select(
         Called with every ``EMStep``; what it raises ends the search and is passed on.
     budget_seconds : float, optional
         Wall time after which the candidates found so far are compared.
+    should_end : callable, optional
+        Asked after every step; once it says True the candidates found so far are compared.
 
     Returns
     -------
@@ -116,6 +123,7 @@ def select(
         on_candidate=on_candidate,
         on_step=on_step,
         deadline=math.inf if budget_seconds is None else began + budget_seconds,
+        should_end=should_end,
     )
     with one_blas_thread:
         sweep.run()

@@ -158,6 +158,7 @@ class Sweep:
         on_candidate: CandidateCallback | None = None,
         on_step: StepCallback | None = None,
         deadline: float = math.inf,
+        should_end: Callable[[], bool] | None = None,
     ) -> None:
         self._samples = samples
         self._grid = grid
@@ -165,6 +166,7 @@ class Sweep:
         self._on_candidate = on_candidate
         self._on_step = on_step
         self._deadline = deadline
+        self._should_end = should_end
         self._rng = np.random.default_rng(options.random_state)
         self._part = samples.drawn(START_ROWS, self._rng)
         """What starts are tried on."""
@@ -205,9 +207,13 @@ class Sweep:
             if self._is_late():
                 return
             try:
-                self._report(replace(candidate, held_out=self._held_out(candidate.key, folds)))
+                held_out = self._held_out(candidate.key, folds)
             except NUMERICAL_FAILURES as failure:
                 self._report(Candidate(candidate.key, failure=failure))
+                continue
+            if self._is_late():  # the fits to the folds may have been cut short
+                return
+            self._report(replace(candidate, held_out=held_out))
 
     def _begin(self, key: Key) -> None:
         """Fit a candidate as if it were the only one."""
@@ -303,6 +309,7 @@ class Sweep:
             start=start,
             on_step=self._on_step,
             budget_seconds=None if math.isinf(seconds_left) else seconds_left,
+            should_end=self._should_end,
         )
         return self._with_spurious_named(result)
 
@@ -321,7 +328,8 @@ class Sweep:
         return replace(result, warnings=result.warnings + warnings) if warnings else result
 
     def _is_late(self) -> bool:
-        if time.monotonic() >= self._deadline:
+        is_ended = self._should_end is not None and self._should_end()
+        if is_ended or time.monotonic() >= self._deadline:
             self.is_complete = False
         return not self.is_complete
 

@@ -65,6 +65,8 @@ class Stop:
     """Parent to worker: end the running fit between two EM steps."""
 
     job_id: str
+    keep_best: bool = False
+    """Finish with the best so far."""
 
 
 @dataclass(frozen=True, slots=True)

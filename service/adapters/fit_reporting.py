@@ -12,13 +12,22 @@ logger = logging.getLogger(__name__)
 
 
 def run_and_report(
-    task: FitTask, listener: FitListener, *, is_cancelled: Callable[[], bool]
+    task: FitTask,
+    listener: FitListener,
+    *,
+    is_cancelled: Callable[[], bool],
+    should_end: Callable[[], bool] = lambda: False,
 ) -> None:
     """Run the fit and tell the listener how it ended; raises nothing of the fit's own."""
     listener.started()
     begun = time.monotonic()
     try:
-        outcome = run_fit_task(task, on_progress=listener.progressed, is_cancelled=is_cancelled)
+        outcome = run_fit_task(
+            task,
+            on_progress=listener.progressed,
+            is_cancelled=is_cancelled,
+            should_end=should_end,
+        )
     except FitCancelled:
         listener.cancelled()
     except GmmEngineError as error:

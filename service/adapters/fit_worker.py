@@ -57,6 +57,7 @@ class Inbox:
         self._wire = wire
         self._fits: queue.SimpleQueue[tuple[Fit, int]] = queue.SimpleQueue()
         self._stopped: set[str] = set()
+        self._to_end: set[str] = set()
         threading.Thread(target=self._read, daemon=True).start()
 
     def next(self) -> tuple[Fit, int]:
@@ -65,15 +66,20 @@ class Inbox:
     def is_stopped(self, job_id: str) -> bool:
         return job_id in self._stopped
 
+    def should_end(self, job_id: str) -> bool:
+        """Tell whether the fit is to finish with the best it has."""
+        return job_id in self._to_end
+
     def _read(self) -> None:
         with suppress(EOFError, OSError, ProtocolError):
             while True:
                 match self._wire.receive():
                     case Fit() as fit:
                         self._stopped.clear()
+                        self._to_end.clear()
                         self._fits.put((fit, self._wire.take_file()))
-                    case Stop(job_id):
-                        self._stopped.add(job_id)
+                    case Stop(job_id, keep_best):
+                        (self._to_end if keep_best else self._stopped).add(job_id)
         os._exit(0)  # the parent is gone, or not itself
 
 
@@ -137,6 +143,7 @@ def _end_of(
             task,
             on_progress=reporter.progressed,
             is_cancelled=lambda: inbox.is_stopped(fit.job_id),
+            should_end=lambda: inbox.should_end(fit.job_id),
             checkpoints=checkpoints,
             seconds_before=checkpoints.seconds_before,
         )

@@ -55,13 +55,14 @@ class MemoryJobStore:
         self._tell(job)
         return job
 
-    def note_progress(self, job_id: str, progress: JobProgress) -> None:
+    def note_progress(self, job_id: str, progress: JobProgress) -> JobRecord | None:
         with self._lock:
             job = self._jobs.get(job_id)
             if job is None or job.is_done:
-                return
+                return None
             job = self._jobs[job_id] = replace(job, progress=progress)
         self._tell(job)
+        return job
 
     def when_done(self, job_id: str, call: Call) -> Call:
         with self._lock:

@@ -79,17 +79,19 @@ class SqlJobStore:
         self._tell(job)
         return job
 
-    def note_progress(self, job_id: str, progress: JobProgress) -> None:
+    def note_progress(self, job_id: str, progress: JobProgress) -> JobRecord | None:
         running = self._running.get(job_id)
         if running is None:
-            return
+            return None
         running.progress = progress
+        job = None
         if time.monotonic() - running.written_at >= PROGRESS_SECONDS:
             running.written_at = time.monotonic()
             with self._lock, suppress(ServiceError):  # logged; the fit goes on without
-                self._changed(job_id, lambda job: job)
+                job = self._changed(job_id, lambda job: job)
         for call in self._on_change.of(job_id):
             call()
+        return job
 
     def when_done(self, job_id: str, call: Call) -> Call:
         forget = self._until_done.add(job_id, call)

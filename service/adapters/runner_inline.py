@@ -5,22 +5,27 @@ from collections.abc import Callable
 from service.adapters.fit_reporting import run_and_report
 from service.domain.fit_task import FitTask
 from service.domain.ports import FitListener
-from service.domain.records import FitOrder
+from service.domain.records import FitOrder, StopWish
 from service.errors import Unavailable
 
 
 class InlineRunner:
     def __init__(self) -> None:
-        self._running: dict[str, bool] = {}
-        """By job, whether it was asked to stop."""
+        self._running: dict[str, set[StopWish]] = {}
+        """By job, how it was asked to stop."""
         self._closed = False
 
     def submit(self, task: FitTask, listener: FitListener) -> None:
         if self._closed:
             raise Unavailable.draining()
-        self._running[task.job_id] = False
+        wishes = self._running[task.job_id] = set()
         try:
-            run_and_report(task, listener, is_cancelled=lambda: self._running[task.job_id])
+            run_and_report(
+                task,
+                listener,
+                is_cancelled=lambda: StopWish.DISCARD in wishes,
+                should_end=lambda: StopWish.KEEP_BEST in wishes,
+            )
         finally:
             del self._running[task.job_id]
 
@@ -30,9 +35,9 @@ class InlineRunner:
     def clear(self, is_open: Callable[[str], bool]) -> None:
         pass
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
         if job_id in self._running:
-            self._running[job_id] = True
+            self._running[job_id].add(StopWish.KEEP_BEST if keep_best else StopWish.DISCARD)
 
     def close(self, timeout_seconds: float) -> None:  # noqa: ARG002  # nothing outlasts a submit
         self._closed = True

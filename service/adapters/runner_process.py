@@ -93,6 +93,8 @@ class _QueuedFit:
     listener: FitListener
     file: int
     cancelled: threading.Event = field(default_factory=threading.Event)
+    to_end: threading.Event = field(default_factory=threading.Event)
+    """Asked to finish with the best so far."""
 
     def close(self) -> None:
         os.close(self.file)
@@ -128,9 +130,9 @@ class _Worker:
                 start_new_session=True,  # a Ctrl-C is the server's to answer
             )
 
-    def stop(self, job_id: str) -> None:
+    def stop(self, job_id: str, *, keep_best: bool = False) -> None:
         with suppress(OSError):
-            self.wire.send(Stop(job_id))
+            self.wire.send(Stop(job_id, keep_best))
 
     def kill(self) -> int:
         """End it if it still lives; return how it ended."""
@@ -212,7 +214,7 @@ class ProcessRunner:
             if not is_open(job_id):
                 self.spool.remove(job_id)
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
         queued = running = None
         with self._changed:
             running = self._running.get(job_id)
@@ -222,8 +224,8 @@ class ProcessRunner:
                 self._changed.notify_all()
         if running is not None:
             fit, worker = running
-            fit.cancelled.set()
-            worker.stop(job_id)
+            (fit.to_end if keep_best else fit.cancelled).set()
+            worker.stop(job_id, keep_best=keep_best)
         if queued is not None:
             self._forget(queued)
             queued.listener.cancelled()
@@ -412,6 +414,8 @@ class _Call:
             raise _died(self.worker) from error
         if self.fit.cancelled.is_set():  # asked before the worker knew of the fit
             self.worker.stop(self.fit.job_id)
+        elif self.fit.to_end.is_set():
+            self.worker.stop(self.fit.job_id, keep_best=True)
 
     def receive(self) -> Message:
         now = time.monotonic()

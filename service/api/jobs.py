@@ -1,5 +1,6 @@
 """Routes of jobs: look at, list, wait for, cancel."""
 
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Annotated
 
@@ -25,6 +26,15 @@ router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 TAG = "jobs"
 ModelQuery = Annotated[LegalId | None, Query(description="Jobs of this model.")]
 StatusQuery = Annotated[JobStatus | None, Query(description="Jobs in this state.")]
+
+
+class Keep(StrEnum):
+    BEST = "best"
+
+
+KeepQuery = Annotated[
+    Keep | None, Query(description="What to keep of a running fit; nothing without it.")
+]
 
 
 @router.get(
@@ -78,13 +88,17 @@ async def get_job(door: Door, job_id: JobId, wait: WaitQuery = None) -> Response
         "cancel_job",
         tag=TAG,
         summary="Cancel a job",
-        description="202 while the fit is being stopped, 200 when the job had ended already.",
+        description=(
+            "202 while the fit is being stopped, 200 when the job had ended already. With "
+            "`?keep=best` a running fit finishes with the best parameters that it has found: they "
+            "become a version, with `stop_reason` `cancelled`, and the job succeeds."
+        ),
         answers={HTTPStatus.ACCEPTED: (Job, JOB), HTTPStatus.OK: (Job, JOB)},
         refusals=(NotFound,),
     ),
 )
-async def cancel_job(door: Door, job_id: JobId) -> Response:
+async def cancel_job(door: Door, job_id: JobId, keep: KeepQuery = None) -> Response:
     before = await door.threads.look_up(door.fitting.get_job, job_id)
-    job = await door.threads.look_up(door.fitting.cancel, job_id)
+    job = await door.threads.look_up(door.fitting.cancel, job_id, keep_best=keep is Keep.BEST)
     status = HTTPStatus.OK if before.is_done else HTTPStatus.ACCEPTED
     return json_response(Job.of(job), status=status, headers={"Location": f"/jobs/{job.id}"})

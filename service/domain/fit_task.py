@@ -69,17 +69,19 @@ def run_fit_task(
     *,
     on_progress: Callable[[JobProgress], None],
     is_cancelled: Callable[[], bool],
+    should_end: Callable[[], bool] = lambda: False,
     checkpoints: Checkpoints | None = None,
     seconds_before: float = 0.0,
 ) -> FitOutcome:
     """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error.
 
+    Once it ``should_end`` the result is the best so far.
     With ``checkpoints`` from where the fit was cut off, after ``seconds_before``; a selection
     begins anew.
     """
     reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
     if task.plan is not None:
-        return _selected(task, task.plan, reporter)
+        return _selected(task, task.plan, reporter, should_end)
     budget_seconds = task.budget_seconds
     result = fit(
         task.X,
@@ -87,6 +89,7 @@ def run_fit_task(
         sample_weight=task.sample_weight,
         on_step=reporter.on_step,
         budget_seconds=budget_seconds and max(0.0, budget_seconds - seconds_before),
+        should_end=should_end,
         checkpoints=checkpoints,
     )
     return FitOutcome(result)
@@ -101,7 +104,9 @@ def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None)
     return digest.hexdigest()
 
 
-def _selected(task: FitTask, plan: SelectionPlan, reporter: "_Reporter") -> FitOutcome:
+def _selected(
+    task: FitTask, plan: SelectionPlan, reporter: "_Reporter", should_end: Callable[[], bool]
+) -> FitOutcome:
     selection = select(
         task.X,
         Grid(plan.n_components, plan.covariance_types),
@@ -112,6 +117,7 @@ def _selected(task: FitTask, plan: SelectionPlan, reporter: "_Reporter") -> FitO
         on_candidate=reporter.on_candidate,
         on_step=reporter.on_step,
         budget_seconds=task.budget_seconds,
+        should_end=should_end,
     )
     result = selection.best.result
     if result is None:

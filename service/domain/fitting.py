@@ -38,6 +38,7 @@ from service.domain.records import (
     JobStatus,
     SelectionRecord,
     SelectionRequest,
+    StopWish,
     VersionDraft,
     VersionRecord,
     new_uid,
@@ -168,16 +169,28 @@ class Fitting:
         task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
         return estimate_of(replace(task, budget_seconds=budget_seconds), model.id, self._costs())
 
-    def cancel(self, job_id: str) -> JobRecord:
-        """Ask a fit to stop; one that has ended stays as it is."""
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> JobRecord:
+        """Ask a fit to stop; one that has ended stays as it is.
+
+        With ``keep_best`` the best that a running fit has found becomes a version.
+        """
         job = self._jobs.get(job_id)
         if not job.is_done:
-            self._runner.cancel(job_id)
+            self._stop(job_id, StopWish.KEEP_BEST if keep_best else StopWish.DISCARD)
         return self._jobs.get(job_id)
 
     def cancel_all(self, model_id: str) -> None:
         for job in self._jobs.list(model_id=model_id, is_done=False):
-            self._runner.cancel(job.id)
+            self._stop(job.id)
+
+    def _stop(self, job_id: str, wish: StopWish = StopWish.DISCARD) -> None:
+        """Stop a fit here, or leave the wish where the process that runs it will find it."""
+        heard: StopWish | None = wish
+        try:
+            with suppress(NotFound):  # refused, or forgotten, at this very moment
+                heard = self._jobs.update(job_id, partial(JobRecord.asked_to_stop, wish=wish)).stop
+        finally:  # also where the wish could not be written down
+            self._runner.cancel(job_id, keep_best=heard is StopWish.KEEP_BEST)
 
     def _add(self, job: JobRecord, on_conflict: OnConflict) -> None:
         is_alone = on_conflict is OnConflict.REJECT
@@ -207,7 +220,7 @@ class Fitting:
         earlier = list(dropwhile(lambda job: job.id != job_id, newest_first))[1:]
         found = [job for job in earlier if status in {None, job.status}]
         for job in found:
-            self._runner.cancel(job.id)
+            self._stop(job.id)
         return bool(found)
 
     def recover(self) -> None:
@@ -250,6 +263,7 @@ class Fitting:
             transform=transform,
             registry=self._registry,
             jobs=self._jobs,
+            runner=self._runner,
             retention=self._retention,
         )
 
@@ -357,7 +371,7 @@ class Fitting:
         except NotFound:
             is_gone = True
         if is_gone:
-            self._runner.cancel(job_id)
+            self._stop(job_id)
 
 
 def refusal_of(job: JobRecord) -> ServiceError:
@@ -379,13 +393,21 @@ class _Listener:
     """Maps the rows to what is fitted."""
     registry: ModelRegistry
     jobs: JobStore
+    runner: JobRunner
     retention: Retention
 
     def started(self) -> None:
-        self.jobs.update(self.job_id, JobRecord.started)
+        self._heed(self.jobs.update(self.job_id, JobRecord.started))
 
     def progressed(self, progress: JobProgress) -> None:
-        self.jobs.note_progress(self.job_id, progress)
+        job = self.jobs.note_progress(self.job_id, progress)
+        if job is not None:
+            self._heed(job)
+
+    def _heed(self, job: JobRecord) -> None:
+        """Do as another process was asked to."""
+        if job.stop is not None:
+            self.runner.cancel(job.id, keep_best=job.stop is StopWish.KEEP_BEST)
 
     def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         result, selection = outcome.result, outcome.selection

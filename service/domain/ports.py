@@ -131,10 +131,11 @@ class JobStore(Protocol):
         ``change`` may raise ``IllegalTransition``; then nothing is stored and it is passed on.
         """
 
-    def note_progress(self, job_id: str, progress: JobProgress) -> None:
+    def note_progress(self, job_id: str, progress: JobProgress) -> JobRecord | None:
         """Remember how far a job is; unlike any other change it may be lost by a crash.
 
-        Unknown and ended jobs are ignored.
+        Returns the job when it was looked up on this occasion, which it is now and then. Unknown
+        and ended jobs are ignored.
         """
 
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
@@ -286,8 +287,11 @@ class JobRunner(Protocol):
     def clear(self, is_open: Callable[[str], bool]) -> None:
         """Remove what is kept of fits whose job is not open, as ``is_open`` tells by its id."""
 
-    def cancel(self, job_id: str) -> None:
-        """Ask a queued or running fit to stop; unknown and ended ones are ignored."""
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
+        """Ask a queued or running fit to stop; unknown and ended ones are ignored.
+
+        With ``keep_best`` a running one ends early, and finishes with the best it has found.
+        """
 
     def close(self, timeout_seconds: float) -> None:
         """Take no more fits, let go of those left when the time is up, and return.

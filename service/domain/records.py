@@ -372,6 +372,13 @@ class JobProgress:
         )
 
 
+class StopWish(StrEnum):
+    """What becomes of what a fit has found when it is asked to stop."""
+
+    DISCARD = "discard"
+    KEEP_BEST = "keep_best"
+
+
 @dataclass(frozen=True, slots=True)
 class FitOrder:
     """What a fit was asked for, besides its rows: what it takes to go on with it."""
@@ -409,6 +416,8 @@ class JobRecord:
     failure: JobFailure | None = None
     order: FitOrder | None = None
     """Until the job is done."""
+    stop: StopWish | None = None
+    """That somebody asked the job to stop, at whatever process."""
     n_resumed: int = 0
 
     @property
@@ -417,6 +426,15 @@ class JobRecord:
 
     def started(self) -> "JobRecord":
         return replace(self._moved(JobStatus.RUNNING), started_at=self.started_at or utc_now())
+
+    def asked_to_stop(self, wish: StopWish) -> "JobRecord":
+        """Remember the wish while it can be met; to discard outweighs to keep.
+
+        A fit that has not begun has nothing to keep.
+        """
+        if self.is_done or self.stop is StopWish.DISCARD:
+            return self
+        return replace(self, stop=StopWish.DISCARD if self.started_at is None else wish)
 
     def resumed(self) -> "JobRecord":
         status = JobStatus.QUEUED

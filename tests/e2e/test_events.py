@@ -83,6 +83,34 @@ def test_a_job_is_followed_at_another_process(two: tuple[Server, Server]) -> Non
     assert first[1] < last[1]
 
 
+@pytest.mark.parametrize("asked", [0, 1], ids=["its own", "another"])
+def test_a_fit_that_is_cancelled_at_any_process_may_keep_its_best(
+    two: tuple[Server, Server], asked: int
+) -> None:
+    with two[0].client() as owner, two[asked].client() as canceller:
+        job = begun(owner)
+        with following(owner, job) as events:
+            next(events)
+            first = canceller.post(f"/jobs/{job}/cancel?keep=best")
+            *_, (name, _, ended) = events
+        again = canceller.post(f"/jobs/{job}/cancel?keep=best")
+        result = canceller.get(f"/jobs/{job}").json()["result"]
+        answer = canceller.post("/models/long/predict", json={"X": X[:3]})
+
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert (name, ended["status"], result["stop_reason"]) == ("done", "succeeded", "cancelled")
+    assert answer.json()["version"] == result["version"]
+
+
+def test_a_fit_is_cancelled_at_another_process(two: tuple[Server, Server]) -> None:
+    with two[0].client() as owner, two[1].client() as other:
+        job = begun(owner)
+        other.post(f"/jobs/{job}/cancel")
+        ended = other.get(f"/jobs/{job}?wait=30").json()
+
+    assert (ended["status"], ended["result"]) == ("cancelled", None)
+
+
 def test_a_shutdown_ends_the_streams(tmp_path: Path) -> None:
     ends: list[str] = []
     with running(tmp_path / "registry", {"GMM_DRAIN_SECONDS": "5"}) as server:

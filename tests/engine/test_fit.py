@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import math
 import subprocess
 import sys
 import time
@@ -159,6 +158,24 @@ def test_no_time_at_all_still_gives_a_mixture() -> None:
     result = fit(iris(), FitOptions(3, n_init=5, random_state=0), budget_seconds=0.0)
     assert result.stop_reason is StopReason.TIME_BUDGET
     assert result.mixture.weights.sum() == pytest.approx(1.0)
+
+
+def test_a_fit_that_is_asked_to_end_returns_the_best_so_far() -> None:
+    options = FitOptions(3, tol=0.0, max_iter=10_000, n_init=5, random_state=0)
+    asked = iter(range(10**6))
+
+    result = fit(iris(), options, should_end=lambda: next(asked) >= 200)
+
+    assert result.stop_reason is StopReason.CANCELLED
+    assert not result.converged
+    assert next(asked) < 400
+    assert np.all(np.diff(result.log_likelihoods) >= -1e-9)
+
+
+def test_a_fit_that_is_never_asked_to_end_is_the_same() -> None:
+    options = FitOptions(3, random_state=0)
+
+    assert_same_bits(fit(iris(), options), fit(iris(), options, should_end=lambda: False))
 
 
 def test_a_budget_that_suffices_changes_nothing() -> None:
@@ -359,7 +376,7 @@ def run_of(heights: list[float]) -> _Run:
     """Return a run that has gone through steps of these log-likelihoods."""
     mixture = fit(faithful(), FitOptions(2, max_iter=1, tol=0.0, random_state=0)).mixture
     run = _Run(EMStep(0, i, mixture, height, 0.0) for i, height in enumerate(heights))
-    run.carry_on(len(heights) - 1, tolerance=0.0, deadline=math.inf)
+    run.carry_on(len(heights) - 1, tolerance=0.0, ending=lambda: None)
     return run
 
 

@@ -290,6 +290,48 @@ def test_when_the_time_is_up_what_was_found_so_far_is_compared() -> None:
     assert selection.best.result is not None
 
 
+def test_a_search_that_ends_before_rows_are_held_out_ranks_by_bic() -> None:
+    asked = iter(range(10**6))
+
+    selection = select(
+        iris(),
+        Grid((1, 2, 3), ("full",)),
+        FitOptions(random_state=0),
+        criterion=HELD_OUT,
+        should_end=lambda: next(asked) >= 100,
+    )
+
+    bics = [found.result.criteria.bic for found in selection.ranked if found.result is not None]
+    assert not selection.is_complete
+    assert all(found.held_out is None for found in selection.candidates)
+    assert len(bics) > 1
+    assert bics == sorted(bics)
+
+
+def test_what_a_candidate_whose_folds_were_cut_short_holds_out_is_not_told() -> None:
+    n_told = 0
+
+    def count(candidate: Candidate) -> None:
+        nonlocal n_told
+        n_told += candidate.held_out is not None
+
+    def is_enough() -> bool:
+        return n_told == 1
+
+    selection = select(
+        iris(),
+        Grid((1, 2, 3), ("full",)),
+        FitOptions(random_state=0),
+        criterion=HELD_OUT,
+        on_candidate=count,
+        should_end=is_enough,
+    )
+
+    assert not selection.is_complete
+    assert [found.held_out is not None for found in selection.candidates] == [True, False, False]
+    assert selection.best is selection.candidates[0]
+
+
 # What is refused
 
 

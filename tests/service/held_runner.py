@@ -32,7 +32,7 @@ class HeldRunner:
     def clear(self, is_open: Callable[[str], bool]) -> None:
         pass
 
-    def cancel(self, job_id: str) -> None:
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
         if job_id in self._held:
             _, listener = self._held.pop(job_id)
             listener.cancelled()

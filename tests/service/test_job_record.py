@@ -11,6 +11,7 @@ from service.domain.records import (
     JobProgress,
     JobRecord,
     JobStatus,
+    StopWish,
 )
 from tests.support.records import a_mixture, a_summary
 
@@ -59,3 +60,25 @@ def test_a_fit_that_goes_on_waits_again_and_keeps_when_it_began() -> None:
     assert (again.status, again.n_resumed, again.order) == (JobStatus.QUEUED, 1, ORDER)
     assert again.started().started_at == job.started_at
     assert JobRecord(id="job", model_id="m").resumed().status is JobStatus.QUEUED
+
+
+def test_a_fit_that_has_not_begun_has_nothing_to_keep() -> None:
+    queued = JobRecord(id="job", model_id="m", order=ORDER)
+
+    assert queued.asked_to_stop(StopWish.KEEP_BEST).stop is StopWish.DISCARD
+    assert running().asked_to_stop(StopWish.KEEP_BEST).stop is StopWish.KEEP_BEST
+    assert running().resumed().asked_to_stop(StopWish.KEEP_BEST).stop is StopWish.KEEP_BEST
+
+
+def test_to_discard_outweighs_to_keep() -> None:
+    once = running().asked_to_stop(StopWish.KEEP_BEST)
+    twice = once.asked_to_stop(StopWish.DISCARD)
+
+    assert twice.stop is StopWish.DISCARD
+    assert twice.asked_to_stop(StopWish.KEEP_BEST).stop is StopWish.DISCARD
+
+
+def test_a_fit_that_has_ended_can_not_be_asked_to_stop() -> None:
+    ended = running().cancelled()
+
+    assert ended.asked_to_stop(StopWish.DISCARD) is ended

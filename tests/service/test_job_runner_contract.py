@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gmm_engine import FitOptions, FitResult, fit
+from gmm_engine import FitOptions, FitResult, StopReason, fit
 from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_inline import InlineRunner
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
@@ -179,6 +179,32 @@ def test_a_running_fit_stops_between_two_steps_when_asked(runner: JobRunner) -> 
 
     assert listener.wait() == "cancelled"
     assert len(listener.progress) <= 3
+
+
+def test_a_running_fit_finishes_with_the_best_it_has_when_asked(runner: JobRunner) -> None:
+    listener = Recorder()
+    listener.on_progress = lambda: runner.cancel("job", keep_best=True)
+
+    runner.submit(long_task(), listener)
+
+    assert listener.wait() == "finished"
+    result = listener.results[0]
+    assert result.stop_reason is StopReason.CANCELLED
+    assert 1 <= result.n_iter < 100_000
+    assert np.isfinite(result.log_likelihood)
+
+
+def test_a_fit_that_is_to_keep_its_best_can_still_be_cancelled(runner: JobRunner) -> None:
+    listener = Recorder()
+
+    def ask_twice() -> None:
+        runner.cancel("job", keep_best=True)
+        runner.cancel("job")
+
+    listener.on_progress = ask_twice
+    runner.submit(long_task(), listener)
+
+    assert listener.wait() == "cancelled"
 
 
 def test_cancelling_what_is_not_there_does_nothing(runner: JobRunner) -> None:

@@ -16,6 +16,7 @@ from service.domain.records import (
     JobProgress,
     JobRecord,
     JobStatus,
+    StopWish,
 )
 from service.errors import Conflict, NotFound
 from tests.support.databases import DATABASES, store_in
@@ -135,6 +136,19 @@ def test_progress_is_seen_at_once_and_never_after_the_end(store: JobStore) -> No
     store.note_progress("nowhere", later)
 
     assert store.get("job").progress == replace(PROGRESS, eta_seconds=None)
+
+
+def test_who_reports_progress_hears_that_the_job_is_to_stop(store: JobStore) -> None:
+    store.add(JobRecord(id="job", model_id="m"))
+    store.update("job", JobRecord.started)
+    store.update("job", lambda job: job.asked_to_stop(StopWish.KEEP_BEST))
+
+    told = store.note_progress("job", PROGRESS)
+    store.update("job", ended)
+
+    assert told is not None
+    assert told.stop is StopWish.KEEP_BEST
+    assert store.note_progress("job", PROGRESS) is None
 
 
 def test_jobs_that_are_done_are_told_from_the_others(store: JobStore) -> None:

@@ -124,6 +124,23 @@ def test_a_fit_ends_within_its_budget_with_the_best_it_has(client: Client) -> No
     assert client.post("/models/long/predict", {"X": X[:3]}).status_code == 200
 
 
+def test_a_queued_fit_has_no_best_to_keep(held_client: Client) -> None:
+    job = held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"]
+
+    held_client.post(f"/jobs/{job}/cancel?keep=best")
+
+    assert statuses(held_client) == ["cancelled"]
+
+
+def test_only_the_best_can_be_kept(held_client: Client) -> None:
+    job = held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"]
+
+    answer = held_client.post(f"/jobs/{job}/cancel?keep=everything")
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_parameter")
+    assert statuses(held_client) == ["queued"]
+
+
 @pytest.mark.parametrize("budget", ["0", "-1", "nan", "inf", "soon", ""])
 def test_a_budget_that_can_not_be_meant_is_refused(fitted: Client, budget: str) -> None:
     answer = fitted.post(f"/models/groups/fit?budget_seconds={budget}", {"X": TWO_GROUPS})

@@ -309,7 +309,7 @@ def test_of_many_racing_declarations_one_is_taken(client: Client) -> None:
 
 def test_a_model_made_anew_is_not_being_fitted_by_the_jobs_of_the_one_before() -> None:
     class Slow(HeldRunner):
-        def cancel(self, job_id: str) -> None:
+        def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
             """Take its time."""
 
     with serving(runner=Slow()) as client:
