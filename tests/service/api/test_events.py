@@ -143,7 +143,7 @@ def test_a_quiet_stream_is_kept_alive_by_comments(
 ) -> None:
     monkeypatch.setattr(events, "KEEP_ALIVE_SECONDS", 0.05)
     job = held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"]
-    threading.Timer(0.5, held.release).start()
+    threading.Timer(3.0, held.release).start()
 
     text = held_client.get(f"/jobs/{job}/events").text
 
@@ -153,7 +153,7 @@ def test_a_quiet_stream_is_kept_alive_by_comments(
 
 def test_a_drain_ends_the_stream_before_the_job_has_ended(held_client: Client) -> None:
     job = held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"]
-    threading.Timer(0.2, held_client.services.lifecycle.begin_draining).start()
+    threading.Timer(2.0, held_client.services.lifecycle.begin_draining).start()
 
     assert told_in(held_client.get(f"/jobs/{job}/events").text) == []
 

@@ -191,7 +191,7 @@ def test_jobs_are_listed_the_newest_first_and_found_by_model_and_status(client: 
 
 
 def test_a_drain_lets_waiting_clients_go_and_takes_no_more_fits(held_client: Client) -> None:
-    threading.Timer(0.2, held_client.services.lifecycle.begin_draining).start()
+    threading.Timer(2.0, held_client.services.lifecycle.begin_draining).start()
     begun = time.monotonic()
 
     waited = held_client.post("/models/groups/fit?wait=60", {"X": TWO_GROUPS})
