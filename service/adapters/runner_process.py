@@ -34,7 +34,7 @@ from gmm_engine import (
     Mixture,
     StopReason,
 )
-from gmm_engine.sweep import N_STAGES
+from gmm_engine.bench import N_STAGES
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
