@@ -146,6 +146,36 @@ def test_an_alias_leads_questions_to_an_older_version(fitted: Visit) -> None:
     expect(page.locator("ellipse.sigma-1")).to_have_count(3)
 
 
+def test_a_model_is_changed_for_its_next_fit(fitted: Visit) -> None:
+    page = fitted.page
+    page.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Id")).to_be_disabled()
+    expect(dialog.get_by_label("Components")).to_have_value("3")
+    dialog.get_by_label("Components").fill("2")
+    dialog.get_by_label("Description").fill("two will do")
+    dialog.get_by_text("How it is fitted").click()
+    dialog.get_by_label("Steps at the most").fill("1")
+    dialog.get_by_label("Added to variances").fill("0.01")
+    dialog.get_by_role("button", name="Save").click()
+
+    expect(page.locator("#model-facts")).to_contain_text("two will do · K = 2, full")
+    expect(page.locator("#fit-form").get_by_label("Components")).to_have_value("2")
+    fitted.fit(version=2)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(2)
+    expect(page.locator("#convergence-note")).to_contain_text("max iter after 1 steps")
+
+
+def test_a_model_is_deleted_when_that_is_confirmed(fitted: Visit) -> None:
+    page = fitted.page
+    name = page.locator("#model-id").inner_text()
+    page.get_by_role("button", name="Delete").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+    expect(page.locator("#model")).to_be_hidden()
+    expect(page.locator("#model-list").get_by_text(name, exact=True)).to_have_count(0)
+
+
 def test_a_model_without_rows_at_hand_shows_rows_drawn_from_it(fitted: Visit) -> None:
     fitted.page.reload()
 
