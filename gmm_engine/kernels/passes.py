@@ -282,6 +282,7 @@ def _add_moments(
                 scatter,
                 k * scatter_stride,
                 n_padded // LANES,
+                deviations,
                 D,
                 BLOCK_ROWS,
             )
