@@ -181,7 +181,7 @@ def _work(
 def _terms(n_rows: int, n_features: int, n_components: int) -> NDArray[np.float64]:
     """Return what the seconds of a step grow with: itself, its M-step, its pass over the rows."""
     D, K = n_features, n_components
-    n_ranges = len(row_ranges(n_rows, K, D))
+    n_ranges = len(row_ranges(n_rows, K, D, is_dense=True))
     rows = n_rows / min(n_ranges, thread_count())
     is_many = float(n_ranges > 1)  # else several steps are taken in one compiled call
     of_all_rows = [rows, rows * K, rows * K * D, rows * K * D**2]
