@@ -16,7 +16,7 @@ RUN python -m venv /opt/builder && python -m venv --without-pip /opt/gmm
 COPY requirements.lock pyproject.toml ./
 COPY .ci/lock_subset.py .ci/
 RUN python .ci/lock_subset.py > /tmp/base.txt \
-    && python .ci/lock_subset.py analysis plots > /tmp/extras.txt \
+    && python .ci/lock_subset.py analysis formats plots > /tmp/extras.txt \
     && python .ci/lock_subset.py build > /tmp/build.txt \
     && python -m pip --python /opt/gmm/bin/python install --require-hashes -r /tmp/base.txt \
     && python -m pip --python /opt/gmm/bin/python install --require-hashes -r /tmp/extras.txt \

@@ -20,7 +20,7 @@ PYTEST_ARGS ?=
 help: ## List the commands.
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
-demo: $(STAMP) ## Fit Old Faithful and iris over HTTP and print what was found.
+demo: $(STAMP) ## Fit Old Faithful and iris over HTTP; print and draw what was found.
 	@$(BIN)/python examples/demo.py
 
 test: lint types tests ## Run everything that CI runs.

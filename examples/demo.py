@@ -1,8 +1,8 @@
-"""The whole road on real data: declare, fit, predict and score two mixtures over HTTP.
+"""The whole road on real data: declare, fit, predict, score and draw two mixtures over HTTP.
 
 `make demo` runs this. It starts the service on a free port with a registry directory of its own,
-talks to it only over HTTP, prints what was found, compares the log-likelihoods with published
-ones and ends with 1 if any of them is missed.
+talks to it only over HTTP, prints what was found and draws it, compares the log-likelihoods with
+published ones and ends with 1 if any of them is missed.
 """
 
 import csv
@@ -29,6 +29,7 @@ FIT_WAIT_SECONDS = 240
 """The first fit on a machine compiles the engine's passes."""
 REQUEST_TIMEOUT_SECONDS = FIT_WAIT_SECONDS + 10.0
 GOLDEN_TOLERANCE = 1e-3
+PICTURES_OF_ROWS = ("clusters", "density", "uncertainty", "responsibilities", "kmeans")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def main() -> int:
 def demonstrate(client: httpx.Client, dataset: Dataset) -> bool:
     answers = ask(client, dataset)
     print_report(dataset, answers)
+    draw(client, dataset, OUTPUT / "pictures")
     return is_golden(dataset, answers)
 
 
@@ -166,6 +168,26 @@ def ask(client: httpx.Client, dataset: Dataset) -> Answers:
     )
 
 
+def draw(client: httpx.Client, dataset: Dataset, folder: Path) -> None:
+    """Keep a picture of every kind; that of the selection is of a version that one makes."""
+    folder.mkdir(exist_ok=True)
+    model = f"/models/{dataset.name}"
+    for kind in PICTURES_OF_ROWS:
+        keep(client.post(f"{model}/plots/{kind}", json=dataset.payload), folder, kind)
+    keep(client.get(f"{model}/plots/convergence"), folder, "convergence")
+    grid = f"n_components=1-5&n_init=1&wait={FIT_WAIT_SECONDS}"
+    found = post(client, f"{model}/select?{grid}", dataset.payload)
+    keep(client.get(f"{model}/plots/selection?version={found['version']}"), folder, "selection")
+    print(f"\nPictures: {folder / dataset.name}-*.svg")
+
+
+def keep(response: httpx.Response, folder: Path, kind: str) -> None:
+    """Write a picture down, named after its model."""
+    require_success(response)
+    model = response.request.url.path.split("/")[2]
+    (folder / f"{model}-{kind}.svg").write_bytes(response.content)
+
+
 def post(client: httpx.Client, path: str, body: dict[str, object]) -> dict[str, object]:
     return answer_of(client.post(path, json=body))
 
@@ -175,10 +197,14 @@ def get(client: httpx.Client, path: str) -> dict[str, object]:
 
 
 def answer_of(response: httpx.Response) -> dict[str, object]:
-    if response.status_code not in {httpx.codes.OK, httpx.codes.CREATED}:
-        raise SystemExit(f"{response.request.url}: {response.status_code} {response.text}")
+    require_success(response)
     answer: dict[str, object] = response.json()
     return answer
+
+
+def require_success(response: httpx.Response) -> None:
+    if response.status_code not in {httpx.codes.OK, httpx.codes.CREATED}:
+        raise SystemExit(f"{response.request.url}: {response.status_code} {response.text}")
 
 
 def number_in(answer: dict[str, object], key: str) -> float:

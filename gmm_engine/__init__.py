@@ -12,12 +12,13 @@ from gmm_engine.errors import GmmEngineError
 from gmm_engine.estimator import GaussianMixture
 from gmm_engine.fitting import FitOptions, FitResult, FitWarning, StopReason, fit
 from gmm_engine.given import Given
+from gmm_engine.grid import Grid
 from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import set_thread_count, thread_count, warm_up
 from gmm_engine.mixture import Mixture
 from gmm_engine.samples import Blocks
 from gmm_engine.selection import SELECTION_CRITERIA, Selection, ranked, select, value_of
-from gmm_engine.sweep import Candidate, Grid
+from gmm_engine.sweep import Candidate
 
 __all__ = [
     "COVARIANCE_FAMILIES",

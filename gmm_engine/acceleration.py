@@ -76,7 +76,7 @@ class Accelerator:
         if len(steps):
             accelerator._steps = deque(
                 (_Vectors(x, residual) for x, residual in steps),
-                maxlen=_n_remembered(steps.shape[-1]),
+                maxlen=most_remembered(steps.shape[-1]),
             )
         return accelerator
 
@@ -128,7 +128,7 @@ class Accelerator:
 
     def _remember(self, before: Mixture, after: Mixture) -> bool:
         if self._steps is None:
-            self._steps = deque(maxlen=_n_remembered(before.n_parameters))
+            self._steps = deque(maxlen=most_remembered(before.n_parameters))
         if self._steps.maxlen == 0:
             return False
         self._steps.append(_Mixtures(before, after))
@@ -192,5 +192,6 @@ class Accelerator:
             return None
 
 
-def _n_remembered(n_numbers: int) -> int:
+def most_remembered(n_numbers: int) -> int:
+    """Return how many steps of mixtures of so many parameters are remembered."""
     return min(MAX_REMEMBERED, MAX_REMEMBERED_NUMBERS // (2 * n_numbers))

@@ -1,4 +1,4 @@
-"""What a fit will take, before it is begun: work, memory and time.
+"""What a fit will take, before it is begun: work and time.
 
 What a step costs is measured on this machine, once (``Costs.measured``). How many steps a fit
 takes is up to the data: expected are those of a typical search, at most those that the options
@@ -27,7 +27,7 @@ from gmm_engine.fitting import (
 )
 from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels import thread_count
-from gmm_engine.kernels.ranges import MAX_RANGES, row_ranges
+from gmm_engine.kernels.ranges import row_ranges
 from gmm_engine.regularization import DataScale, regularization
 from gmm_engine.samples import Samples
 
@@ -38,10 +38,6 @@ EASY_COMPONENTS = 3
 ten on groups that lie apart, all of them where groups overlap. Taken is what is between."""
 EASY_STARTS, EASY_FINALISTS = 5, 2
 HARD_STARTS, HARD_FINALISTS = 8, FINAL_RUNS
-
-BYTES_PER_NUMBER = 8
-COPIES_OF_PART = 3
-"""Of the rows that starts are sought on, where these are a part of all."""
 
 TIMED_STEPS, TIMED_RUNS = AT_ONCE, 2
 """Of each size; the faster run counts, for the other was disturbed."""
@@ -112,16 +108,6 @@ def most_work(options: FitOptions, n_rows: int, n_features: int) -> Work:
     )
 
 
-def memory_bytes(options: FitOptions, n_rows: int, n_features: int) -> int:
-    """Return what the arrays of a fit take at their most, the rows included."""
-    part_rows = n_start_rows(options, n_features)
-    tables = options.n_components * n_features**2 * (MAX_RANGES + COPIES_OF_PART)
-    numbers = n_rows * n_features + tables
-    return BYTES_PER_NUMBER * (
-        numbers + (n_rows > part_rows) * COPIES_OF_PART * part_rows * n_features
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Costs:
     """Seconds that steps and starts take here; grows with rows, features and components."""
@@ -144,13 +130,18 @@ class Costs:
             )
 
     def seconds(self, work: Work, options: FitOptions, n_features: int) -> float:
-        K = options.n_components
+        of_starts = work.starts * self.seconds_of_start(work.part_rows, options, n_features)
+        of_part = work.part_steps * self.seconds_of_step(work.part_rows, options, n_features)
+        of_all = work.steps * self.seconds_of_step(work.rows, options, n_features)
+        return self.of_a_fit + of_part + of_all + of_starts
+
+    def seconds_of_start(self, n_rows: int, options: FitOptions, n_features: int) -> float:
         fixed, for_each = self.of_a_start[options.init_params]
-        of_starts = work.starts * (fixed + for_each * work.part_rows * K * n_features)
+        return fixed + for_each * n_rows * options.n_components * n_features
+
+    def seconds_of_step(self, n_rows: int, options: FitOptions, n_features: int) -> float:
         costs = self.of_a_step[options.covariance_type]
-        of_part = work.part_steps * (_terms(work.part_rows, n_features, K) @ costs)
-        of_all = work.steps * (_terms(work.rows, n_features, K) @ costs)
-        return float(self.of_a_fit + of_part + of_all + of_starts)
+        return float(_terms(n_rows, n_features, options.n_components) @ costs)
 
 
 def _work(

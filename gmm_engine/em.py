@@ -44,6 +44,8 @@ class EMStep:
     """The step was longer than EM's own."""
     degenerate: tuple[int, ...] = ()
     """Components whose covariance is held up by the floor, or that hold no rows."""
+    n_rows: int = 0
+    """Rows that the log-likelihood is of; starts may be tried on a part. 0 in a kept state."""
 
 
 def em_steps(
@@ -82,6 +84,7 @@ def em_steps(
             log_max_resp=here.log_max_resp,
             accelerated=accelerated,
             degenerate=here.degenerate,
+            n_rows=samples.n_rows,
         )
         iteration += 1
         following = way.following(accelerator.n_plain_ahead if accelerator else AT_ONCE)

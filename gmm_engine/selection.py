@@ -15,8 +15,9 @@ from gmm_engine.blas import one_blas_thread
 from gmm_engine.criteria import Criteria
 from gmm_engine.errors import GmmEngineError, TooFewSamplesError
 from gmm_engine.fitting import FitOptions, StepCallback
+from gmm_engine.grid import Grid
 from gmm_engine.samples import Samples
-from gmm_engine.sweep import Candidate, CandidateCallback, Grid, Sweep
+from gmm_engine.sweep import Candidate, CandidateCallback, Spread, Sweep, one_by_one
 from gmm_engine.validation import (
     require_integer_at_least,
     require_known,
@@ -71,6 +72,7 @@ def select(
     on_step: StepCallback | None = None,
     budget_seconds: float | None = None,
     should_end: Callable[[], bool] | None = None,
+    spread: Spread = one_by_one,
 ) -> Selection:
     """Fit every candidate of a grid and compare them.
 
@@ -95,6 +97,8 @@ def select(
         Wall time after which the candidates found so far are compared.
     should_end : callable, optional
         Asked after every step; once it says True the candidates found so far are compared.
+    spread : callable, optional
+        Shares the tasks of each round among several workers; the table does not depend on it.
 
     Returns
     -------
@@ -124,6 +128,7 @@ def select(
         on_step=on_step,
         deadline=math.inf if budget_seconds is None else began + budget_seconds,
         should_end=should_end,
+        spread=spread,
     )
     with one_blas_thread:
         sweep.run()

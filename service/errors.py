@@ -20,7 +20,7 @@ ServiceError
 ├── TooManyRequests        a bound of a queue or a rate is reached
 ├── Unavailable            draining, overloaded, read-only, a corrupt version
 ├── StorageFull
-├── Unsupported            a protocol has it and the service does not
+├── Unsupported            the service does not do it, or not as it is installed
 └── InternalFailure        a fit broke by a fault of ours
 """
 
@@ -198,6 +198,14 @@ class StorageFull(ServiceError):
 
 class Unsupported(ServiceError):
     title = "Not supported"
+
+    @classmethod
+    def without(cls, extra: str) -> "Unsupported":
+        return cls(
+            "extra_not_installed",
+            f"This takes the extra `{extra}`, which is not installed with this service: "
+            f"pip install 'gmm-service[{extra}]' brings it.",
+        )
 
 
 class InternalFailure(ServiceError):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from anyio import CapacityLimiter
 
-from service.adapters.analyst import installed_analyst
 from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.audit_sql import SqlAuditTrail
 from service.adapters.database import Database
@@ -30,7 +29,7 @@ from service.domain.ports import AnswerStore, AuditTrail, JobRunner, JobStore, M
 from service.domain.retention import Retention
 from service.domain.served_models import ServedModels
 from service.errors import InvalidInput
-from service.pictures import installed_painter
+from service.extras import installed_analyst, installed_painter
 from service.settings import Settings
 
 MACHINE_COSTS = MachineCosts()
@@ -90,9 +89,7 @@ def assemble(
         retention=Retention(registry, settings.max_versions),
         costs=MACHINE_COSTS,
     )
-    inference = Inference(
-        registry, cache.load_mixture, limits=limits, default_model=settings.default_model
-    )
+    inference = Inference(registry, cache, limits=limits, default_model=settings.default_model)
     analysis = Analysis(installed_analyst)
     return Services(
         catalogue=Catalogue(registry, stores.jobs, fitting, limits),

@@ -13,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.domain.picturing import KINDS
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -144,6 +145,8 @@ def test_the_demo_reaches_the_published_numbers() -> None:
     assert (ran.returncode, ran.stderr) == (0, "")
     assert ran.stdout.count("reached to 0.001") == 2
     assert "adjusted Rand" in ran.stdout
+    drawn = {path.name for path in (ROOT / "demo-output" / "pictures").glob("*.svg")}
+    assert drawn >= {f"{name}-{kind}.svg" for name in ("faithful", "iris") for kind in KINDS}
 
 
 def test_the_settings_table_is_the_settings() -> None:

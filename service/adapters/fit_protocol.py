@@ -4,23 +4,28 @@ Over a socket pair go frames: a kind, a length, the bytes. A text frame is a mes
 one of the dataclasses below under its name; an array frame is plain float64 numbers, whose shape
 the receiver knows beforehand. What does not fit is a ``ProtocolError``: a receiver allocates and
 believes nothing that it did not expect. The rows of a fit are no frame: the file that holds them
-is handed over by its descriptor, for the worker to map.
+is handed over by its descriptor, for the worker to map. Workers that share a selection talk to each
+other over a socket pair of their own, whose ends they are handed in the same way.
 """
 
 import json
+import os
 import select
 import socket
 import struct
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import FitOptions
+from gmm_engine.bench import N_STAGES, HeldOut
+from gmm_engine.grid import Key, Origin
 from service.adapters.fit_spool import StoredRows
 from service.adapters.record_json import from_json, to_json
 from service.domain.records import (
@@ -34,6 +39,7 @@ MAX_TEXT_BYTES = 2**20
 MAX_TELL_CHARACTERS = 16_000
 """Of a traceback or a message; far from the bound of a frame in any encoding."""
 CHUNK_BYTES = 2**20
+MAX_FILES = 2
 
 HEAD = struct.Struct(">cQ")
 TEXT = b"T"
@@ -60,13 +66,38 @@ class Fit:
     plan: SelectionPlan | None = None
 
 
+def most_steps(fit: Fit) -> int:
+    """Return what a run may take, or one that was begun and gone on with twice."""
+    return fit.options.max_iter * (1 if fit.plan is None else N_STAGES)
+
+
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Parent to worker: end the running fit between two EM steps."""
+    """Parent to worker: end the running fit, or the help with it, between two EM steps."""
 
     job_id: str
     keep_best: bool = False
     """Finish with the best so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class Help:
+    """Parent to a worker with nothing to do: share a selection that another one leads.
+
+    With the file of the rows comes an end of what the two talk over.
+    """
+
+    fit: Fit
+    n_threads: int
+    """So many each; together they take the cores that one fit takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hand:
+    """Parent to the worker that leads a selection: another one helps, at the end that comes."""
+
+    job_id: str
+    n_threads: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +116,19 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """Worker to parent; weights, means, covariances and log-likelihoods follow as arrays."""
+class MixtureHead:
+    """The form of a mixture; weights, means and covariances follow as arrays."""
 
+    n_components: int
+    covariance_type: str
+    covariances_shape: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class ResultHead:
+    """What a fit came to; the arrays of its mixture and the log-likelihoods follow."""
+
+    mixture: MixtureHead
     n_samples: float
     n_parameters: int
     log_likelihood: float
@@ -95,10 +136,14 @@ class Finished:
     n_iter: int
     stop_reason: str
     warnings: Sequence[FitWarningRecord]
-    covariances_shape: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Worker to parent; the arrays of the result follow."""
+
+    result: ResultHead
     duration_seconds: float
-    n_components: int
-    covariance_type: str
     selection: SelectionRecord | None = None
 
 
@@ -115,10 +160,63 @@ class Stopped:
     """Worker to parent: the fit ended as it was asked to."""
 
 
-Message: TypeAlias = Fit | Stop | Ready | Alive | Progressed | Finished | Failed | Stopped
-MESSAGES: dict[str, type[Message]] = {
-    kind.__name__: kind for kind in (Fit, Stop, Ready, Alive, Progressed, Finished, Failed, Stopped)
-}
+@dataclass(frozen=True, slots=True)
+class Helped:
+    """Worker to parent: the selection needs no more help, or the worker was stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceHead:
+    """Where a candidate stands; the arrays of its mixture follow."""
+
+    mixture: MixtureHead
+    log_likelihood: float
+    is_degenerate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    origin: Origin
+    place: PlaceHead
+
+
+@dataclass(frozen=True, slots=True)
+class Chore:
+    """Leader to helper: a task; the arrays of what was found and of what is near follow."""
+
+    key: Key
+    found: PlaceHead | None
+    near: Sequence[Near]
+    n_folds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Helper to leader; the arrays of the result follow, if there is one."""
+
+    origin: Origin
+    result: ResultHead | None = None
+    held_out: HeldOut | None = None
+    has_failed: bool = False
+    """The leader does the task itself, and finds out why."""
+
+
+Message: TypeAlias = (
+    Fit
+    | Stop
+    | Help
+    | Hand
+    | Ready
+    | Alive
+    | Progressed
+    | Finished
+    | Failed
+    | Stopped
+    | Helped
+    | Chore
+    | Done
+)
+MESSAGES: dict[str, type[Message]] = {kind.__name__: kind for kind in get_args(Message)}
 
 
 class Wire:
@@ -130,13 +228,13 @@ class Wire:
         self._files: list[int] = []
         self._sending = threading.Lock()
 
-    def send(self, message: Message, *, file: int | None = None) -> None:
+    def send(self, message: Message, *, files: Sequence[int] = ()) -> None:
         body = json.dumps({type(message).__name__: to_json(message)}, allow_nan=False).encode()
         frame = HEAD.pack(TEXT, len(body)) + body
         with self._sending:
             sent = 0
-            if file is not None:
-                sent = socket.send_fds(self._connection, [frame], [file])
+            if files:
+                sent = socket.send_fds(self._connection, [frame], files)
             self._connection.sendall(frame[sent:])
 
     def send_numbers(self, numbers: NDArray[np.float64]) -> None:
@@ -163,15 +261,23 @@ class Wire:
             raise ProtocolError("an array of another size")
         return np.frombuffer(body, dtype="<f8").reshape(shape)
 
-    def take_file(self) -> int:
-        """Return the descriptor that came with the message received last."""
-        if len(self._files) != 1:
-            raise ProtocolError("the message came without its file")
-        return self._files.pop()
+    def take_files(self, count: int) -> list[int]:
+        """Return the descriptors that came with the message received last."""
+        files, self._files = self._files, []
+        if len(files) != count:
+            for file in files:
+                os.close(file)
+            raise ProtocolError("the message came without its files")
+        return files
 
-    def is_silent(self) -> bool:
-        """Tell whether there is nothing to receive, an end included."""
-        return not (self._received or self._is_readable_within(0.0))
+    def is_silent(self, *, seconds: float = 0.0) -> bool:
+        """Tell whether there is nothing to receive for so long, an end included."""
+        return not (self._received or self._is_readable_within(seconds))
+
+    def hang_up(self) -> None:
+        """Let both sides hear the end, whatever they wait for."""
+        with suppress(OSError):
+            self._connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._connection.close()
@@ -186,7 +292,7 @@ class Wire:
         while len(self._received) < n_bytes:
             if until is not None and not self._is_readable_within(until - time.monotonic()):
                 raise TimeoutError
-            chunk, files, _, _ = socket.recv_fds(self._connection, CHUNK_BYTES, 1)
+            chunk, files, _, _ = socket.recv_fds(self._connection, CHUNK_BYTES, MAX_FILES)
             self._files += files
             if not chunk:
                 raise EOFError

@@ -1,7 +1,8 @@
 """A worker of the process runner: ``python -m service.adapters.fit_worker``.
 
-Gets ready, then runs the fits that its parent sends, one at a time, and reports. It is below the
-server in priority, limited in memory and processor time, the first to go when the machine runs
+Gets ready, then runs the fits that its parent sends, one at a time, and reports; a selection it
+shares with workers that its parent lends it, or helps with another's. It is below the server in
+priority, limited in memory and processor time, the first to go when the machine runs
 out of memory, and dies with its parent.
 """
 
@@ -18,29 +19,38 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 import gmm_engine
-from gmm_engine import GmmEngineError
+from gmm_engine import EMStep, GmmEngineError
+from gmm_engine.bench import Bench
+from gmm_engine.samples import Samples
 from service.adapters.fit_checkpoints import CheckpointFile
+from service.adapters.fit_hands import GONE, Hands, help_leader
 from service.adapters.fit_protocol import (
     MAX_TELL_CHARACTERS,
     Alive,
     Failed,
     Finished,
     Fit,
+    Hand,
+    Help,
+    Helped,
     Progressed,
     ProtocolError,
     Ready,
     Stop,
     Stopped,
     Wire,
+    most_steps,
 )
+from service.adapters.fit_results import head_of_result, send_result_arrays
 from service.adapters.fit_spool import mapped
 from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
-from service.domain.records import FitWarningRecord, JobProgress
+from service.domain.records import JobProgress
 
 ALIVE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.1
@@ -50,18 +60,37 @@ FIRST_TO_GO = "1000"
 PR_SET_PDEATHSIG = 1
 
 
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """A fit to run, or a selection to lead."""
+
+    fit: Fit
+    file: int
+    hands: Hands
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A selection to help with, over this wire."""
+
+    help: Help
+    file: int
+    wire: Wire
+
+
 class Inbox:
-    """What the parent says: fits one after another, and meanwhile that the running one stop."""
+    """What the parent says: work, piece after piece, and meanwhile that it stop or who helps."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
-        self._fits: queue.SimpleQueue[tuple[Fit, int]] = queue.SimpleQueue()
+        self._work: queue.SimpleQueue[Lead | Share] = queue.SimpleQueue()
+        self._current: Lead | Share | None = None
         self._stopped: set[str] = set()
         self._to_end: set[str] = set()
         threading.Thread(target=self._read, daemon=True).start()
 
-    def next(self) -> tuple[Fit, int]:
-        return self._fits.get()
+    def next(self) -> Lead | Share:
+        return self._work.get()
 
     def is_stopped(self, job_id: str) -> bool:
         return job_id in self._stopped
@@ -75,12 +104,36 @@ class Inbox:
             while True:
                 match self._wire.receive():
                     case Fit() as fit:
-                        self._stopped.clear()
-                        self._to_end.clear()
-                        self._fits.put((fit, self._wire.take_file()))
+                        (file,) = self._wire.take_files(1)
+                        self._begin(Lead(fit, file, _hands_for(fit)))
+                    case Help() as help_wanted:
+                        file, end = self._wire.take_files(2)
+                        wire = Wire(socket.socket(fileno=end))
+                        self._begin(Share(help_wanted, file, wire))
+                    case Hand() as hand:
+                        (end,) = self._wire.take_files(1)
+                        self._welcome(hand, end)
                     case Stop(job_id, keep_best):
-                        (self._to_end if keep_best else self._stopped).add(job_id)
+                        self._stop(job_id, keep_best=keep_best)
         os._exit(0)  # the parent is gone, or not itself
+
+    def _begin(self, work: Lead | Share) -> None:
+        self._stopped.clear()
+        self._to_end.clear()
+        self._current = work
+        self._work.put(work)
+
+    def _welcome(self, hand: Hand, end: int) -> None:
+        match self._current:
+            case Lead(fit, _, hands) if fit.job_id == hand.job_id:
+                hands.welcome(hand, end)
+            case _:
+                os.close(end)
+
+    def _stop(self, job_id: str, *, keep_best: bool) -> None:
+        (self._to_end if keep_best else self._stopped).add(job_id)
+        if isinstance(self._current, Share):
+            self._current.wire.hang_up()  # it may wait for the next task
 
 
 class Reporter:
@@ -115,29 +168,65 @@ def main() -> None:
     wire = Wire(socket.socket(fileno=descriptor))
     inbox = Inbox(wire)
     wire.send(Ready())
+    own_threads = gmm_engine.thread_count()
     while True:
-        fit, file = inbox.next()
-        _run(fit, file, wire, inbox)
+        match inbox.next():
+            case Lead() as lead:
+                _run(lead, wire, inbox)
+            case Share() as share:
+                _help(share, wire, inbox)
+        gmm_engine.set_thread_count(own_threads)  # which is less while a selection is shared
 
 
-def _run(fit: Fit, file: int, wire: Wire, inbox: Inbox) -> None:
-    checkpoints = CheckpointFile(fit, file)
+def _run(lead: Lead, wire: Wire, inbox: Inbox) -> None:
+    checkpoints = CheckpointFile(lead.fit, lead.file)
     begun = time.monotonic() - checkpoints.seconds_before
     with beating(wire):
-        end = _end_of(fit, file, checkpoints, wire=wire, inbox=inbox)
-    os.close(file)
+        end = _end_of(lead, checkpoints, wire=wire, inbox=inbox)
+        lead.hands.end()
+    os.close(lead.file)
     if isinstance(end, FitOutcome):
         _send_outcome(wire, end, time.monotonic() - begun)
     else:
         wire.send(end)
 
 
+def _help(share: Share, wire: Wire, inbox: Inbox) -> None:
+    """Do tasks of a selection until it needs no more help; the leader does what goes wrong here."""
+    fit = share.help.fit
+
+    def go_on(_: EMStep) -> None:
+        if inbox.is_stopped(fit.job_id) or not share.wire.is_silent():
+            raise FitCancelled
+
+    with beating(wire), suppress(FitCancelled, MemoryError, *GONE):
+        gmm_engine.set_thread_count(share.help.n_threads)
+        task = _task_of(fit, share.file)
+        _limit(fit)
+        samples = Samples.checked(task.X, task.sample_weight)
+        help_leader(share.wire, Bench(samples, fit.options, on_step=go_on), samples.n_features)
+    share.wire.close()
+    os.close(share.file)
+    wire.send(Helped())
+
+
+def _hands_for(fit: Fit) -> Hands:
+    return Hands(n_features=fit.rows.X.shape[1], most_steps=most_steps(fit))
+
+
 def _end_of(
-    fit: Fit, file: int, checkpoints: CheckpointFile, *, wire: Wire, inbox: Inbox
+    lead: Lead, checkpoints: CheckpointFile, *, wire: Wire, inbox: Inbox
 ) -> FitOutcome | Failed | Stopped:
-    reporter = Reporter(wire)
+    reporter, fit = Reporter(wire), lead.fit
+    ends_at = time.monotonic() + fit.budget_seconds
+
+    def is_over() -> bool:
+        if inbox.is_stopped(fit.job_id):
+            raise FitCancelled
+        return inbox.should_end(fit.job_id) or time.monotonic() >= ends_at
+
     try:
-        task = _task_of(fit, file)
+        task = _task_of(fit, lead.file)
         _limit(fit)
         outcome = run_fit_task(
             task,
@@ -146,6 +235,7 @@ def _end_of(
             should_end=lambda: inbox.should_end(fit.job_id),
             checkpoints=checkpoints,
             seconds_before=checkpoints.seconds_before,
+            spread=lead.hands.shared(is_over),
         )
     except FitCancelled:
         return Stopped()
@@ -193,27 +283,8 @@ def _task_of(fit: Fit, file: int) -> FitTask:
 
 
 def _send_outcome(wire: Wire, outcome: FitOutcome, duration_seconds: float) -> None:
-    result = outcome.result
-    criteria, arrays = result.criteria, result.mixture.to_arrays()
-    wire.send(
-        Finished(
-            n_samples=criteria.n_samples,
-            n_parameters=criteria.n_parameters,
-            log_likelihood=criteria.log_likelihood,
-            log_max_resp=criteria.log_max_resp,
-            n_iter=result.n_iter,
-            stop_reason=result.stop_reason.value,
-            warnings=[FitWarningRecord(w.code, w.detail) for w in result.warnings],
-            covariances_shape=arrays["covariances"].shape,
-            duration_seconds=duration_seconds,
-            n_components=result.mixture.n_components,
-            covariance_type=result.mixture.covariance_type,
-            selection=outcome.selection,
-        )
-    )
-    for name in ("weights", "means", "covariances"):
-        wire.send_numbers(arrays[name])
-    wire.send_numbers(result.log_likelihoods)
+    wire.send(Finished(head_of_result(outcome.result), duration_seconds, outcome.selection))
+    send_result_arrays(wire, outcome.result)
 
 
 def _limit(fit: Fit) -> None:

@@ -7,7 +7,6 @@ the end, and how far a fit has come, in ``fit_spool`` and ``fit_checkpoints``.
 """
 
 import logging
-import math
 import os
 import signal
 import socket
@@ -21,26 +20,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 import gmm_engine
-from gmm_engine import (
-    Criteria,
-    FitOptions,
-    FitResult,
-    FitWarning,
-    GmmEngineError,
-    Mixture,
-    StopReason,
-)
-from gmm_engine.sweep import N_STAGES
+from gmm_engine import FitOptions
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
     Failed,
     Finished,
     Fit,
+    Hand,
+    Help,
+    Helped,
     Message,
     Progressed,
     ProtocolError,
@@ -48,7 +38,9 @@ from service.adapters.fit_protocol import (
     Stop,
     Stopped,
     Wire,
+    most_steps,
 )
+from service.adapters.fit_results import receive_result
 from service.adapters.fit_spool import FitSpool, StoredRows, mapped
 from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import FitListener
@@ -63,6 +55,8 @@ START_SECONDS = 300.0
 """How long a worker may take to get ready; compiling the engine's passes takes a minute."""
 RESTART_SECONDS = 1.0
 """Between attempts to start a worker that does not get ready."""
+RECALL_SECONDS = 0.1
+"""How often it is looked whether a worker that helps is needed for a fit of its own."""
 CANCEL_GRACE_SECONDS = 2.0
 """How long a worker may go on with the EM step that a cancelled fit is in."""
 CLOSE_SECONDS = 2.0
@@ -95,6 +89,8 @@ class _QueuedFit:
     cancelled: threading.Event = field(default_factory=threading.Event)
     to_end: threading.Event = field(default_factory=threading.Event)
     """Asked to finish with the best so far."""
+    wants_help: threading.Event = field(default_factory=threading.Event)
+    """Led by a worker that has tasks for others."""
 
     def close(self) -> None:
         os.close(self.file)
@@ -102,6 +98,12 @@ class _QueuedFit:
     @property
     def job_id(self) -> str:
         return self.message.job_id
+
+    @property
+    def takes_help(self) -> bool:
+        """Tell whether other workers may share it: a selection that is to go on to its end."""
+        is_to_stop = self.cancelled.is_set() or self.to_end.is_set()
+        return self.wants_help.is_set() and not is_to_stop
 
 
 class _Broken(Exception):
@@ -141,6 +143,16 @@ class _Worker:
         return self.process.wait()
 
 
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    """A selection that a worker with nothing to do may help with."""
+
+    fit: _QueuedFit
+    leader: _Worker
+    file: int
+    """Of the rows, ours to close."""
+
+
 class ProcessRunner:
     """Implements ``JobRunner``."""
 
@@ -157,6 +169,7 @@ class ProcessRunner:
         self.spool = spool
         self._limits = limits or WorkerLimits()
         self._command = command
+        self._processes = processes
         self._queue: deque[_QueuedFit] = deque()
         self._running: dict[str, tuple[_QueuedFit, _Worker]] = {}
         self._workers: set[_Worker] = set()
@@ -285,6 +298,8 @@ class ProcessRunner:
         )
 
     def _forget(self, fit: _QueuedFit) -> None:
+        with self._changed:  # no one takes the file from here on
+            fit.wants_help.clear()
         fit.close()
         with suppress(OSError):  # the next start clears what is left
             self.spool.remove(fit.job_id)
@@ -298,16 +313,14 @@ class ProcessRunner:
     def _work(self) -> None:
         """Keep one worker and run fits in it, until the runner is closed."""
         worker = self._started()
-        while (fit := self._next()) is not None:
+        while (work := self._next()) is not None:
             if not worker.wire.is_silent():  # it died while it had nothing to do
                 self._ended(worker)
                 worker = self._started()
-            with self._changed:
-                self._running[fit.job_id] = fit, worker
-            is_whole = self._run(fit, worker)
-            with self._changed:
-                del self._running[fit.job_id]
-                self._changed.notify_all()
+            if isinstance(work, _Shared):
+                is_whole = self._lend(work, worker)
+            else:
+                is_whole = self._lead(work, worker)
             if not is_whole:
                 self._ended(worker)
                 worker = self._started()
@@ -338,10 +351,69 @@ class ProcessRunner:
             self._workers.discard(worker)
         return worker.kill()
 
-    def _next(self) -> _QueuedFit | None:
+    def _next(self) -> _QueuedFit | _Shared | None:
+        """Return the next fit; where none waits, a selection that others may help with."""
         with self._changed:
-            self._changed.wait_for(lambda: self._queue or self._closed)
-            return self._queue.popleft() if self._queue else None
+            while True:
+                if self._queue:
+                    return self._queue.popleft()
+                if self._closed:
+                    return None
+                for fit, leader in self._running.values():
+                    if fit.takes_help:
+                        return _Shared(fit, leader, os.dup(fit.file))
+                self._changed.wait()
+
+    def _lead(self, fit: _QueuedFit, worker: _Worker) -> bool:
+        with self._changed:
+            self._running[fit.job_id] = fit, worker
+        is_whole = self._run(fit, worker)
+        with self._changed:
+            del self._running[fit.job_id]
+            self._changed.notify_all()
+        return is_whole
+
+    def _lend(self, shared: _Shared, worker: _Worker) -> bool:
+        """Let a worker help until it is needed elsewhere or no more; tell whether it is whole.
+
+        What becomes of the help is between the two: the leader does without what it doesn't get.
+        """
+        fit = shared.fit
+        n_threads = max(1, (self._limits.threads or gmm_engine.thread_count()) // self._processes)
+        ours, theirs = socket.socketpair()
+        with ours, theirs, suppress(OSError):  # who is gone is seen below, or by its own thread
+            worker.wire.send(Help(fit.message, n_threads), files=[shared.file, theirs.fileno()])
+            shared.leader.wire.send(Hand(fit.job_id, n_threads), files=[ours.fileno()])
+        os.close(shared.file)
+        return self._has_helped(fit, worker)
+
+    def _has_helped(self, fit: _QueuedFit, worker: _Worker) -> bool:
+        is_recalled, heard_at = False, time.monotonic()
+        while True:
+            if not is_recalled and (self._queue or self._closed):
+                worker.stop(fit.job_id)
+                is_recalled = True
+            if worker.wire.is_silent(seconds=RECALL_SECONDS):
+                if time.monotonic() > heard_at + self._limits.silence_seconds:
+                    break
+                continue
+            heard_at = time.monotonic()
+            try:
+                match worker.wire.receive(until=heard_at + self._limits.silence_seconds):
+                    case Alive():
+                        continue
+                    case Helped():
+                        if not is_recalled:
+                            fit.wants_help.clear()
+                        return True
+                    case _:
+                        break
+            except (EOFError, OSError, ProtocolError):
+                break
+        fit.wants_help.clear()
+        if not self._left_alone:
+            logger.warning("helper_replaced", extra={"job": fit.job_id, "exit": worker.kill()})
+        return False
 
     def _run(self, fit: _QueuedFit, worker: _Worker) -> bool:
         """Run one fit; tell whether the worker can be used again."""
@@ -373,6 +445,10 @@ class ProcessRunner:
         fit.listener.started()
         call = _Call(fit, worker, self._limits)
         call.send()
+        if fit.message.plan is not None:
+            with self._changed:
+                fit.wants_help.set()
+                self._changed.notify_all()
         while True:
             match call.receive():
                 case Alive():
@@ -409,7 +485,7 @@ class _Call:
     def send(self) -> None:
         self.ends_by = time.monotonic() + self.fit.message.budget_seconds + TIME_GRACE_SECONDS
         try:
-            self.worker.wire.send(self.fit.message, file=self.fit.file)
+            self.worker.wire.send(self.fit.message, files=[self.fit.file])
         except OSError as error:
             raise _died(self.worker) from error
         if self.fit.cancelled.is_set():  # asked before the worker knew of the fit
@@ -442,44 +518,22 @@ class _Call:
     def outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
         asked, (_, n_features) = self.fit.message, self.fit.message.rows.X.shape
-        n_components, covariances = end.n_components, tuple(end.covariances_shape)
-        is_possible = (
-            _is_asked_for(asked, end)
-            and 0 <= end.n_iter <= _most_steps(asked)
-            and min(covariances, default=0) > 0
-            and math.prod(covariances) <= n_components * n_features**2
-        )
-        if not is_possible:
+        if not _is_asked_for(asked, end):
             raise _nonsense()
-        shapes = {
-            "weights": (n_components,),
-            "means": (n_components, n_features),
-            "covariances": covariances,
-        }
+        until = time.monotonic() + self.limits.silence_seconds
         try:
-            arrays = {name: self._numbers(shape) for name, shape in shapes.items()}
-            result = FitResult(
-                mixture=Mixture.from_arrays(arrays, end.covariance_type),
-                criteria=Criteria(
-                    n_samples=end.n_samples,
-                    n_parameters=end.n_parameters,
-                    log_likelihood=end.log_likelihood,
-                    log_max_resp=end.log_max_resp,
-                ),
-                log_likelihoods=self._numbers((end.n_iter,)),
-                n_iter=end.n_iter,
-                stop_reason=StopReason(end.stop_reason),
-                warnings=tuple(FitWarning(w.code, w.detail) for w in end.warnings),
+            result = receive_result(
+                self.worker.wire,
+                end.result,
+                n_features,
+                most_steps=most_steps(asked),
+                until=until,
             )
-            return FitOutcome(result, end.selection)
         except (EOFError, OSError) as error:
             raise _died(self.worker) from error
-        except (ProtocolError, ValueError, GmmEngineError) as error:
+        except ProtocolError as error:
             raise _nonsense() from error
-
-    def _numbers(self, shape: tuple[int, ...]) -> NDArray[np.float64]:
-        until = time.monotonic() + self.limits.silence_seconds
-        return self.worker.wire.receive_numbers(shape, until=until)
+        return FitOutcome(result, end.selection)
 
 
 def _digest_of(file: int, rows: StoredRows) -> str:
@@ -489,19 +543,15 @@ def _digest_of(file: int, rows: StoredRows) -> str:
 
 def _is_asked_for(asked: Fit, end: Finished) -> bool:
     """Tell whether a mixture of this form can be the task's result."""
+    found = end.result.mixture
     if asked.plan is None:
         form = (asked.options.n_components, asked.options.covariance_type, None)
-        return (end.n_components, end.covariance_type, end.selection) == form
+        return (found.n_components, found.covariance_type, end.selection) == form
     return (
-        end.n_components in asked.plan.n_components
-        and end.covariance_type in asked.plan.covariance_types
+        found.n_components in asked.plan.n_components
+        and found.covariance_type in asked.plan.covariance_types
         and end.selection is not None
     )
-
-
-def _most_steps(asked: Fit) -> int:
-    """Return what a run may take, or one that was begun and gone on with twice."""
-    return asked.options.max_iter * (1 if asked.plan is None else N_STAGES)
 
 
 def _died(worker: _Worker) -> _Broken:

@@ -25,7 +25,7 @@ from service.domain.analysis import Comparison, Diagnosis, Side, labels_in_colum
 from service.domain.inference import FittedModel
 from service.domain.ports import Silhouette
 from service.domain.records import VersionRecord
-from service.errors import InvalidInput, Issue
+from service.errors import InvalidInput, Issue, Unsupported
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 
@@ -70,6 +70,7 @@ async def row_payload(request: Request) -> DataPayload:
     answer=DiagnosticsAnswer,
     example=examples.DIAGNOSTICS,
     body=data_body("LabelledRows", examples.LABELLED_ROWS),
+    refusals=(Unsupported,),
 )
 async def diagnose(
     door: Door,
@@ -104,6 +105,7 @@ async def diagnose(
     answer=ComparisonAnswer,
     example=examples.COMPARISON,
     body=data_body("Rows", examples.ROWS),
+    refusals=(Unsupported,),
 )
 async def compare_with_kmeans(
     door: Door,

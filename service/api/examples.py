@@ -100,6 +100,7 @@ FIT_ESTIMATE: Example = {
     "memory_bytes": 102_880,
     "seconds": 0.03,
     "seconds_at_most": 0.41,
+    "uncertainty": 1.5,
 }
 QUEUED_JOB: Example = {
     "id": "job-8f14e45fceea167a5a36",

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated
@@ -21,14 +22,14 @@ from service.api.dependencies import (
 )
 from service.api.documentation import data_body, operation
 from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
-from service.api.idempotency import Once, fingerprint_of_data
+from service.api.idempotency import Once, OnceOnly, fingerprint_of_data
 from service.api.payloads.values import TRAINING_FIELDS, DataPayload
 from service.api.problems import problem_response
 from service.api.responses import json_response
 from service.api.schemas import FitAnswer, FitEstimate, Job, job_result, selection_result
 from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
-from service.domain.records import JobRecord
+from service.domain.records import JobRecord, SelectionRequest
 from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
@@ -68,6 +69,82 @@ async def training_payload(request: Request) -> DataPayload:
     return await read_training_payload(request, extra_fields=TRAINING_FIELDS)
 
 
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Rows that a job is to be made of, and how that is queued, bounded and waited for."""
+
+    request: Request
+    door: Services
+    model_id: str
+    payload: DataPayload
+    once: OnceOnly
+    on_conflict: OnConflict
+    budget_seconds: float | None
+    wait: float | None
+    prefer: str | None
+
+    async def answer(self, selection: SelectionRequest | None = None) -> Response:
+        """Begin the fit, or the selection, and answer with what there is when the wait is over."""
+        self.door.lifecycle.require_serving()
+        asked = () if selection is None else (selection,)
+        conditions = (*asked, self.on_conflict, self.budget_seconds)
+        fingerprint = partial(fingerprint_of_data, self.payload, *conditions)
+        return await self.once.answer(fingerprint, partial(self._begin, selection))
+
+    async def estimate(self) -> FitEstimate:
+        """Return what the fit is expected to take; nothing begins."""
+        self.door.lifecycle.require_serving()
+        estimate = await self.door.threads.compute(
+            self.door.fitting.estimate,
+            self.model_id,
+            self.payload.table,
+            sample_weight=self.payload.sample_weight,
+            budget_seconds=self.budget_seconds,
+        )
+        return FitEstimate.of(estimate)
+
+    async def _begin(self, selection: SelectionRequest | None, token: str) -> Response:
+        job = await self.door.threads.compute(
+            self.door.fitting.start,
+            self.model_id,
+            self.payload.table,
+            sample_weight=self.payload.sample_weight,
+            budget_seconds=self.budget_seconds,
+            on_conflict=self.on_conflict,
+            token=token,
+            selection=selection,
+        )
+        return await waited_answer(self.request, self.door, job, wait=self.wait, prefer=self.prefer)
+
+
+async def ordered(
+    request: Request,
+    door: Door,
+    model_id: ModelId,
+    payload: Annotated[DataPayload, Depends(training_payload)],
+    once: Once,
+    *,
+    on_conflict: OnConflictQuery = OnConflict.QUEUE,
+    budget_seconds: BudgetQuery = None,
+    wait: WaitQuery = None,
+    prefer: Prefer = None,
+) -> Order:
+    return Order(
+        request,
+        door,
+        model_id,
+        payload,
+        once,
+        on_conflict=on_conflict,
+        budget_seconds=budget_seconds,
+        wait=wait,
+        prefer=prefer,
+    )
+
+
+Ordered = Annotated[Order, Depends(ordered)]
+
+
 @router.post(
     "/models/{id}/fit",
     **operation(
@@ -86,44 +163,8 @@ async def training_payload(request: Request) -> DataPayload:
         refusals=(NotFound, Conflict, TooManyRequests, StorageFull),
     ),
 )
-async def fit_model(
-    request: Request,
-    door: Door,
-    model_id: ModelId,
-    payload: Annotated[DataPayload, Depends(training_payload)],
-    once: Once,
-    *,
-    on_conflict: OnConflictQuery = OnConflict.QUEUE,
-    budget_seconds: BudgetQuery = None,
-    validate_only: ValidateOnlyQuery = False,
-    wait: WaitQuery = None,
-    prefer: Prefer = None,
-) -> Response:
-    async def fit(token: str) -> Response:
-        job = await door.threads.compute(
-            door.fitting.start,
-            model_id,
-            payload.table,
-            sample_weight=payload.sample_weight,
-            budget_seconds=budget_seconds,
-            on_conflict=on_conflict,
-            token=token,
-        )
-        return await waited_answer(request, door, job, wait=wait, prefer=prefer)
-
-    door.lifecycle.require_serving()
-    if validate_only:
-        estimate = await door.threads.compute(
-            door.fitting.estimate,
-            model_id,
-            payload.table,
-            sample_weight=payload.sample_weight,
-            budget_seconds=budget_seconds,
-        )
-        return json_response(FitEstimate.of(estimate))
-    return await once.answer(
-        partial(fingerprint_of_data, payload, on_conflict, budget_seconds), fit
-    )
+async def fit_model(order: Ordered, *, validate_only: ValidateOnlyQuery = False) -> Response:
+    return json_response(await order.estimate()) if validate_only else await order.answer()
 
 
 async def waited_answer(

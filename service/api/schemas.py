@@ -452,10 +452,14 @@ class FitEstimate(BaseModel):
     work: int = Field(description="Rows weighed by components, each time counted.")
     memory_bytes: int = Field(description="Of the arrays at their most, the rows included.")
     seconds: float = Field(
-        description="Of a typical search on an otherwise idle machine; how many steps convergence "
-        "takes is up to the data."
+        description="Of fitting, on an otherwise idle machine: foretold by a pilot of the fit "
+        "that takes half a second at the most."
     )
     seconds_at_most: float = Field(description="Were every step taken that the model allows.")
+    uncertainty: float = Field(
+        description="Factor, upwards and downwards, that `seconds` may well be off by: 1.5 where "
+        "the pilot took the whole fit, more where the steps to convergence had to be foretold."
+    )
 
     @classmethod
     def of(cls, estimate: Estimate) -> Self:
@@ -468,6 +472,7 @@ class FitEstimate(BaseModel):
             memory_bytes=estimate.memory_bytes,
             seconds=estimate.seconds,
             seconds_at_most=estimate.seconds_at_most,
+            uncertainty=estimate.uncertainty,
         )
 
 

@@ -2,27 +2,17 @@
 
 import re
 from collections.abc import Iterator, Sequence
-from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Response
 
-from service.api.dependencies import (
-    IN_EVERY_JSON_ROUTE,
-    Door,
-    ModelId,
-    Prefer,
-    WaitQuery,
-)
+from service.api.dependencies import IN_EVERY_JSON_ROUTE
 from service.api.documentation import data_body, operation
 from service.api.examples import QUEUED_JOB, SELECTION_RESULT, TRAINING_ROWS
-from service.api.fits import BudgetQuery, OnConflictQuery, training_payload, waited_answer
-from service.api.idempotency import Once, fingerprint_of_data
-from service.api.payloads.values import DataPayload
+from service.api.fits import Ordered
 from service.api.schemas import CovarianceType, Criterion, Job, SelectionResult
 from service.domain.catalogue import COVARIANCE_TYPES
-from service.domain.fitting import OnConflict
 from service.domain.records import SelectionPlan, SelectionRequest
 from service.errors import (
     Conflict,
@@ -106,34 +96,9 @@ async def asked_selection(
     ),
 )
 async def select_model(
-    request: Request,
-    door: Door,
-    model_id: ModelId,
-    payload: Annotated[DataPayload, Depends(training_payload)],
-    selection: Annotated[SelectionRequest, Depends(asked_selection)],
-    *,
-    once: Once,
-    on_conflict: OnConflictQuery = OnConflict.QUEUE,
-    budget_seconds: BudgetQuery = None,
-    wait: WaitQuery = None,
-    prefer: Prefer = None,
+    order: Ordered, selection: Annotated[SelectionRequest, Depends(asked_selection)]
 ) -> Response:
-    async def select(token: str) -> Response:
-        job = await door.threads.compute(
-            door.fitting.start,
-            model_id,
-            payload.table,
-            sample_weight=payload.sample_weight,
-            budget_seconds=budget_seconds,
-            on_conflict=on_conflict,
-            token=token,
-            selection=selection,
-        )
-        return await waited_answer(request, door, job, wait=wait, prefer=prefer)
-
-    door.lifecycle.require_serving()
-    conditions = selection, on_conflict, budget_seconds
-    return await once.answer(partial(fingerprint_of_data, payload, *conditions), select)
+    return await order.answer(selection)
 
 
 def sizes_of(ranges: Sequence[str]) -> list[int]:

@@ -64,7 +64,7 @@ class Comparison:
 class Analysis:
     def __init__(self, find_analyst: Callable[[], Analyst]) -> None:
         self._find_analyst = find_analyst
-        """Raises ``Unavailable`` where this installation has none."""
+        """Raises ``Unsupported`` where this installation has none."""
 
     def diagnose(
         self, fitted: FittedModel, table: Table, *, truth: Labels | None, n_lowest: int

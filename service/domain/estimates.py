@@ -3,7 +3,9 @@
 import threading
 from dataclasses import dataclass
 
-from gmm_engine.costs import Costs, expected_work, memory_bytes, most_work
+from gmm_engine.costs import Costs
+from gmm_engine.memory import memory_bytes
+from gmm_engine.pilot import forecast
 from service.domain.fit_task import FitTask
 
 
@@ -17,9 +19,11 @@ class FitEstimate:
     """Rows weighed by components, each time counted."""
     memory_bytes: int
     seconds: float
-    """Of a typical search, on a machine with nothing else to do."""
+    """As a pilot of the fit foretells it."""
     seconds_at_most: float
-    """Of one that takes every step that the options allow."""
+    """Were every step taken that the options allow."""
+    uncertainty: float
+    """Factor, upwards and downwards, that ``seconds`` may well be off by."""
 
 
 class MachineCosts:
@@ -37,19 +41,18 @@ class MachineCosts:
 
 
 def estimate_of(task: FitTask, model_id: str, costs: Costs) -> FitEstimate:
+    """Begin the fit for a moment, and tell from that what all of it will take."""
     options, (n_samples, n_features) = task.options, task.X.shape
-    expected, most = (
-        expected_work(options, n_samples, n_features),
-        most_work(options, n_samples, n_features),
-    )
+    expected = forecast(task.X, options, sample_weight=task.sample_weight, costs=costs)
     budget = float("inf") if task.budget_seconds is None else task.budget_seconds
     return FitEstimate(
         model_id=model_id,
         n_samples=n_samples,
         n_features=n_features,
         n_components=options.n_components,
-        work=expected.weighed_rows * options.n_components,
-        memory_bytes=memory_bytes(options, n_samples, n_features),
-        seconds=min(budget, costs.seconds(expected, options, n_features)),
-        seconds_at_most=min(budget, costs.seconds(most, options, n_features)),
+        work=expected.work.weighed_rows * options.n_components,
+        memory_bytes=memory_bytes(options, n_samples, n_features, expected.work),
+        seconds=min(budget, expected.seconds),
+        seconds_at_most=min(budget, expected.seconds_at_most),
+        uncertainty=expected.uncertainty,
     )

@@ -7,7 +7,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from gmm_engine import (
     select,
     value_of,
 )
+from gmm_engine.sweep import Spread, one_by_one
 from service.domain.records import (
     CandidateFigures,
     CandidateRecord,
@@ -72,16 +73,17 @@ def run_fit_task(
     should_end: Callable[[], bool] = lambda: False,
     checkpoints: Checkpoints | None = None,
     seconds_before: float = 0.0,
+    spread: Spread = one_by_one,
 ) -> FitOutcome:
     """Fit, reporting every EM step; raises ``FitCancelled`` or an engine error.
 
-    Once it ``should_end`` the result is the best so far.
+    Once it ``should_end`` the result is the best so far. ``spread`` shares a selection's tasks.
     With ``checkpoints`` from where the fit was cut off, after ``seconds_before``; a selection
     begins anew.
     """
     reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
     if task.plan is not None:
-        return _selected(task, task.plan, reporter, should_end)
+        return _selected(task, task.plan, reporter, should_end, spread)
     budget_seconds = task.budget_seconds
     result = fit(
         task.X,
@@ -105,7 +107,11 @@ def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None)
 
 
 def _selected(
-    task: FitTask, plan: SelectionPlan, reporter: "_Reporter", should_end: Callable[[], bool]
+    task: FitTask,
+    plan: SelectionPlan,
+    reporter: "_Reporter",
+    should_end: Callable[[], bool],
+    spread: Spread,
 ) -> FitOutcome:
     selection = select(
         task.X,
@@ -118,6 +124,7 @@ def _selected(
         on_step=reporter.on_step,
         budget_seconds=task.budget_seconds,
         should_end=should_end,
+        spread=spread,
     )
     result = selection.best.result
     if result is None:
@@ -142,19 +149,23 @@ class _Reporter:
         self._is_cancelled = is_cancelled
         self._begun = time.monotonic() - seconds_before
         self._previous = math.nan
+        self._last: JobProgress | None = None
         self._found: dict[object, Candidate] = {}
         self._leaderboard = None if task.plan is None else Leaderboard(task.plan.n_candidates)
 
     def on_step(self, step: EMStep) -> None:
         if self._is_cancelled():
             raise FitCancelled
-        self._on_progress(self._progress_of(step))
+        self._last = self._progress_of(step)
+        self._on_progress(self._last)
         self._previous = step.log_likelihood if step.iteration else math.nan
 
     def on_candidate(self, candidate: Candidate) -> None:
         if self._plan is not None:
             self._found[candidate.key] = candidate
             self._leaderboard = _leaderboard_of(self._found, self._plan)
+            if self._last is not None:
+                self._on_progress(replace(self._last, leaderboard=self._leaderboard))
 
     def _progress_of(self, step: EMStep) -> JobProgress:
         options, delta = self._options, step.log_likelihood - self._previous

@@ -167,7 +167,9 @@ class Fitting:
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
         task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
-        return estimate_of(replace(task, budget_seconds=budget_seconds), model.id, self._costs())
+        fitted, _ = _mapped(replace(task, budget_seconds=budget_seconds), model.preprocessing)
+        estimate = estimate_of(fitted, model.id, self._costs())
+        return replace(estimate, n_features=table.X.shape[1])
 
     def cancel(self, job_id: str, *, keep_best: bool = False) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is.

@@ -6,6 +6,7 @@ import * as catalogue from "./catalogue.js";
 import * as clusters from "./clusters.js";
 import * as curl from "./curl.js";
 import * as data from "./data.js";
+import * as declaring from "./declaring.js";
 import * as fitting from "./fitting.js";
 import * as results from "./results.js";
 import { all, get, modelPath, request, send } from "./api.js";
@@ -22,10 +23,8 @@ function install() {
   asking.install();
   data.install(onRows);
   aliases.install(() => reload());
-  catalogue.install(async (model) => {
-    await catalogue.refresh();
-    location.hash = modelPath(model.id);
-  });
+  catalogue.install();
+  declaring.install(onDeclared);
   fitting.install(onJobDone);
   $("version").addEventListener("change", () => lookAt($("version").value));
   $("delete-model").addEventListener("click", () => $("confirm").showModal());
@@ -123,6 +122,12 @@ async function lookAt(wanted) {
   aliases.show();
   asking.show();
   await clusters.show();
+}
+
+async function onDeclared(model) {
+  await catalogue.refresh();
+  if (!isShown(model.id)) location.hash = modelPath(model.id);
+  else await Promise.all([reload(), fitting.show(model)]);
 }
 
 async function onRows() {

@@ -32,8 +32,7 @@ export function install(onDone) {
 }
 
 /* Fill the forms with the model's hyperparameters; take up a job that runs already. */
-export async function show() {
-  const { model } = state;
+export async function show(model = state.model) {
   leave();
   tell("fit-problem", null);
   const fields = $("fit-form").elements;

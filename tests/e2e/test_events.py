@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
@@ -13,7 +14,7 @@ import pytest
 
 from tests.e2e.server import Server, running
 
-Event = tuple[str, int, Mapping[str, object]]
+Event = tuple[str, int, Mapping[str, Any]]
 
 LONG = {"id": "long", "n_components": 8, "tol": 0, "max_iter": 100_000}
 X = np.random.default_rng(0).normal(size=(3000, 2)).tolist()
@@ -100,6 +101,62 @@ def test_a_fit_that_is_cancelled_at_any_process_may_keep_its_best(
     assert (first.status_code, again.status_code) == (202, 200)
     assert (name, ended["status"], result["stop_reason"]) == ("done", "succeeded", "cancelled")
     assert answer.json()["version"] == result["version"]
+
+
+def selecting(client: httpx.Client, query: str, rows: object = X) -> str:
+    client.post("/models", json={"id": "choice", "random_state": 0})
+    path = f"/models/choice/select?wait=0&{query}"
+    return str(client.post(path, json={"X": rows}).json()["id"])
+
+
+def test_the_leaderboard_of_a_selection_fills_in_its_events(two: tuple[Server, Server]) -> None:
+    with two[0].client() as client:
+        job = selecting(client, "n_components=1-6", rows=X[:500])
+        with following(client, job) as events:
+            *progress, (name, _, ended) = events
+
+    boards = [one["leaderboard"] for _, _, one in progress]
+    counts = [len(board["leaders"]) for board in boards]
+    best = ended["selection"]["best"]
+    assert counts == sorted(counts)
+    assert counts[0] < 24
+    assert {board["n_candidates"] for board in boards} == {24}
+    for board in boards:
+        values = [leader["value"] for leader in board["leaders"]]
+        assert values == sorted(values)
+    assert (name, ended["status"]) == ("done", "succeeded")
+    assert best["value"] == min(one["value"] for one in ended["selection"]["candidates"])
+
+
+@pytest.mark.parametrize("asked", [0, 1], ids=["its own", "another"])
+def test_a_selection_that_is_cancelled_at_any_process_ends_or_keeps_its_best(
+    two: tuple[Server, Server], asked: int
+) -> None:
+    ended = {}
+    with two[0].client() as owner, two[asked].client() as canceller:
+        for keep in ("best", "nothing"):
+            job = selecting(owner, "n_components=1-30")
+            with following(owner, job) as events:
+                next(one for _, _, one in events if one["leaderboard"]["leaders"])
+                canceller.post(f"/jobs/{job}/cancel" + ("?keep=best" if keep == "best" else ""))
+                *_, (_, _, ended[keep]) = events
+
+    assert ended["best"]["status"] == "succeeded"
+    assert ended["best"]["selection"]["complete"] is False
+    assert ended["best"]["result"]["version"] >= 1
+    assert (ended["nothing"]["status"], ended["nothing"]["result"]) == ("cancelled", None)
+
+
+def test_a_selection_whose_time_is_up_compares_what_it_has_found(
+    two: tuple[Server, Server],
+) -> None:
+    with two[0].client() as client:
+        job = selecting(client, "n_components=1-30&budget_seconds=1")
+        ended = client.get(f"/jobs/{job}?wait=60").json()
+
+    assert ended["status"] == "succeeded"
+    assert ended["selection"]["complete"] is False
+    assert ended["result"]["duration_seconds"] < 10
 
 
 def test_a_fit_is_cancelled_at_another_process(two: tuple[Server, Server]) -> None:

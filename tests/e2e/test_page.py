@@ -146,6 +146,36 @@ def test_an_alias_leads_questions_to_an_older_version(fitted: Visit) -> None:
     expect(page.locator("ellipse.sigma-1")).to_have_count(3)
 
 
+def test_a_model_is_changed_for_its_next_fit(fitted: Visit) -> None:
+    page = fitted.page
+    page.get_by_role("button", name="Edit").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Id")).to_be_disabled()
+    expect(dialog.get_by_label("Components")).to_have_value("3")
+    dialog.get_by_label("Components").fill("2")
+    dialog.get_by_label("Description").fill("two will do")
+    dialog.get_by_text("How it is fitted").click()
+    dialog.get_by_label("Steps at the most").fill("1")
+    dialog.get_by_label("Added to variances").fill("0.01")
+    dialog.get_by_role("button", name="Save").click()
+
+    expect(page.locator("#model-facts")).to_contain_text("two will do · K = 2, full")
+    expect(page.locator("#fit-form").get_by_label("Components")).to_have_value("2")
+    fitted.fit(version=2)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(2)
+    expect(page.locator("#convergence-note")).to_contain_text("max iter after 1 steps")
+
+
+def test_a_model_is_deleted_when_that_is_confirmed(fitted: Visit) -> None:
+    page = fitted.page
+    name = page.locator("#model-id").inner_text()
+    page.get_by_role("button", name="Delete").first.click()
+    page.get_by_role("dialog").get_by_role("button", name="Delete").click()
+
+    expect(page.locator("#model")).to_be_hidden()
+    expect(page.locator("#model-list").get_by_text(name, exact=True)).to_have_count(0)
+
+
 def test_a_model_without_rows_at_hand_shows_rows_drawn_from_it(fitted: Visit) -> None:
     fitted.page.reload()
 
@@ -166,6 +196,21 @@ def test_the_curl_command_that_is_shown_does_the_same(fitted: Visit) -> None:
     assert words[:4] == ["curl", "-sS", "-X", "POST"]
     shown = page.locator("#predictions tbody tr td:nth-child(6)").all_inner_texts()
     assert [str(label) for label in answer.json()["labels"]] == [text.strip() for text in shown]
+
+
+def test_every_card_shows_its_requests_as_curl_commands(fitted: Visit) -> None:
+    page = fitted.page
+    fitted.select("1-2", ("full",), version=2)
+    fitted.predict(TWO_FLOWERS)
+    fitted.press("Diagnose the rows")
+    expect(page.locator("#components tbody tr")).to_have_count(2)
+    cards = [button.get_attribute("data-curl") for button in page.locator("[data-curl]").all()]
+    for card in cards:
+        page.get_by_role("button", name=f"Copy as curl: {card}", exact=True).click()
+        expect(page.locator("#curl-text")).to_contain_text(re.compile(r"^curl -sS "))
+        page.locator("#curl-close").click()
+
+    assert len(cards) == 10
 
 
 def test_a_fit_grows_live_and_is_cancelled(visit: Visit, server: Server, tmp_path: Path) -> None:
@@ -196,6 +241,27 @@ def test_rows_that_are_no_table_are_told_where(visit: Visit) -> None:
     expect(visit.page.locator("#rows-problem")).to_have_text(
         "Row 3 has 1 values; the first line has 2."
     )
+
+
+def test_a_csv_may_be_dropped_and_rows_may_be_pasted(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("handed-over", n_components=1)
+    dropped = page.evaluate_handle(
+        """text => {
+          const data = new DataTransfer();
+          data.items.add(new File([text], "iris.csv", { type: "text/csv" }));
+          return data;
+        }""",
+        IRIS.read_text(encoding="utf-8"),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    expect(page.locator("#rows-size")).to_have_text("150 rows, 4 features in use")
+
+    visit.press("Other rows")
+    visit.paste("a, b\n1, 2\n3, 4\n5, 7")
+    expect(page.locator("#rows-size")).to_have_text("3 rows, 2 features in use")
+    visit.fit(version=1)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(1)
 
 
 def test_a_refusal_of_the_service_is_shown_as_it_says(chromium: Browser, server: Server) -> None:

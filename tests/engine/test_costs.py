@@ -1,14 +1,17 @@
 """What a fit is expected to take: counted like the search counts, timed on this machine."""
 
 import time
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
 from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, EMStep, FitOptions, fit
-from gmm_engine.costs import Costs, expected_work, memory_bytes, most_work
+from gmm_engine.costs import Costs, expected_work, most_work
 from gmm_engine.fitting import START_ROWS
+from gmm_engine.memory import memory_bytes
+from gmm_engine.pilot import forecast
 
 
 @pytest.fixture(scope="module")
@@ -72,13 +75,36 @@ def test_more_work_never_costs_less(costs: Costs, covariance_type: str, init_par
     assert 0.0 < few <= many
 
 
-def test_the_rows_and_tables_of_a_fit_are_in_its_memory() -> None:
+@pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
+@pytest.mark.parametrize("init_params", ["kmeans", "auto", "random"])
+@pytest.mark.parametrize("size", [(1000, 24, 10), (30_000, 4, 3)])
+def test_the_arrays_of_a_fit_take_about_the_memory_estimated(
+    costs: Costs, covariance_type: str, init_params: str, size: tuple[int, int, int]
+) -> None:
+    n_rows, n_features, n_components = size
+    options = FitOptions(
+        n_components=n_components,
+        covariance_type=covariance_type,
+        init_params=init_params,
+        max_iter=20,
+        random_state=0,
+    )
+    X = np.random.default_rng(0).normal(size=(n_rows, n_features))
+    work = forecast(X, options, costs=costs, clock=lambda: 0.0).work
+    tracemalloc.start()
+    fit(X, options)
+    n_bytes = X.nbytes + tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert n_bytes / 2 < memory_bytes(options, n_rows, n_features, work) < 2 * n_bytes
+
+
+def test_more_rows_take_more_memory() -> None:
     options = FitOptions(n_components=5, init_params="kmeans")
 
-    n_bytes = memory_bytes(options, 1000, 4)
+    n_bytes = memory_bytes(options, 10_000, 4)
 
-    assert n_bytes >= 8 * (1000 * 4 + 5 * 4 * 4)
-    assert memory_bytes(options, 2000, 4) - n_bytes == 8 * 1000 * 4
+    assert memory_bytes(options, 20_000, 4) - n_bytes >= 8 * 10_000 * 4
 
 
 @pytest.mark.slow

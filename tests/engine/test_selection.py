@@ -1,6 +1,8 @@
 """Choosing the number of components and the family, beside mclust's table and by its own rules."""
 
 import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -18,8 +20,13 @@ from gmm_engine import (
     fit,
     select,
 )
+from gmm_engine.bench import FINAL_STEPS, TRIAL_STEPS, Bench, Outcome, Place, Task
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError, TooFewSamplesError
+from gmm_engine.grid import Key, Origin
+from gmm_engine.neighbours import SPLIT_AXES
+from gmm_engine.samples import Samples
 from gmm_engine.selection import HELD_OUT, value_of
+from gmm_engine.sweep import one_by_one
 from tests.support.data import faithful, iris, separated_clusters
 
 # mclust, mclustBIC(faithful), BIC turned so that lower is better, for 1 to 9 components: VII, VVI,
@@ -159,6 +166,45 @@ def test_the_same_seed_finds_the_same_table() -> None:
         assert left.result is not None
         assert right.result is not None
         np.testing.assert_array_equal(left.result.mixture.means, right.result.mixture.means)
+
+
+@pytest.mark.parametrize("criterion", ["bic", HELD_OUT])
+def test_the_table_does_not_depend_on_who_does_the_tasks_and_in_which_order(criterion: str) -> None:
+    grid, options = Grid((1, 2, 3), ("full", "diag")), FitOptions(random_state=7)
+    elsewhere = Bench(Samples.checked(faithful()), options)
+
+    def backwards(
+        tasks: Sequence[Task], do: Callable[[Task], Outcome]
+    ) -> Iterator[tuple[Task, Outcome]]:
+        for place, task in enumerate(reversed(tasks)):
+            yield task, elsewhere.do(task) if place % 2 else do(task)
+
+    alone, shared = (
+        select(faithful(), grid, options, criterion=criterion, spread=spread)
+        for spread in (one_by_one, backwards)
+    )
+
+    for left, right in zip(alone.candidates, shared.candidates, strict=True):
+        assert left.result is not None
+        assert right.result is not None
+        assert (left.origin, left.held_out) == (right.origin, right.held_out)
+        for name, array in left.result.mixture.to_arrays().items():
+            np.testing.assert_array_equal(array, right.result.mixture.to_arrays()[name])
+
+
+def test_a_way_that_can_t_win_ends_after_a_few_steps() -> None:
+    """Split where there is nothing to split: none of 17 starts goes on to where EM converges."""
+    X = separated_clusters(np.random.default_rng(0), n_clusters=2).X
+    options = FitOptions(2, random_state=0)
+    found, near = fit(X, options), fit(X, replace(options, n_components=1))
+    n_steps: list[int] = []
+    bench = Bench(Samples.checked(X), options, on_step=lambda step: n_steps.append(step.iteration))
+
+    task = Task(Key(2, "full"), Place.of(found), [(Origin.SPLIT, Place.of(near))])
+
+    assert bench.do(task) == Outcome()
+    n_starts = 1 + SPLIT_AXES * near.mixture.n_components
+    assert sum(step > 0 for step in n_steps) == n_starts * TRIAL_STEPS + FINAL_STEPS
 
 
 def test_rows_of_weight_two_count_like_rows_sent_twice() -> None:

@@ -12,9 +12,9 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from service.adapters.analyst import installed_analyst
 from service.adapters.analyst_sklearn import MAX_SILHOUETTE_ROWS, SklearnAnalyst
-from service.errors import Unavailable
+from service.errors import Unsupported
+from service.extras import installed_analyst
 from tests.support.data import iris, iris_species, separated_clusters
 
 ANALYST = SklearnAnalyst()
@@ -64,11 +64,11 @@ def test_k_means_is_that_of_scikit_learn() -> None:
 def test_without_the_library_there_is_a_refusal_that_names_the_extra(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("service.adapters.analyst.NEEDED", "no_such_library")
+    monkeypatch.setitem(sys.modules, "sklearn", None)
     installed_analyst.cache_clear()
-    with pytest.raises(Unavailable, match="extra `analysis`") as refused:
+    with pytest.raises(Unsupported, match="extra `analysis`") as refused:
         installed_analyst()
-    assert refused.value.code == "analysis_not_installed"
+    assert refused.value.code == "extra_not_installed"
 
 
 def test_the_installed_analyst_is_that_of_scikit_learn() -> None:

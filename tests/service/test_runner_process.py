@@ -23,7 +23,10 @@ PATIENCE_SECONDS = 60.0
 # A worker that gets ready, hears of a fit, and answers with what it was told to.
 TALKER = """
 import os, socket, sys, time
-from service.adapters.fit_protocol import Finished, Ready, Wire
+from service.adapters.fit_protocol import Finished, MixtureHead, Ready, ResultHead, Wire
+def finished(n_iter, covariances_shape):
+    mixture = MixtureHead(2, "full", covariances_shape)
+    return Finished(ResultHead(mixture, 8.0, 11, -1.0, 0.0, n_iter, "converged", []), 0.1)
 descriptor, parent, threads = map(int, sys.argv[2:])
 connection = socket.socket(fileno=descriptor)
 wire = Wire(connection)
@@ -39,9 +42,9 @@ match sys.argv[1]:
     case "ready":
         wire.send(Ready())
     case "result":
-        wire.send(Finished(8.0, 11, -1.0, 0.0, 10**9, "converged", [], [2, 2, 2], 0.1, 2, "full"))
+        wire.send(finished(n_iter=10**9, covariances_shape=[2, 2, 2]))
     case "shape":
-        wire.send(Finished(8.0, 11, -1.0, 0.0, 1, "converged", [], [10**6, 10**6], 0.1, 2, "full"))
+        wire.send(finished(n_iter=1, covariances_shape=[10**6, 10**6]))
     case "exit":
         os._exit(3)
 time.sleep(60)

@@ -36,6 +36,21 @@ def test_more_rows_components_and_restarts_are_more_work(client: Client) -> None
         assert small[field] < large[field]
 
 
+def test_rows_are_estimated_as_they_are_mapped(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2, "pca_components": 1})
+    client.post("/models", {"id": "narrow", "n_components": 2, "pca_components": 3})
+
+    assert client.post(ASK, {"X": TWO_GROUPS}).json()["n_features"] == 2
+    refused = client.post(ASK.replace("groups", "narrow"), {"X": TWO_GROUPS})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+
+
+def test_an_estimate_says_how_far_it_may_be_off(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2})
+
+    assert client.post(ASK, {"X": TWO_GROUPS}).json()["uncertainty"] == 1.5
+
+
 def test_a_budget_bounds_the_time(fitted: Client) -> None:
     estimate = fitted.post(f"{ASK}&budget_seconds=0.000001", {"X": TWO_GROUPS}).json()
 

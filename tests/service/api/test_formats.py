@@ -140,6 +140,26 @@ def with_none_for_nan(columns: Columns) -> list[list[object]]:
     ]
 
 
+@pytest.mark.parametrize("wanted", [JSON, NDJSON, CSV, ARROW, PARQUET, NPY])
+def test_aicc_that_has_no_value_is_null_and_in_npy_infinite(fitted: Client, wanted: str) -> None:
+    """The mixture has eleven parameters, more than there are rows."""
+    asked = {"X": TWO_GROUPS}
+    answer = fitted.post("/models/groups/score", asked, {"accept": wanted})
+    body = answer.content
+
+    if wanted in {JSON, NDJSON}:
+        assert answer.json()["aicc"] is None
+    elif wanted == CSV:
+        names, values = (line.split(",") for line in answer.text.split())
+        assert dict(zip(names, values, strict=True))["aicc"] == ""
+    elif wanted == ARROW:
+        assert pa.ipc.open_stream(body).read_all()["aicc"].to_pylist() == [None]
+    elif wanted == PARQUET:
+        assert pq.read_table(io.BytesIO(body))["aicc"].to_pylist() == [None]
+    else:
+        assert np.load(io.BytesIO(body))["aicc"] == [math.inf]
+
+
 @pytest.mark.parametrize("wanted", IN_PORTIONS)
 def test_drawn_rows_come_in_every_format(fitted: Client, wanted: str) -> None:
     asked = {"n_samples": 60_000, "random_state": 3}

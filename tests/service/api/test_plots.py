@@ -1,5 +1,6 @@
 """Pictures over HTTP: what they show as numbers, and that they can be drawn whatever is sent."""
 
+import sys
 import xml.etree.ElementTree as ET
 from typing import Any
 
@@ -13,7 +14,7 @@ from sklearn.decomposition import PCA
 from gmm_engine import FitOptions, Mixture, fit
 from service.api.plots.schemas import Plot
 from service.domain.picturing import KINDS, Rows
-from service.pictures import installed_painter
+from service.extras import installed_painter
 from tests.service.client import Client
 from tests.service.rows import TWO_GROUPS
 from tests.support.data import iris
@@ -319,10 +320,10 @@ def test_other_formats_than_pictures_and_numbers_are_not_offered(fitted: Client)
 def test_without_the_library_there_are_still_the_numbers(
     fitted: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.pictures.NEEDED", "no_such_library")
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     installed_painter.cache_clear()
     refused = fitted.get("/models/groups/plots/clusters")
 
-    assert (refused.status_code, refused.json()["code"]) == (501, "plots_not_installed")
+    assert (refused.status_code, refused.json()["code"]) == (501, "extra_not_installed")
     assert "`plots`" in refused.json()["detail"]
     assert fitted.get("/models/groups/plots/clusters", JSON).status_code == 200
