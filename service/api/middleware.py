@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from contextlib import suppress
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
@@ -129,8 +130,14 @@ class HeadAsGet:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
+            is_start = message["type"] == "http.response.start"
+            if is_start and "content-length" not in Headers(raw=message["headers"]):
+                # A stream, which may go on for long: the client has all that it asked for.
+                await send({"type": "http.response.body", "body": b""})
+                raise ClientDisconnect
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        with suppress(ClientDisconnect):
+            await self.app({**scope, "method": "GET"}, receive, without_body)
 
 
 class OneHost:
