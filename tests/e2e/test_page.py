@@ -198,6 +198,21 @@ def test_the_curl_command_that_is_shown_does_the_same(fitted: Visit) -> None:
     assert [str(label) for label in answer.json()["labels"]] == [text.strip() for text in shown]
 
 
+def test_every_card_shows_its_requests_as_curl_commands(fitted: Visit) -> None:
+    page = fitted.page
+    fitted.select("1-2", ("full",), version=2)
+    fitted.predict(TWO_FLOWERS)
+    fitted.press("Diagnose the rows")
+    expect(page.locator("#components tbody tr")).to_have_count(2)
+    cards = [button.get_attribute("data-curl") for button in page.locator("[data-curl]").all()]
+    for card in cards:
+        page.get_by_role("button", name=f"Copy as curl: {card}", exact=True).click()
+        expect(page.locator("#curl-text")).to_contain_text(re.compile(r"^curl -sS "))
+        page.locator("#curl-close").click()
+
+    assert len(cards) == 10
+
+
 def test_a_fit_grows_live_and_is_cancelled(visit: Visit, server: Server, tmp_path: Path) -> None:
     with server.client() as client:
         patient = {"id": "patient", "n_components": 30, "tol": 0.0, "max_iter": 100_000}
@@ -226,6 +241,27 @@ def test_rows_that_are_no_table_are_told_where(visit: Visit) -> None:
     expect(visit.page.locator("#rows-problem")).to_have_text(
         "Row 3 has 1 values; the first line has 2."
     )
+
+
+def test_a_csv_may_be_dropped_and_rows_may_be_pasted(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("handed-over", n_components=1)
+    dropped = page.evaluate_handle(
+        """text => {
+          const data = new DataTransfer();
+          data.items.add(new File([text], "iris.csv", { type: "text/csv" }));
+          return data;
+        }""",
+        IRIS.read_text(encoding="utf-8"),
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": dropped})
+    expect(page.locator("#rows-size")).to_have_text("150 rows, 4 features in use")
+
+    visit.press("Other rows")
+    visit.paste("a, b\n1, 2\n3, 4\n5, 7")
+    expect(page.locator("#rows-size")).to_have_text("3 rows, 2 features in use")
+    visit.fit(version=1)
+    expect(page.locator("ellipse.sigma-1")).to_have_count(1)
 
 
 def test_a_refusal_of_the_service_is_shown_as_it_says(chromium: Browser, server: Server) -> None:

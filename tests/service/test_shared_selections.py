@@ -45,7 +45,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
     runner.close(0.0)
 
 
-def selection(job_id: str = "job", *, most: int = 5, criterion: str = "bic") -> FitTask:
+def selection(job_id: str = "job", *, most: int = 4, criterion: str = "bic") -> FitTask:
     plan = SelectionPlan(tuple(range(1, most + 1)), tuple(COVARIANCE_FAMILIES), criterion, 3)
     return FitTask(job_id, FitOptions(random_state=0), faithful(), plan=plan)
 
@@ -104,11 +104,12 @@ def test_a_worker_with_nothing_to_do_helps(pair: ProcessRunner) -> None:
     listener = begun(pair, selection("helped", most=9))
 
     assert is_shared(pair, "helped")
-    assert listener.wait() == "finished"
+    pair.cancel("helped")
+    assert listener.wait() == "cancelled"
 
 
 def test_a_helper_that_is_killed_is_replaced_and_the_table_is_whole(pair: ProcessRunner) -> None:
-    listener = begun(pair, selection("robbed", most=9))
+    listener = begun(pair, selection("robbed", most=6))
     assert is_shared(pair, "robbed")
     (helper,) = set(pair.worker_pids()) - {leader_of(pair, "robbed")}
 
@@ -118,7 +119,7 @@ def test_a_helper_that_is_killed_is_replaced_and_the_table_is_whole(pair: Proces
     (table,) = listener.selections
     assert table is not None
     assert table.is_complete
-    assert len(table.candidates) == 36
+    assert len(table.candidates) == 24
     until(lambda: len(set(pair.worker_pids()) - {helper}) == 2)
 
 
@@ -131,7 +132,8 @@ def test_a_helper_goes_back_to_a_fit_that_waits(pair: ProcessRunner) -> None:
 
     assert fit.wait() == "finished"
     assert not listener.ended.is_set()
-    assert listener.wait() == "finished"
+    pair.cancel("patient")
+    assert listener.wait() == "cancelled"
 
 
 @pytest.mark.parametrize(("keep_best", "end"), [(False, "cancelled"), (True, "finished")])
@@ -157,4 +159,16 @@ def test_the_last_progress_names_every_candidate(pair: ProcessRunner) -> None:
     assert listener.wait() == "finished"
     leaderboard = listener.progress[-1].leaderboard
     assert leaderboard is not None
-    assert len(leaderboard.leaders) == leaderboard.n_candidates == 20
+    assert len(leaderboard.leaders) == leaderboard.n_candidates == 16
+
+
+def test_a_runner_that_is_closed_ends_leader_and_helper(tmp_path: Path) -> None:
+    runner = runner_of(2, tmp_path)
+    listener = begun(runner, selection("left", most=9))
+    assert is_shared(runner, "left")
+    workers = runner.worker_pids()
+
+    runner.close(0.0)
+
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    assert not listener.ended.is_set()
