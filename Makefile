@@ -61,8 +61,9 @@ vendor: $(STAMP) ## Fetch what the page brings along, as service/ui/vendor/lock.
 	$(BIN)/python .ci/vendor_ui.py
 
 # Hours; the same in a short form is part of the tests.
-fuzz: $(STAMP) ## Send ten million mutants of requests to the service.
+fuzz: $(STAMP) ## Send ten million mutants of requests to the service, and what Schemathesis makes up.
 	FUZZ_CASES=10000000 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) tests/fuzz $(PYTEST_ARGS)
+	CONTRACT_EXAMPLES=200 $(BIN)/pytest -n 0 tests/e2e/test_contract.py $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	@echo "Starting the service; a few seconds ..."
