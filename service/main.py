@@ -37,6 +37,7 @@ from service.api.payloads import load_codecs
 from service.api.plots import routes as plots
 from service.api.problems import install_problems
 from service.api.services import Services
+from service.api.short_way import ShortWay
 from service.openapi import canonical_json, openapi_document
 
 ROUTERS = (
@@ -93,6 +94,7 @@ def new_app() -> FastAPI:
             Middleware(OneHost),
             Middleware(HeadAsGet),
             Middleware(KnownCaller),
+            Middleware(ShortWay),
         ],
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )

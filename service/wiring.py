@@ -89,9 +89,7 @@ def assemble(
         retention=Retention(registry, settings.max_versions),
         costs=MACHINE_COSTS,
     )
-    inference = Inference(
-        registry, cache.load_mixture, limits=limits, default_model=settings.default_model
-    )
+    inference = Inference(registry, cache, limits=limits, default_model=settings.default_model)
     analysis = Analysis(installed_analyst)
     return Services(
         catalogue=Catalogue(registry, stores.jobs, fitting, limits),

@@ -19,6 +19,10 @@ SETTLED_NS = 2_000_000_000
 its inode could have the same signature."""
 
 
+def is_settled(changed_ns: int) -> bool:
+    return time.time_ns() - changed_ns > SETTLED_NS
+
+
 class FileCache(Generic[Decoded]):
     """Least recently used first out, bounded by the bytes of the files; safe between threads."""
 
@@ -38,7 +42,7 @@ class FileCache(Generic[Decoded]):
             return kept
         data, signature = directory.read(name, max_bytes=max_bytes)
         decoded = self._decode(data)
-        if time.time_ns() - signature.changed_ns > SETTLED_NS:
+        if is_settled(signature.changed_ns):
             self._keep(key, signature, decoded)
         return decoded
 

@@ -21,14 +21,21 @@ class MixtureCache:
 
     def load_mixture(self, version: VersionRecord) -> Mixture:
         """Return the version's mixture, from memory if it is there; errors as the registry's."""
-        with self._lock:
-            if version.artifact_digest in self._kept:
-                self._kept.move_to_end(version.artifact_digest)
-                return self._kept[version.artifact_digest][0]
-        mixture = self._load(version)
-        with self._lock:
-            self._keep(version, mixture)
+        mixture = self.kept_mixture(version)
+        if mixture is None:
+            mixture = self._load(version)
+            with self._lock:
+                self._keep(version, mixture)
         return mixture
+
+    def kept_mixture(self, version: VersionRecord) -> Mixture | None:
+        """Return the version's mixture if it is in memory."""
+        with self._lock:
+            kept = self._kept.get(version.artifact_digest)
+            if kept is None:
+                return None
+            self._kept.move_to_end(version.artifact_digest)
+            return kept[0]
 
     def _keep(self, version: VersionRecord, mixture: Mixture) -> None:
         if version.artifact_digest in self._kept:

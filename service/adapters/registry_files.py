@@ -214,6 +214,9 @@ class FileRegistry:
                     layout.replace_file(stage, place.model, layout.ALIASES_FILE, content)
             return changed
 
+    def state_of(self, model_id: str) -> object | None:
+        return layout.state_of(self._path, model_id) if is_legal_id(model_id) else None
+
     def load_mixture(self, version: VersionRecord) -> Mixture:
         with self._parameters(version) as (manifest, data):
             return mixture_of(

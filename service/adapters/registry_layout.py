@@ -15,6 +15,7 @@ taking a staging directory for a leftover before its maker has locked it.
 """
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,7 @@ from uuid import uuid4
 
 from service.adapters import refusals
 from service.adapters.durable_files import DIRECTORY_MODE, Directory
+from service.adapters.file_cache import is_settled
 
 FORMAT_FILE = "format"
 FORMAT_MAJOR = 1
@@ -56,6 +58,22 @@ def prepare(path: Path, *, may_make: bool = True) -> None:
             for name in (STAGING, TRASH, MODELS):
                 root.ensure(name)
             _clear_leftovers(root)
+
+
+def state_of(path: Path, model_id: str) -> object | None:
+    """Return what tells a model with its versions from any other state of theirs, if it is settled.
+
+    Every change renames something into or out of one of these two directories.
+    """
+    model = f"{path}/{MODELS}/{model_id}"
+    try:
+        here, versions = (os.lstat(name) for name in (model, f"{model}/{VERSIONS}"))
+    except OSError:
+        return None
+    changed_ns = max(here.st_ctime_ns, versions.st_ctime_ns)
+    if not is_settled(changed_ns):
+        return None
+    return here.st_ino, here.st_ctime_ns, versions.st_ino, versions.st_ctime_ns
 
 
 @contextmanager

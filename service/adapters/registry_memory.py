@@ -102,6 +102,11 @@ class MemoryRegistry:
             shelf.book = change(shelf.book)
             return shelf.book
 
+    def state_of(self, model_id: str) -> object | None:
+        with self._lock:
+            shelf = self._shelves.get(model_id)
+            return shelf and (shelf.record.uid, sorted(shelf.versions), shelf.book)
+
     def load_mixture(self, version: VersionRecord) -> Mixture:
         manifest, data = self._stored_as(version)
         return mixture_of(data, covariance_type=version.covariance_type, arrays=manifest.arrays)

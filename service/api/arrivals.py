@@ -15,8 +15,9 @@ from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.errors import InvalidInput
 
-LARGE_BODY_BYTES = 64 * 1024
-"""Decoding more than this takes longer than a hop to another thread."""
+LARGE_BODY_BYTES = 128 * 1024
+"""Decoding more than this takes longer than a hop to another thread, which moreover holds the
+interpreter's lock while it decodes text."""
 PORTION_BYTES = 1024**2
 """A body of more than this is read in portions of this, where its format allows it."""
 
@@ -67,9 +68,7 @@ class ArrivingRows:
 
 async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
     """Read and decode a data body, a large one in another thread."""
-    codec, expected = _announced(request, extra_fields)
-    max_bytes = services_of(request).options.max_bytes(is_text=codec.is_text)
-    return await _decoded(request, codec, await read_body(request, max_bytes=max_bytes), expected)
+    return await _whole_payload(request, *_announced(request, extra_fields))
 
 
 async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayload | ArrivingRows:
@@ -84,7 +83,7 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayl
     )
     reader = codec.reader(in_portions)
     if reader is None:
-        return await read_payload(request, extra_fields=extra_fields)
+        return await _whole_payload(request, codec, expected)
     chunks = body_chunks(request, max_bytes=services.options.max_stream_bytes)
     head: Body = b""
     async for chunk in chunks:
@@ -106,6 +105,11 @@ def _announced(request: Request, extra_fields: frozenset[str]) -> tuple[Codec, E
     sent = content_type(request, CODECS, remark=REMARK)
     admit = services_of(request).limits.require_table
     return codec_of(sent.media_type), Expected(extra_fields, sent.parameters, admit)
+
+
+async def _whole_payload(request: Request, codec: Codec, expected: Expected) -> DataPayload:
+    max_bytes = services_of(request).options.max_bytes(is_text=codec.is_text)
+    return await _decoded(request, codec, await read_body(request, max_bytes=max_bytes), expected)
 
 
 async def _decoded(request: Request, codec: Codec, body: Body, expected: Expected) -> DataPayload:

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Depends
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from service.api.documentation import data_body, operation
@@ -54,6 +55,11 @@ FORMS = (
 )
 
 
+QUESTIONS: dict[str, APIRoute] = {}
+"""By the end of their path: questions of a model whose handler takes nothing but the question;
+for ``short_way``."""
+
+
 def on_every_form(
     router: APIRouter,
     path: str,
@@ -81,9 +87,19 @@ def on_every_form(
                     refusals=(NotFound, Conflict, ModelUnnamed),
                 ),
             )(handler)
+            if form.ask is ask_latest and "{" not in path:
+                QUESTIONS[path] = route_of(router)
         return handler
 
     return register
+
+
+def route_of(router: APIRouter) -> APIRoute:
+    """Return the route that was registered last."""
+    route = router.routes[-1]
+    if not isinstance(route, APIRoute):
+        raise TypeError("a router of operations has no other routes")
+    return route
 
 
 def on_model_and_version(

@@ -4,8 +4,9 @@ import logging
 import re
 import secrets
 import time
+from collections.abc import Iterable
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,13 @@ TIMEOUT_UNCLEAR = MalformedRequest(
 HOST_UNCLEAR = MalformedRequest("malformed_request", "A request needs exactly one Host header.")
 
 
+RawHeader = tuple[bytes, bytes]
+NO_SNIFFING = (b"x-content-type-options", b"nosniff")
+NOT_STORED = (b"cache-control", b"no-store")
+"""Unless an answer says otherwise."""
+ALWAYS_OURS = frozenset({b"x-request-id", NO_SNIFFING[0]})
+
+
 class RequestIdentity:
     """Gives every request an id, the client's own if it is well-formed, and sends it back."""
 
@@ -41,13 +49,18 @@ class RequestIdentity:
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-Id"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-                headers.setdefault("Cache-Control", "no-store")
+                message["headers"] = _with_identity(message["headers"], request_id.encode())
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def _with_identity(headers: Iterable[RawHeader], request_id: bytes) -> list[RawHeader]:
+    identified = [header for header in headers if header[0] not in ALWAYS_OURS]
+    identified += (b"x-request-id", request_id), NO_SNIFFING
+    if all(name != NOT_STORED[0] for name, _ in identified):
+        identified.append(NOT_STORED)
+    return identified
 
 
 class AccessLog:

@@ -1,14 +1,18 @@
 """Which media type a request brings and which its client takes (RFC 9110, 8.3 and 12.5)."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 
 from fastapi import Request
 
 from service.errors import NotAcceptable, UnsupportedEncoding, UnsupportedMediaType
 
 JSON = "application/json"
+
+KEPT_HEADERS = 64
+"""Clients send few different ones, each of them often; what they mean is kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +34,9 @@ class _Range:
 
 def accepted_type(request: Request, offers: Iterable[str]) -> str:
     """Return the offer that the client likes best, the first among equals."""
-    header = ",".join(request.headers.getlist("accept"))
-    offered = list(offers)
-    if not header.strip():
-        return offered[0]
-    ranges = list(_ranges(header))
-    best = max(offered, key=lambda offer: _quality(offer, ranges))
-    if not _quality(best, ranges):
-        raise NotAcceptable("not_acceptable", f"This is answered as {' or '.join(offered)}.")
+    best = _best_of(tuple(offers), ",".join(request.headers.getlist("accept")))
+    if best is None:
+        raise NotAcceptable("not_acceptable", f"This is answered as {' or '.join(offers)}.")
     return best
 
 
@@ -53,21 +52,15 @@ def content_type(request: Request, supported: Iterable[str], *, remark: str = ""
 
     ``remark`` is told along with them when it is none.
     """
-    message = Message()
-    message["content-type"] = request.headers.get("content-type", "")
-    media_type = message.get_content_type() if "content-type" in request.headers else ""
-    charset = message.get_content_charset("utf-8")
+    header = request.headers.get("content-type")
+    sent = None if header is None else _content_type(header)
     names = list(supported)
-    if media_type not in names or charset not in ("utf-8", "us-ascii"):
+    if sent is None or sent.media_type not in names:
         raise UnsupportedMediaType(
             "unsupported_media_type",
             f"A body here is {' or '.join(names)}, in UTF-8.{remark}",
         )
-    parameters = message.get_params(failobj=[])[1:]
-    return ContentType(
-        media_type,
-        {name.lower(): value.lower() for name, value in parameters if isinstance(value, str)},
-    )
+    return sent
 
 
 def content_encoding(request: Request, supported: Iterable[str]) -> str | None:
@@ -83,6 +76,29 @@ def content_encoding(request: Request, supported: Iterable[str]) -> str | None:
 async def answers_json(request: Request) -> None:
     """Refuse a client that takes no JSON; a dependency."""
     accepted_type(request, [JSON])
+
+
+@lru_cache(KEPT_HEADERS)
+def _best_of(offered: Sequence[str], header: str) -> str | None:
+    if not header.strip():
+        return offered[0]
+    ranges = list(_ranges(header))
+    best = max(offered, key=lambda offer: _quality(offer, ranges))
+    return best if _quality(best, ranges) else None
+
+
+@lru_cache(KEPT_HEADERS)
+def _content_type(header: str) -> ContentType | None:
+    """Return what the header says; None when the text is not in UTF-8."""
+    message = Message()
+    message["content-type"] = header
+    if message.get_content_charset("utf-8") not in ("utf-8", "us-ascii"):
+        return None
+    parameters = message.get_params(failobj=[])[1:]
+    return ContentType(
+        message.get_content_type(),
+        {name.lower(): value.lower() for name, value in parameters if isinstance(value, str)},
+    )
 
 
 def _ranges(header: str) -> Iterator[_Range]:

@@ -68,8 +68,7 @@ class Turns:
         caller = CALLER.get()
         await self._take_turn(caller)
         try:
-            if caller is not None and time.monotonic() >= caller.deadline:
-                raise _too_late()
+            require_time(caller)
             return await anyio.to_thread.run_sync(call, limiter=self._limiter)
         finally:
             self._free.release()
@@ -118,6 +117,12 @@ class Turns:
         if is_gone:
             raise ClientDisconnect
         raise _overloaded() if time.monotonic() < caller.deadline else _too_late()
+
+
+def require_time(caller: Caller | None) -> None:
+    """Raise ``Unavailable`` when an answer that begins now is of no use to its caller."""
+    if caller is not None and time.monotonic() >= caller.deadline:
+        raise _too_late()
 
 
 def _overloaded() -> Unavailable:

@@ -21,6 +21,17 @@ from service.domain.records import VersionRecord
 from service.domain.refusals import engine_refusals, no_alias
 from service.errors import Conflict, InvalidInput, ModelUnnamed, NotFound
 
+Asked = tuple[str, int | None, str | None]
+"""A model, and the number or alias of its version if one was named."""
+
+MAX_OPENED = 4096
+"""Of what was asked for and found; forgotten all at once when there is more."""
+QUICK_PRODUCTS = 2**19
+"""Multiplications of an answer that is found within some fifty microseconds: sooner than another
+thread would begin to."""
+QUICK_NUMBERS = 10_000
+"""Of the rows, or of responsibilities, that are written within half a millisecond."""
+
 
 class Measured(Protocol):
     """What holds every criterion: the summary of a fit, or the engine's criteria of other rows."""
@@ -100,6 +111,14 @@ class FittedModel:
         with engine_refusals():
             return np.asarray(as_samples(self._checked(table)), dtype=np.float64)
 
+    def is_quick_for(self, table: Table) -> bool:
+        """Tell whether any question about these rows is answered sooner than handed on."""
+        n_rows, n_columns = table.X.shape
+        n_components = self.mixture.n_components
+        n_numbers: int = n_rows * max(n_columns, n_components)
+        n_products: int = n_rows * n_components * n_columns**2
+        return n_numbers <= QUICK_NUMBERS and n_products <= QUICK_PRODUCTS
+
     def _checked(self, table: Table) -> NDArray[np.float64]:
         X = table.ordered_as(self.version.feature_names)
         n_rows, n_columns = X.shape
@@ -113,19 +132,30 @@ class FittedModel:
         return X
 
 
+class Mixtures(Protocol):
+    """Where mixtures come from."""
+
+    def load_mixture(self, version: VersionRecord) -> Mixture:
+        """Return the version's mixture; errors as the registry's."""
+
+    def kept_mixture(self, version: VersionRecord) -> Mixture | None:
+        """Return it if it is in memory; at once."""
+
+
 class Inference:
     def __init__(
         self,
         registry: ModelRegistry,
-        load_mixture: Callable[[VersionRecord], Mixture],
+        mixtures: Mixtures,
         *,
         limits: Limits,
         default_model: str | None = None,
     ) -> None:
         self._registry = registry
-        self._load_mixture = load_mixture
+        self._mixtures = mixtures
         self._limits = limits
         self._default_model = default_model
+        self._opened: dict[Asked, tuple[VersionRecord, object]] = {}
 
     def version(
         self, model_id: str, number: int | None = None, alias: str | None = None
@@ -149,13 +179,34 @@ class Inference:
     ) -> FittedModel:
         """Load the version that is meant; looked up again when it is deleted in between."""
         version = self.version(model_id, number, alias)
+        # Told before the version is looked up once more, so that no change goes unseen.
+        state = self._registry.state_of(model_id)
         while True:
+            version, seen = self.version(model_id, number, alias), version
             try:
-                return FittedModel(version, self._load_mixture(version), self._limits)
+                fitted = FittedModel(version, self._mixtures.load_mixture(version), self._limits)
             except NotFound:
-                deleted, version = version, self.version(model_id, number, alias)
-                if version == deleted:
+                if version == seen:
                     raise
+            else:
+                if state is not None and version == seen:
+                    self._remember((model_id, number, alias), version, state)
+                return fitted
+
+    def at_hand(
+        self, model_id: str, number: int | None = None, alias: str | None = None
+    ) -> FittedModel | None:
+        """Return what ``open`` would if it is known to be unchanged and in memory; at once."""
+        version, state = self._opened.get((model_id, number, alias), (None, None))
+        if version is None or self._registry.state_of(model_id) != state:
+            return None
+        mixture = self._mixtures.kept_mixture(version)
+        return None if mixture is None else FittedModel(version, mixture, self._limits)
+
+    def _remember(self, asked: Asked, version: VersionRecord, state: object) -> None:
+        if len(self._opened) >= MAX_OPENED:
+            self._opened.clear()
+        self._opened[asked] = version, state
 
     def _aliased(self, model_id: str, alias: str) -> VersionRecord | None:
         """Return what an alias names; looked up again when it moves and its version is deleted."""

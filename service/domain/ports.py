@@ -93,6 +93,13 @@ class ModelRegistry(Protocol):
         registry; what it raises is passed on and nothing is stored.
         """
 
+    def state_of(self, model_id: str) -> object | None:
+        """Return what is another value once a version or alias of the model has changed.
+
+        None where that can't be told, as of what is gone or has changed a moment ago. Answers at
+        once, on any thread; never raises.
+        """
+
     def load_mixture(self, version: VersionRecord) -> Mixture:
         """Return the verified mixture of a version, ready to answer.
 

@@ -28,8 +28,8 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes | bytearray:
     return body or first
 
 
-async def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
-    """Yield the body as it arrives; raise ``BodyTooLarge`` as above.
+def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+    """Return the body as it arrives; raise ``BodyTooLarge`` as above.
 
     A declared length is judged before the first byte, an undeclared one (chunked) as it grows,
     and of a compressed body also what it unfolds to.
@@ -40,11 +40,8 @@ async def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[byte
         raise _too_large(max_bytes)
     received = _counted(request.stream(), max_bytes)
     if encoding is None:
-        async for chunk in received:
-            yield chunk
-    else:
-        async for chunk in _counted(_unfolded(request, received, encoding), max_bytes):
-            yield chunk
+        return received
+    return _counted(_unfolded(request, received, encoding), max_bytes)
 
 
 async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

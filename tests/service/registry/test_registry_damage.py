@@ -16,6 +16,7 @@ import pytest
 
 from service.adapters.artifact import artifact_of
 from service.adapters.manifest import Manifest, manifest_of
+from service.adapters.mixture_cache import MixtureCache
 from service.adapters.record_json import sealed
 from service.adapters.registry_files import FileRegistry, StoredModel
 from service.domain.inference import Inference
@@ -162,7 +163,8 @@ def test_a_flipped_bit_of_the_aliases_is_noticed_and_nothing_answers_in_their_pl
     book = registry.update_aliases(
         "iris", lambda book: book.with_alias(book.alias("champion").moved("set", 1))
     )
-    inference = Inference(registry, registry.load_mixture, limits=Limits())
+    mixtures = MixtureCache(registry.load_mixture, max_bytes=0)
+    inference = Inference(registry, mixtures, limits=Limits())
     file = path / "models" / "iris" / "aliases.json"
     good = file.read_bytes()
     for position, bit in itertools.product(range(len(good)), range(8)):

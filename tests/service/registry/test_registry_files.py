@@ -175,6 +175,31 @@ def test_a_kept_record_is_dropped_when_its_file_is_another(
     assert code_of(lambda: registry.get_version("iris", 1)) == "version_not_found"
 
 
+def test_every_change_makes_another_state_of_the_model_and_what_is_recent_has_none(
+    path: Path, registry: FileRegistry, model: ModelRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = FileRegistry(path)
+    draft = a_draft(model, SMALL_MIXTURE)
+    assert registry.state_of("iris") is None
+    monkeypatch.setattr(file_cache, "SETTLED_NS", -1)  # a clock: every file is old at once
+    states = []
+    for change in (
+        lambda: other.commit_version(draft, SMALL_MIXTURE),
+        lambda: other.commit_version(draft, SMALL_MIXTURE),
+        lambda: other.update_aliases(
+            "iris", lambda book: book.with_alias(book.alias("champion").moved("set", 1))
+        ),
+        lambda: other.delete_version("iris", 2),
+    ):
+        time.sleep(0.02)  # a tick of the file system's clock
+        change()
+        states.append(registry.state_of("iris"))
+    assert None not in states
+    assert len(set(states)) == len(states)
+    other.delete_model("iris")
+    assert registry.state_of("iris") is None
+
+
 def committing_process(path: Path, count: int) -> subprocess.Popen[str]:
     return subprocess.Popen(  # noqa: S603 - this interpreter, our own module
         [sys.executable, "-m", "tests.support.committer", str(path), "iris", str(count)],
