@@ -10,15 +10,18 @@ BENCH_STAMP := $(BENCH)/.installed
 # KServe's client pins packages that the service has in other versions.
 KSERVE := .venv-kserve
 KSERVE_STAMP := $(KSERVE)/.installed
+# MLServer, too.
+MLSERVER := .venv-mlserver
+MLSERVER_STAMP := $(MLSERVER)/.installed
 # Tests run in this many processes; PYTEST_ARGS goes to pytest as it is.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
+.PHONY: help bench bench-formats bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
 
 help: ## List the commands.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
 
 demo: $(STAMP) ## Fit Old Faithful and iris over HTTP; print and draw what was found.
 	@$(BIN)/python examples/demo.py
@@ -71,6 +74,13 @@ openapi: $(STAMP) ## Write openapi.json anew from the code.
 bench: $(BENCH_STAMP) ## Measure the engine beside its peers.
 	$(BENCH)/bin/python -m benchmarks.engine
 
+bench-serving: $(STAMP) $(MLSERVER_STAMP) ## Measure the service beside MLServer and a bare application (needs wrk).
+	$(BIN)/python -m benchmarks.serving
+
+bench-formats: $(STAMP) ## Measure the formats, and ten million rows streamed.
+	$(BIN)/python -m benchmarks.formats
+	$(BIN)/python -m benchmarks.formats --streams
+
 format: $(STAMP) ## Format the code and mend what the linter can.
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
@@ -85,7 +95,7 @@ lock: $(STAMP) ## Resolve pyproject.toml into requirements.lock anew.
 	  --output-file requirements.lock
 
 clean: ## Remove the environment, caches and the demo's output.
-	rm -rf $(VENV) $(KSERVE) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
+	rm -rf $(VENV) $(KSERVE) $(MLSERVER) .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-output
 
 $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or later is needed; this is %d.%d. Say make PYTHON=python3.13, for example." % sys.version_info[:2])'
@@ -106,4 +116,10 @@ $(KSERVE_STAMP): tests/clients/kserve.lock
 	@echo "Installing KServe's client for the tests into $(KSERVE) (a minute the first time) ..."
 	@$(PYTHON) -m venv $(KSERVE)
 	@$(KSERVE)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/clients/kserve.lock
+	@touch $@
+
+$(MLSERVER_STAMP): benchmarks/mlserver.lock
+	@echo "Installing MLServer for the benchmark into $(MLSERVER) (a minute the first time) ..."
+	@$(PYTHON) -m venv $(MLSERVER)
+	@$(MLSERVER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r benchmarks/mlserver.lock
 	@touch $@

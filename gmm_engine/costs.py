@@ -141,7 +141,8 @@ class Costs:
 
     def seconds_of_step(self, n_rows: int, options: FitOptions, n_features: int) -> float:
         costs = self.of_a_step[options.covariance_type]
-        return float(_terms(n_rows, n_features, options.n_components) @ costs)
+        family = options.covariance_type
+        return float(_terms(family, n_rows, n_features, options.n_components) @ costs)
 
 
 def _work(
@@ -169,10 +170,13 @@ def _work(
     )
 
 
-def _terms(n_rows: int, n_features: int, n_components: int) -> NDArray[np.float64]:
+def _terms(
+    covariance_type: str, n_rows: int, n_features: int, n_components: int
+) -> NDArray[np.float64]:
     """Return what the seconds of a step grow with: itself, its M-step, its pass over the rows."""
     D, K = n_features, n_components
-    n_ranges = len(row_ranges(n_rows, K, D))
+    is_dense = COVARIANCE_FAMILIES[covariance_type].has_correlations
+    n_ranges = len(row_ranges(n_rows, K, D, is_dense=is_dense))
     rows = n_rows / min(n_ranges, thread_count())
     is_many = float(n_ranges > 1)  # else several steps are taken in one compiled call
     of_all_rows = [rows, rows * K, rows * K * D, rows * K * D**2]
@@ -189,7 +193,7 @@ def _seconds_of_fit(clock: Clock) -> float:
 
 
 def _step_costs(covariance_type: str, clock: Clock) -> NDArray[np.float64]:
-    terms = np.array([_terms(*size) for size in SIZES])
+    terms = np.array([_terms(covariance_type, *size) for size in SIZES])
     seconds = np.array([_seconds_of_step(covariance_type, *size, clock) for size in SIZES])
     # Relative errors are what matters: a step of 100 µs as much as one of 10 ms.
     costs, _ = nnls(terms / seconds[:, np.newaxis], np.ones(len(seconds)))

@@ -59,7 +59,9 @@ def _of_rows(options: FitOptions, n_rows: int, n_features: int) -> float:
 
 def _of_mixtures(options: FitOptions, n_features: int, work: Work) -> float:
     K, D = options.n_components, n_features
-    n_parameters = math.prod(COVARIANCE_FAMILIES[options.covariance_type].shape(K, D)) + K * D
+    family = COVARIANCE_FAMILIES[options.covariance_type]
+    n_parameters = math.prod(family.shape(K, D)) + K * D
+    ranges = row_ranges(work.part_rows, K, D, is_dense=family.has_correlations)
     n_runs = max(work.starts, 1)
     once = 0.0
     if options.tol > 0.0:
@@ -68,7 +70,7 @@ def _of_mixtures(options: FitOptions, n_features: int, work: Work) -> float:
         n_kept, tables = min(n_remembered + 1, steps_of_run), TABLES_REMEMBERED
         if work.steps > LEAST_ACCELERATED * options.n_init:
             once = VECTORS_OF_A_STEP * n_remembered * n_parameters
-    elif len(row_ranges(work.part_rows, K, D)) == 1 and n_parameters <= MOST_AT_ONCE:
+    elif len(ranges) == 1 and n_parameters <= MOST_AT_ONCE:
         n_kept, tables = AT_ONCE, TABLES_AHEAD
         once = TABLES_IN_A_CALL * AT_ONCE * n_parameters
     else:

@@ -1,9 +1,10 @@
 """``create_app``: the application from its services, with every route and every guard."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
 
+import anyio
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 
@@ -38,6 +39,7 @@ from service.api.plots import routes as plots
 from service.api.problems import install_problems
 from service.api.services import Services
 from service.api.short_way import ShortWay
+from service.errors import ServiceError
 from service.openapi import canonical_json, openapi_document
 
 ROUTERS = (
@@ -110,8 +112,20 @@ async def serving(app: FastAPI) -> AsyncIterator[None]:
     await services.threads.look_up(load_codecs)
     await services.threads.look_up(services.fitting.recover)
     services.lifecycle.begin_serving()
-    try:
-        yield
-    finally:
-        services.lifecycle.begin_draining()
-        await services.threads.look_up(services.close, services.drain_seconds_left())
+    async with anyio.create_task_group() as upkeep:
+        upkeep.start_soon(recovering, services)
+        try:
+            yield
+        finally:
+            upkeep.cancel_scope.cancel()
+            services.lifecycle.begin_draining()
+            with anyio.CancelScope(shield=True):
+                await services.threads.look_up(services.close, services.drain_seconds_left())
+
+
+async def recovering(services: Services) -> None:
+    """Take over, again and again, what another process over the same jobs left when it died."""
+    while True:
+        await anyio.sleep(services.options.recovery_seconds)
+        with suppress(ServiceError):  # logged; the next time may do better
+            await services.threads.look_up(services.fitting.recover)

@@ -70,6 +70,13 @@ class Settings(BaseSettings):
         le=3600,
         description="How often a fit's state is written down, to go on from there after a restart.",
     )
+    recovery_seconds: float = Field(
+        5.0,
+        gt=0,
+        le=3600,
+        description="How often it is looked for jobs that another service process left at its "
+        "death.",
+    )
     fit_queue_size: int = Field(16, ge=0, le=10_000, description="Fits that may wait.")
     max_event_streams: int = Field(
         100, ge=1, le=100_000, description="Clients that may follow jobs at once."

@@ -108,6 +108,7 @@ def assemble(
             max_body_bytes=settings.max_body_bytes,
             max_binary_body_bytes=settings.max_binary_body_bytes,
             max_stream_bytes=settings.max_stream_bytes,
+            recovery_seconds=settings.recovery_seconds,
             # None for tests, which keep no registry on the disk.
             spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
         ),

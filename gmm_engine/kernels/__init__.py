@@ -7,7 +7,7 @@ thread or many, and concurrent callers don't meet.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -26,7 +26,6 @@ from gmm_engine.kernels.clustering import (
     ward_labels,
 )
 from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, inverse_transposes
-from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
@@ -102,7 +101,7 @@ def _expectation_of_chunk(
     run = passes.expectation_pass(*prepared.way)
 
     def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * LANES)
+        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * prepared.sum_lanes)
         scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
         log_likelihood, log_max_resp, unreached = run(
             X[rows],
@@ -120,7 +119,7 @@ def _expectation_of_chunk(
         _require_reached(unreached, rows.start)
         return moments, scatter, log_likelihood, log_max_resp
 
-    parts = in_order(part, row_ranges(len(X), prepared.n_components, prepared.n_features))
+    parts = in_order(part, _ranges(prepared, len(X)))
     moments, scatter, log_likelihood, log_max_resp = next(parts)
     for more_moments, more_scatter, more_likelihood, more_max_resp in parts:
         moments += more_moments
@@ -133,7 +132,13 @@ def _expectation_of_chunk(
 
 def is_one_range(prepared: Prepared, n_rows: int) -> bool:
     """Tell whether a pass over so many rows is too short to be cut up among threads."""
-    return len(row_ranges(n_rows, prepared.n_components, prepared.n_features)) == 1
+    return len(_ranges(prepared, n_rows)) == 1
+
+
+def _ranges(prepared: Prepared, n_rows: int) -> Sequence[slice]:
+    return row_ranges(
+        n_rows, prepared.n_components, prepared.n_features, is_dense=prepared.is_dense
+    )
 
 
 class Scores(NamedTuple):
@@ -165,7 +170,7 @@ def score(
         np.empty(n) if log_prob else _NO_COLUMN,
         np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
     )
-    ranges = row_ranges(n, K, prepared.n_features)
+    ranges = _ranges(prepared, n)
     if len(ranges) == 1:  # a few rows: every microsecond counts
         _score_rows(prepared, X, scores, 0)
         return scores
@@ -181,7 +186,7 @@ def score(
 
 
 def _score_rows(prepared: Prepared, X: NDArray[np.floating], scores: Scores, first: int) -> None:
-    unreached = passes.scoring_pass(*prepared.way)(
+    unreached = passes.scoring_pass(*prepared.scoring_way)(
         X,
         prepared.constants,
         prepared.means,

@@ -1,6 +1,7 @@
 """Diagonal covariances: scaled distances and moments, the sums kept in registers.
 
-Rows lie along the lanes; three vectors of them, or four features, go side by side.
+Rows lie along the lanes; three vectors of them, or four features, go side by side. With many
+features moments are summed with these along the lanes, over the rows that count.
 """
 
 from numba import njit
@@ -195,3 +196,101 @@ def _add_one_feature(
         second = fma(weighted, deviation, second)
     store(moments, first_at, first)
     store(scatter, second_at, second)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def add_moments_of_rows(
+    rows, means, means_offset, chosen, gammas, n_features, n_rows, first, scatter, scatter_offset
+):
+    """Set first to Σγd and add Σγd² to a scatter, for chosen rows; features lie along the lanes.
+
+    Many features are read where a row keeps them side by side, and of rows that hardly belong to
+    the component none is read. ``n_features`` is a multiple of 4.
+    """
+    i = 0
+    while i + FEATURES_AT_ONCE * LANES <= n_features:
+        _add_wide_stripe(
+            rows,
+            means,
+            means_offset,
+            chosen,
+            gammas,
+            n_features,
+            n_rows,
+            first,
+            scatter,
+            scatter_offset,
+            i,
+        )
+        i += FEATURES_AT_ONCE * LANES
+    while i < n_features:
+        _add_narrow_stripe(
+            rows,
+            means,
+            means_offset,
+            chosen,
+            gammas,
+            n_features,
+            n_rows,
+            first,
+            scatter,
+            scatter_offset,
+            i,
+        )
+        i += LANES
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _add_wide_stripe(
+    rows, means, means_offset, chosen, gammas, n_features, n_rows, first, scatter, scatter_offset, i
+):
+    mean_a, mean_b = load(means, means_offset + i), load(means, means_offset + i + LANES)
+    mean_c = load(means, means_offset + i + 2 * LANES)
+    mean_d = load(means, means_offset + i + 3 * LANES)
+    first_a = first_b = first_c = first_d = spread(0.0)
+    at = scatter_offset + i
+    second_a, second_b = load(scatter, at), load(scatter, at + LANES)
+    second_c, second_d = load(scatter, at + 2 * LANES), load(scatter, at + 3 * LANES)
+    for row in range(n_rows):
+        source = chosen[row] * n_features + i
+        gamma = spread_at(gammas, row)
+        deviation = subtract(load(rows, source), mean_a)
+        weighted = multiply(gamma, deviation)
+        first_a = add(weighted, first_a)
+        second_a = fma(weighted, deviation, second_a)
+        deviation = subtract(load(rows, source + LANES), mean_b)
+        weighted = multiply(gamma, deviation)
+        first_b = add(weighted, first_b)
+        second_b = fma(weighted, deviation, second_b)
+        deviation = subtract(load(rows, source + 2 * LANES), mean_c)
+        weighted = multiply(gamma, deviation)
+        first_c = add(weighted, first_c)
+        second_c = fma(weighted, deviation, second_c)
+        deviation = subtract(load(rows, source + 3 * LANES), mean_d)
+        weighted = multiply(gamma, deviation)
+        first_d = add(weighted, first_d)
+        second_d = fma(weighted, deviation, second_d)
+    store(first, i, first_a)
+    store(first, i + LANES, first_b)
+    store(first, i + 2 * LANES, first_c)
+    store(first, i + 3 * LANES, first_d)
+    store(scatter, at, second_a)
+    store(scatter, at + LANES, second_b)
+    store(scatter, at + 2 * LANES, second_c)
+    store(scatter, at + 3 * LANES, second_d)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _add_narrow_stripe(
+    rows, means, means_offset, chosen, gammas, n_features, n_rows, first, scatter, scatter_offset, i
+):
+    mean = load(means, means_offset + i)
+    total = spread(0.0)
+    second = load(scatter, scatter_offset + i)
+    for row in range(n_rows):
+        deviation = subtract(load(rows, chosen[row] * n_features + i), mean)
+        weighted = multiply(spread_at(gammas, row), deviation)
+        total = add(weighted, total)
+        second = fma(weighted, deviation, second)
+    store(first, i, total)
+    store(scatter, scatter_offset + i, second)

@@ -115,8 +115,9 @@ def lay_out(
         return NEGLIGIBLE_DENSITY + least
     n_own = len(whitening) // K
     for k in range(K):
-        for i in range(D):
-            factors[k * D + i] = whitening[k * n_own + (i if n_own == D else 0)]
+        for i in range(width):
+            own = whitening[k * n_own + (i if n_own == D else 0)] if i < D else 0.0
+            factors[k * width + i] = own
     return NEGLIGIBLE_DENSITY + least
 
 
@@ -130,7 +131,10 @@ def _lanes_total(summed, place, lanes):
 
 @njit(types.void(READ, types.intp, types.intp, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
 def take_up_moments(moments, width, lanes, nk, first):
-    """Set Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up in lanes."""
+    """Set Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up.
+
+    ``lanes`` is how many partial sums it keeps of each number.
+    """
     for k in range(len(nk)):
         base = k * (1 + width) * lanes
         nk[k] = _lanes_total(moments, base, lanes)
@@ -143,14 +147,19 @@ def take_up_moments(moments, width, lanes, nk, first):
     **AS_WRITTEN,
 )
 def take_up_scatter(is_dense, is_unrolled, summed, n_features, width, lanes, scatter):
-    """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up."""
+    """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up.
+
+    ``lanes`` is how many partial sums it keeps of each number.
+    """
     if not is_dense:
-        n_summed = len(summed) // lanes // len(scatter)  # the features whose variance is common
-        for place in range(len(scatter)):
-            total = 0.0
-            for i in range(n_summed):
-                total += _lanes_total(summed, (place * n_summed + i) * lanes, lanes)
-            scatter[place] = total
+        n_components = len(summed) // (width * lanes)
+        n_own = len(scatter) // n_components  # one where the variance of all features is common
+        for k in range(n_components):
+            for i in range(n_own):
+                scatter[k * n_own + i] = 0.0
+            for i in range(n_features):
+                total = _lanes_total(summed, (k * width + i) * lanes, lanes)
+                scatter[k * n_own + (i if n_own == n_features else 0)] += total
         return
     n_matrices = len(scatter) // n_features**2
     stride = len(summed) // n_matrices

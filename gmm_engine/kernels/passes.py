@@ -3,13 +3,14 @@
 A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
 the lanes, computes log p(x, component) of all components, their log-sum-exp and the
 responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
-There are four ways to weigh a block, and each pass is compiled for one of them:
+There are five ways to weigh a block, and each pass is compiled for one of them:
 
 * dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
 * dense covariances over more features, one tiled pass for all;
 * one dense covariance common to all components over more features: as before, but rows are
   whitened once for all components;
-* diagonal covariances, one pass for all.
+* diagonal covariances over at most ``MAX_NARROW_FEATURES``, one pass for all;
+* diagonal covariances over more features, one pass for all that sums up rows that count alone.
 """
 
 import hashlib
@@ -28,6 +29,9 @@ from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_cou
 BLOCK_ROWS = 96
 """Rows in a block; a multiple of what every way of weighing takes at once."""
 MAX_UNROLLED_FEATURES = 9
+MAX_NARROW_FEATURES = 32
+_CACHED_NUMBERS = 3072
+"""Of a block that is read for one component after another: 24 KiB stay in the first cache."""
 
 _SOURCES = Path(__file__).parent
 
@@ -39,6 +43,7 @@ class Way(Enum):
     TILED = auto()
     SHARED = auto()
     DIAGONAL = auto()
+    WIDE_DIAGONAL = auto()
 
 
 STAMP = int(
@@ -98,6 +103,7 @@ _weigh_diagonal = diagonal.weigh
 _weigh_whitened = diagonal.weigh_whitened
 _whiten = tiled.whiten
 _add_diagonal_moments = diagonal.add_moments
+_add_moments_of_rows = diagonal.add_moments_of_rows
 _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
 _exponentiate = exponentiate
@@ -109,8 +115,8 @@ _add_scatter = tiled.add_scatter
 
 
 @njit(inline="always")
-def _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width):
-    """Copy a block by feature and, for tiles, by row; repeat its first row behind its last.
+def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
+    """Copy a block by feature and, where it is kept, by row; repeat its first row behind its last.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
@@ -119,12 +125,12 @@ def _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width):
         for i in range(n_features):
             value = float(X[begin + row, i])
             columns[i * BLOCK_ROWS + row] = value
-            if is_tiled:
+            if keeps_rows:
                 rows[row * width + i] = value
     for row in range(n_rows, n_padded):
         for i in range(n_features):
             columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
-            if is_tiled:
+            if keeps_rows:
                 rows[row * width + i] = rows[i]
 
 
@@ -134,9 +140,9 @@ def _add_first(sums, gammas, component, width, n_rows, moments):
     total = 0.0
     for row in range(n_rows):
         total += gammas[row]
-    moments[base * LANES] += total
+    moments[base] += total
     for i in range(width):
-        moments[(base + 1 + i) * LANES] += sums[i]
+        moments[base + 1 + i] += sums[i]
 
 
 @njit(inline="always")
@@ -251,6 +257,7 @@ def _weigh(
 def _add_moments(
     is_unrolled,
     is_tiled,
+    is_wide,
     D,
     columns,
     rows,
@@ -282,6 +289,7 @@ def _add_moments(
                 scatter,
                 k * scatter_stride,
                 n_padded // LANES,
+                deviations,
                 D,
                 BLOCK_ROWS,
             )
@@ -293,6 +301,22 @@ def _add_moments(
                 )
                 _add_first(sums, gammas, k, width, count, moments)
                 _add_scatter(deviations, weighted, width, count, scatter, k * scatter_stride)
+        elif is_wide:
+            count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
+            if count:
+                _add_moments_of_rows(
+                    rows,
+                    means,
+                    k * width,
+                    chosen,
+                    gammas,
+                    width,
+                    count,
+                    sums,
+                    scatter,
+                    k * scatter_stride,
+                )
+                _add_first(sums, gammas, k, width, count, moments)
         else:
             _add_diagonal_moments(
                 columns,
@@ -318,14 +342,22 @@ def _flags(way: Way) -> tuple[bool, bool, bool]:
     return way is Way.UNROLLED, way in {Way.TILED, Way.SHARED}, way is Way.SHARED
 
 
+@njit(inline="always")
+def _n_rows_at_once(width):
+    """Return how many rows of many features are a block; a multiple of 12."""
+    return max(12, min(BLOCK_ROWS, _CACHED_NUMBERS // width // 12 * 12))
+
+
 @cache
 def expectation_pass(way: Way, D: int):
     """Return the compiled E-step.
 
-    It adds to ``moments`` (K, 1 + width, 4) and ``scatter``, both flat, and returns Σ log p(x),
+    It adds to ``moments`` (K, 1 + width, lanes) and ``scatter``, both flat, and returns Σ log p(x),
     Σ log max γ and the first row out of reach of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
+    is_wide = way is Way.WIDE_DIAGONAL
+    is_sparing = is_tiled or is_wide
     stamp = STAMP
 
     @njit(EXPECTATION_SIGNATURES, **OPTIONS)
@@ -356,10 +388,10 @@ def expectation_pass(way: Way, D: int):
         sums = np.empty(BLOCK_ROWS)
         log_likelihood = 0.0
         log_max_resp = 0.0 * stamp
-        for begin in range(0, len(X), BLOCK_ROWS):
-            n_rows = min(BLOCK_ROWS, len(X) - begin)
-            n_padded = BLOCK_ROWS
-            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
+        n_padded = _n_rows_at_once(width) if is_wide else BLOCK_ROWS
+        for begin in range(0, len(X), n_padded):
+            n_rows = min(n_padded, len(X) - begin)
+            _turn(X, begin, n_rows, n_padded, columns, is_sparing, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,
@@ -377,7 +409,9 @@ def expectation_pass(way: Way, D: int):
                 sums,
                 joint,
             )
-            _log_sum_exp(joint, n_components, n_padded, is_tiled, negligible, least, largest, sums)
+            _log_sum_exp(
+                joint, n_components, n_padded, is_sparing, negligible, least, largest, sums
+            )
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
                 return 0.0, 0.0, begin + unreached
@@ -395,6 +429,7 @@ def expectation_pass(way: Way, D: int):
             _add_moments(
                 is_unrolled,
                 is_tiled,
+                is_wide,
                 D,
                 columns,
                 rows,
@@ -426,6 +461,7 @@ def scoring_pass(way: Way, D: int):
     of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
+    is_diagonal = way is Way.DIAGONAL
     stamp = STAMP
 
     @njit(_SCORING_SIGNATURES, **OPTIONS)
@@ -440,8 +476,9 @@ def scoring_pass(way: Way, D: int):
         joint = np.empty(n_components * BLOCK_ROWS)
         largest = np.empty(BLOCK_ROWS)
         sums = np.empty(BLOCK_ROWS)
-        for begin in range(0, len(X), BLOCK_ROWS):
-            n_rows = min(BLOCK_ROWS, len(X) - begin)
+        n_at_once = _n_rows_at_once(width) if is_diagonal else BLOCK_ROWS
+        for begin in range(0, len(X), n_at_once):
+            n_rows = min(n_at_once, len(X) - begin)
             n_padded = -(-n_rows // LANES) * LANES
             _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
             _weigh(

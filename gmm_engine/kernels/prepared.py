@@ -59,15 +59,15 @@ class Prepared:
         """
         n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
-        width = _width(n_features, is_dense=is_dense)
         is_shared = is_dense and len(whitening) < n_components
         way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        width = _width(n_features, way)
         is_unrolled = way is Way.UNROLLED
         if is_dense:
             size = n_features * (n_features + 1) // 2 if is_unrolled else width**2
             n_numbers = len(whitening) * size
         else:
-            n_numbers = means.size
+            n_numbers = n_components * width
         if way is Way.SHARED:  # a centre and, from there, the whitened means
             n_numbers += (1 + n_components) * width
         constants, constants_of_densities = np.empty((2, n_components))
@@ -109,12 +109,22 @@ class Prepared:
         return self.way[0] is Way.UNROLLED
 
     @property
+    def scoring_way(self) -> tuple[Way, int]:
+        """What the scoring pass is compiled for: it sums up nothing, so one does for diagonals."""
+        return self.way if self.is_dense else (Way.DIAGONAL, 0)
+
+    @property
+    def sum_lanes(self) -> int:
+        """Partial sums that the pass keeps of each number in its moments."""
+        return LANES if self.way[0] in {Way.UNROLLED, Way.DIAGONAL} else 1
+
+    @property
     def scatter_size(self) -> int:
         """Numbers that one scatter takes up in the pass."""
         if not self.is_dense:
-            return LANES * self.width
+            return self.sum_lanes * self.width
         if self.is_unrolled:
-            return LANES * self.n_features * (self.n_features + 1) // 2
+            return self.sum_lanes * self.n_features * (self.n_features + 1) // 2
         return self.width**2
 
     @property
@@ -126,7 +136,7 @@ class Prepared:
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up."""
         nk, first = np.empty(self.n_components), np.empty((self.n_components, self.n_features))
-        take_up_moments(moments, self.width, LANES, nk, first)
+        take_up_moments(moments, self.width, self.sum_lanes, nk, first)
         return nk, first
 
     def unpacked_scatter(self, scatter: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -134,20 +144,28 @@ class Prepared:
         D = self.n_features
         unpacked = np.empty((self.n_scatters, D, D) if self.is_dense else (self.n_components, D))
         take_up_scatter(
-            self.is_dense, self.is_unrolled, scatter, D, self.width, LANES, unpacked.reshape(-1)
+            self.is_dense,
+            self.is_unrolled,
+            scatter,
+            D,
+            self.width,
+            self.sum_lanes,
+            unpacked.reshape(-1),
         )
         return unpacked
 
 
 def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
     if not is_dense:
-        return Way.DIAGONAL
+        is_narrow = n_features <= passes.MAX_NARROW_FEATURES
+        return Way.DIAGONAL if is_narrow else Way.WIDE_DIAGONAL
     if n_features <= passes.MAX_UNROLLED_FEATURES:
         return Way.UNROLLED
     return Way.SHARED if is_shared else Way.TILED
 
 
-def _width(n_features: int, *, is_dense: bool) -> int:
-    if is_dense and n_features > passes.MAX_UNROLLED_FEATURES:
-        return -(-n_features // LANES) * LANES
-    return n_features
+def _width(n_features: int, way: Way) -> int:
+    """Return the features with those that fill up the lanes where they lie along them."""
+    if way in {Way.UNROLLED, Way.DIAGONAL}:
+        return n_features
+    return -(-n_features // LANES) * LANES

@@ -17,11 +17,14 @@ FEW_RANGES, MAX_RANGES = 16, 64
 Part = TypeVar("Part")
 
 
-def row_ranges(n_rows: int, n_components: int, n_features: int) -> Sequence[slice]:
+def row_ranges(
+    n_rows: int, n_components: int, n_features: int, *, is_dense: bool
+) -> Sequence[slice]:
     """Cut rows into ranges whose borders depend on the size of the work alone."""
     if n_rows <= BLOCK_ROWS:
         return (slice(0, n_rows),)
-    nanoseconds = n_rows * n_components * (3.0 + n_features**2 / 20.0)
+    by_features = n_features**2 / 20.0 if is_dense else n_features / 4.0
+    nanoseconds = n_rows * n_components * (3.0 + by_features)
     wanted = max(min(nanoseconds / SHORT_RANGE, FEW_RANGES), nanoseconds / LONG_RANGE)
     if wanted < 2:
         return (slice(0, n_rows),)

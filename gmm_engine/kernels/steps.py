@@ -101,6 +101,7 @@ def plain_steps(
         like.factor_stride,
         np.empty(len(like.factors)),
         0 if like.is_shared else like.scatter_size,
+        like.sum_lanes,
         np.empty(like.n_scatters * like.scatter_size),
         bounds.ridge,
         bounds.scale,
@@ -182,6 +183,7 @@ _LOOP_SIGNATURE = types.intp(
     types.intp,
     WRITTEN,
     types.intp,
+    types.intp,
     WRITTEN,
     types.float64,
     READ,
@@ -231,6 +233,7 @@ def steps_loop():
         factor_stride,
         factors,
         scatter_stride,
+        sum_lanes,
         summed,
         ridge,
         scale,
@@ -252,7 +255,7 @@ def steps_loop():
         K, D = centers.shape
         constants, densities = np.empty(K), np.empty(K)
         padded_means = np.empty(K * width)
-        moments = np.empty(K * (1 + width) * lanes)
+        moments = np.empty(K * (1 + width) * sum_lanes)
         for step in range(len(log_likelihood) + 0 * stamp):
             are_above = estimate(
                 is_dense,
@@ -311,8 +314,8 @@ def steps_loop():
             )
             if unreached >= 0:
                 return step
-            take_up_moments(moments, width, lanes, nk, first)
-            take_up_scatter(is_dense, is_unrolled, summed, D, width, lanes, scatter)
+            take_up_moments(moments, width, sum_lanes, nk, first)
+            take_up_scatter(is_dense, is_unrolled, summed, D, width, sum_lanes, scatter)
             for k in range(K):
                 recorded_nk[step, k] = nk[k]
                 for i in range(D):

@@ -23,7 +23,7 @@ from gmm_engine.kernels.lanes import (
     store_vector,
 )
 
-MAX_SUMS_AT_ONCE = 10
+MAX_SUMS_AT_ONCE = 12
 """Sums that a loop over the rows keeps in registers; the machine has 16, and others are needed."""
 
 
@@ -116,10 +116,14 @@ def add_moments(
     scatter,
     scatter_offset,
     n_vectors,
+    deviations,
     n_features,
     block_rows,
 ):
-    """Add Σγ, Σγd and the lower triangle of Σγddᵀ, d = x − μ, each in four partial sums."""
+    """Add Σγ, Σγd and the lower triangle of Σγddᵀ, d = x − μ, each in four partial sums.
+
+    ``deviations`` is room for the d of a block: they are read for one run of sums after another.
+    """
     D, B = n_features.literal_value, block_rows.literal_value
 
     def codegen(
@@ -131,8 +135,23 @@ def add_moments(
             builder.gep(array_data(context, builder, signature.args[i], args[i]), [args[i + 1]])
             for i in (1, 5, 7)
         )
+        d = array_data(context, builder, signature.args[10], args[10])
         mu = _spread_from(context, builder, signature, args, 3, D)
-        for features in _feature_groups(D):
+        groups = _feature_groups(D)
+
+        def column(pointer: Value, row: Value, i: int) -> Value:
+            return load_vector(builder, pointer, builder.add(row, ir.Constant(intp, i * B)))
+
+        with cgutils.for_range(builder, args[9], intp=intp) as loop:
+            row = builder.mul(loop.index, ir.Constant(intp, LANES))
+            for i in range(D):
+                store_vector(
+                    builder,
+                    d,
+                    builder.add(row, ir.Constant(intp, i * B)),
+                    builder.fsub(column(x, row, i), mu[i]),
+                )
+        for features in groups:
             sums = {(i, j): (second, triangle_index(i, j)) for i in features for j in range(i + 1)}
             sums |= {(i, None): (first, 1 + i) for i in features}
             if 0 in features:
@@ -146,20 +165,19 @@ def add_moments(
                 weight = load_vector(builder, gamma, row)
                 if 0 in features:
                     _accumulate(builder, registers[None, None], weight)
-                deviations = [
-                    builder.fsub(
-                        load_vector(builder, x, builder.add(row, ir.Constant(intp, i * B))), mu[i]
-                    )
-                    for i in range(features[-1] + 1)
-                ]
+                weighted = {}
                 for i in features:
-                    weighted = builder.fmul(weight, deviations[i])
-                    _accumulate(builder, registers[i, None], weighted)
-                    for j in range(i + 1):
+                    weighted[i] = builder.fmul(weight, column(d, row, i))
+                    _accumulate(builder, registers[i, None], weighted[i])
+                for j in range(features[-1] + 1):
+                    deviation = column(d, row, j)
+                    for i in features:
+                        if j > i:
+                            continue
                         register = registers[i, j]
                         total = builder.load(register)
                         builder.store(
-                            multiply_add(builder, weighted, deviations[j], total), register
+                            multiply_add(builder, weighted[i], deviation, total), register
                         )
             for key, (pointer, place) in sums.items():
                 offset = ir.Constant(intp, LANES * place)
@@ -178,6 +196,7 @@ def add_moments(
             scatter,
             types.intp,
             types.intp,
+            deviations,
             n_features,
             block_rows,
         ),

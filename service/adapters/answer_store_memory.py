@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from service.domain.request_keys import (
     KEPT_FOR,
+    MAX_KEYS,
     Claim,
     KeptAnswer,
     RequestKey,
     in_progress,
     require_same_request,
+    too_many_keys,
 )
 
 
@@ -25,14 +27,17 @@ class _Entry:
 
 
 class MemoryAnswerStore:
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, *, max_keys: int = MAX_KEYS) -> None:
         self._clock = clock
+        self._max_keys = max_keys
         self._entries: dict[RequestKey, _Entry] = {}
         self._lock = threading.Lock()
 
     def claim(self, key: RequestKey, fingerprint: str, token: str) -> Claim | KeptAnswer:
         with self._lock:
             self._forget_old()
+            if key not in self._entries and len(self._entries) >= self._max_keys:
+                raise too_many_keys()
             entry = self._entries.setdefault(key, _Entry(fingerprint, token, self._clock(), False))
             require_same_request(entry.fingerprint, fingerprint)
             if entry.answer is not None:

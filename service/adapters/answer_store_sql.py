@@ -4,17 +4,19 @@ import json
 import time
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, select, update
+from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.adapters.database import ANSWERS, Database
 from service.domain.request_keys import (
     KEPT_FOR,
+    MAX_KEYS,
     Claim,
     KeptAnswer,
     RequestKey,
     in_progress,
     require_same_request,
+    too_many_keys,
 )
 
 INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
@@ -27,14 +29,22 @@ INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 class SqlAnswerStore:
     """Implements ``AnswerStore``; several processes may use one database."""
 
-    def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Callable[[], float] = time.time,
+        *,
+        max_keys: int = MAX_KEYS,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._max_keys = max_keys
 
     def claim(self, key: RequestKey, fingerprint: str, token: str) -> Claim | KeptAnswer:
         with self._database.changing() as connection:
             self._forget_old(connection)
             if self._is_first(connection, key, fingerprint, token):
+                self._require_room(connection)
                 return Claim(key, token)
             row = connection.execute(select(ANSWERS).where(_is(key)).with_for_update()).first()
             if row is None:  # given back at this very moment
@@ -78,6 +88,12 @@ class SqlAnswerStore:
             .returning(ANSWERS.c.token)
         )
         return made.first() is not None
+
+    def _require_room(self, connection: Connection) -> None:
+        """Refuse the key that was just written down, which is taken back then."""
+        n_keys = connection.scalar(select(func.count()).select_from(ANSWERS))
+        if n_keys is not None and n_keys > self._max_keys:
+            raise too_many_keys()
 
     def _forget_old(self, connection: Connection) -> None:
         oldest = int(self._clock() - KEPT_FOR.total_seconds())

@@ -39,5 +39,8 @@ class InlineRunner:
         if job_id in self._running:
             self._running[job_id].add(StopWish.KEEP_BEST if keep_best else StopWish.DISCARD)
 
+    def check_usable(self) -> None:
+        pass
+
     def close(self, timeout_seconds: float) -> None:  # noqa: ARG002  # nothing outlasts a submit
         self._closed = True

@@ -171,6 +171,8 @@ class ProcessRunner:
         self._queue: deque[_QueuedFit] = deque()
         self._running: dict[str, tuple[_QueuedFit, _Worker]] = {}
         self._workers: set[_Worker] = set()
+        self._n_failing = 0
+        """Threads whose worker did not get ready when it was last started."""
         self._closed = False
         self._left_alone = False
         """The time is up: what ends now is no fit's end."""
@@ -230,6 +232,9 @@ class ProcessRunner:
         with self._changed:
             running = self._running.get(job_id)
             queued = next((fit for fit in self._queue if fit.job_id == job_id), None)
+            if queued is not None and keep_best and self.spool.checkpoint(job_id).exists():
+                queued.to_end.set()  # what it has found is kept when its turn comes
+                return
             if queued is not None:
                 self._queue.remove(queued)
                 self._changed.notify_all()
@@ -240,6 +245,14 @@ class ProcessRunner:
         if queued is not None:
             self._forget(queued)
             queued.listener.cancelled()
+
+    def check_usable(self) -> None:
+        if self._n_failing >= self._processes:
+            raise Unavailable(
+                "no_worker",
+                "No process for fits gets ready.",
+                retry_after_seconds=QUEUE_RETRY_SECONDS,
+            )
 
     def close(self, timeout_seconds: float) -> None:
         with self._changed:
@@ -325,16 +338,31 @@ class ProcessRunner:
         self._ended(worker)
 
     def _started(self) -> _Worker:
-        while True:
-            try:
-                worker = _Worker(self._command, self._limits.threads)
-            except OSError:
-                logger.exception("worker_not_started")
-            else:
-                if self._is_ready(worker) or self._closed:
-                    return worker
-                logger.error("worker_not_ready", extra={"exit": self._ended(worker)})
+        """Start a worker, and another one until one gets ready."""
+        has_failed = False
+        while (worker := self._newly_ready()) is None:
+            if not has_failed:
+                self._count_failing(+1)
+            has_failed = True
             time.sleep(RESTART_SECONDS)
+        if has_failed:
+            self._count_failing(-1)
+        return worker
+
+    def _newly_ready(self) -> _Worker | None:
+        try:
+            worker = _Worker(self._command, self._limits.threads)
+        except OSError:
+            logger.exception("worker_not_started")
+            return None
+        if self._is_ready(worker) or self._closed:
+            return worker
+        logger.error("worker_not_ready", extra={"exit": self._ended(worker)})
+        return None
+
+    def _count_failing(self, change: int) -> None:
+        with self._changed:
+            self._n_failing += change
 
     def _is_ready(self, worker: _Worker) -> bool:
         with self._changed:

@@ -16,8 +16,10 @@ from service.domain.data import Table
 from service.errors import InvalidInput
 
 LARGE_BODY_BYTES = 128 * 1024
-"""Decoding more than this takes longer than a hop to another thread, which moreover holds the
-interpreter's lock while it decodes text."""
+"""Decoding more text than this takes longer than a hop to another thread, which moreover holds the
+interpreter's lock while it decodes."""
+LARGE_BINARY_BODY_BYTES = 1024**2
+"""The same of what is numbers already."""
 PORTION_BYTES = 1024**2
 """A body of more than this is read in portions of this, where its format allows it."""
 
@@ -114,7 +116,7 @@ async def _whole_payload(request: Request, codec: Codec, expected: Expected) -> 
 
 async def _decoded(request: Request, codec: Codec, body: Body, expected: Expected) -> DataPayload:
     decode = partial(codec.decode, body, expected)
-    if len(body) < LARGE_BODY_BYTES:
+    if len(body) < (LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES):
         return decode()
     return await services_of(request).threads.compute(decode)
 

@@ -104,7 +104,7 @@ class Order:
         return FitEstimate.of(estimate)
 
     async def _begin(self, selection: SelectionRequest | None, token: str) -> Response:
-        job = await self.door.threads.compute(
+        job = await self.door.threads.begin(
             self.door.fitting.start,
             self.model_id,
             self.payload.table,

@@ -33,13 +33,15 @@ async def livez() -> Response:
         "readyz",
         tag=TAG,
         summary="Say whether requests are taken",
-        description="503 while starting, draining, or without a usable registry.",
+        description="503 while starting or draining, without a usable registry, or when no process "
+        "for fits gets ready.",
         answers={HTTPStatus.OK: (Health, {"status": "ready"})},
     ),
 )
 async def readyz(door: Door) -> Response:
     door.lifecycle.require_serving()
     await door.threads.look_up(door.catalogue.check_usable)
+    door.fitting.check_usable()
     return json_response(Health(status="ready"))
 
 

@@ -50,7 +50,7 @@ class OnceOnly:
         """
         if self._key is None:
             return await act(new_uid())
-        claimed = await self._services.threads.compute(self._claimed, self._key, fingerprint)
+        claimed = await self._services.threads.begin(self._claimed, self._key, fingerprint)
         if isinstance(claimed, KeptAnswer):
             return Response(claimed.body, claimed.status, {**claimed.headers, **REPLAYED})
         return await self._first_answer(claimed, act)

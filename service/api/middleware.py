@@ -5,6 +5,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -142,8 +143,14 @@ class HeadAsGet:
             if message["type"] == "http.response.body":
                 message = {**message, "body": b""}
             await send(message)
+            is_start = message["type"] == "http.response.start"
+            if is_start and "content-length" not in Headers(raw=message["headers"]):
+                # A stream, which may go on for long: the client has all that it asked for.
+                await send({"type": "http.response.body", "body": b""})
+                raise ClientDisconnect
 
-        await self.app({**scope, "method": "GET"}, receive, without_body)
+        with suppress(ClientDisconnect):
+            await self.app({**scope, "method": "GET"}, receive, without_body)
 
 
 class OneHost:

@@ -24,7 +24,15 @@ from service.api.idempotency import Once, fingerprint_of_body
 from service.api.responses import etag_of, json_response, names_tag, next_link, tagged_response
 from service.api.schemas import CreateModel, Model, ModelList, UpdateModel
 from service.domain.catalogue import ModelOrder, ModelView
-from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed, StorageFull
+from service.errors import (
+    Conflict,
+    InvalidInput,
+    Issue,
+    NotFound,
+    PreconditionFailed,
+    StorageFull,
+    TooManyRequests,
+)
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 without_content = APIRouter(dependencies=IN_EVERY_ROUTE)
@@ -45,7 +53,7 @@ LabelQuery = Annotated[
         description="Declares what a later fit will do; a fit then carries only data.",
         answers={HTTPStatus.CREATED: (Model, MODEL)},
         body=json_body(CreateModel),
-        refusals=(Conflict, StorageFull),
+        refusals=(Conflict, TooManyRequests, StorageFull),
     ),
 )
 async def create_model(

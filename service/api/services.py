@@ -45,6 +45,8 @@ class ApiOptions:
     max_binary_body_bytes: int
     max_stream_bytes: int
     """Of a body that is spooled, or answered as it arrives."""
+    recovery_seconds: float
+    """How often it is looked for jobs of processes that died."""
     spool_dir: str | None
     """Where what does not fit into memory waits; None for where temporary files go."""
 
@@ -62,6 +64,7 @@ class Threads:
         self._small = Turns(
             n_cores, queue_size=SMALL_PER_LARGE * queue_size, wait_seconds=wait_seconds
         )
+        self._fits = Turns(n_cores, queue_size=queue_size, wait_seconds=wait_seconds)
 
     async def look_up(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         return await anyio.to_thread.run_sync(
@@ -71,6 +74,10 @@ class Threads:
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
         return await self._large.run(partial(call, *args, **kwargs))
+
+    async def begin(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Begin a fit when its turn comes among others, however many questions wait."""
+        return await self._fits.run(partial(call, *args, **kwargs))
 
     async def go_on(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Likewise for a part of what has begun, which is never refused for want of a turn."""

@@ -32,6 +32,7 @@ from service.domain.records import (
     FitOrder,
     FitSummary,
     FitWarningRecord,
+    IllegalTransition,
     JobFailure,
     JobProgress,
     JobRecord,
@@ -73,6 +74,8 @@ FAILURE_KINDS: dict[str, type[ServiceError]] = {
 """What kind of refusal a failed fit is, by its code; every other code is the data's fault."""
 
 SEED_BITS = 32
+Change = Callable[[JobRecord], JobRecord]
+
 MAX_RESUMES = 10
 """A fit that was cut off more often than that may be why."""
 
@@ -102,6 +105,8 @@ class Fitting:
         self._runner = runner
         self._limits = limits
         self._retention = retention
+        self._unwritten: dict[str, Change] = {}
+        """Ends of jobs that the store could not take when they came."""
 
     def start(
         self,
@@ -181,6 +186,10 @@ class Fitting:
             self._stop(job_id, StopWish.KEEP_BEST if keep_best else StopWish.DISCARD)
         return self._jobs.get(job_id)
 
+    def check_usable(self) -> None:
+        """Return while fits can be run; raise ``Unavailable`` otherwise."""
+        self._runner.check_usable()
+
     def cancel_all(self, model_id: str) -> None:
         for job in self._jobs.list(model_id=model_id, is_done=False):
             self._stop(job.id)
@@ -229,8 +238,13 @@ class Fitting:
         """Settle the jobs of dead processes: ended if there is a version, otherwise gone on with.
 
         A version is committed before its job is moved, so that the version is what counts. What
-        can't go on is told as interrupted.
+        can't go on is told as interrupted. Ends of this process's own jobs that could not be
+        written down when they came are written down now.
         """
+        for job_id, end in list(self._unwritten.items()):
+            with suppress(NotFound, IllegalTransition):
+                self._jobs.update(job_id, end)
+            del self._unwritten[job_id]
         for job in self._jobs.abandoned():
             if self._jobs.adopt(job.id):
                 settled = self._settled(job)
@@ -267,6 +281,7 @@ class Fitting:
             jobs=self._jobs,
             runner=self._runner,
             retention=self._retention,
+            unwritten=self._unwritten,
         )
 
     def _version_of(self, job: JobRecord) -> VersionRecord | None:
@@ -397,6 +412,8 @@ class _Listener:
     jobs: JobStore
     runner: JobRunner
     retention: Retention
+    unwritten: dict[str, Change]
+    """Where an end goes that can't be written down now."""
 
     def started(self) -> None:
         self._heed(self.jobs.update(self.job_id, JobRecord.started))
@@ -428,16 +445,22 @@ class _Listener:
             logger.exception("commit_failed", extra={"job": self.job_id})
             self.failed(INTERNAL_ERROR, "the version could not be stored")
         else:
-            self.jobs.update(
-                self.job_id, lambda job: job.succeeded(version.number, summary, selection)
-            )
+            self._end(lambda job: job.succeeded(version.number, summary, selection))
             self.retention.collect_after_commit(self.model_id)
 
     def failed(self, code: str, detail: str) -> None:
-        self.jobs.update(self.job_id, lambda job: job.failed(JobFailure(code, detail)))
+        self._end(lambda job: job.failed(JobFailure(code, detail)))
 
     def cancelled(self) -> None:
-        self.jobs.update(self.job_id, JobRecord.cancelled)
+        self._end(JobRecord.cancelled)
+
+    def _end(self, end: Change) -> None:
+        """Move the job; while the store is down it stays open, for nothing else would be true."""
+        try:
+            self.jobs.update(self.job_id, end)
+        except ServiceError as error:
+            logger.warning("job_end_kept_back", extra={"job": self.job_id, "code": error.code})
+            self.unwritten[self.job_id] = end
 
     def _draft(
         self, summary: FitSummary, mixture: Mixture, selection: SelectionRecord | None

@@ -179,7 +179,8 @@ class AnswerStore(Protocol):
         Of several racing claims one succeeds. A key that was abandoned, or whose process died, is
         taken again with the token that it has. Raises ``InvalidInput`` (``idempotency_mismatch``)
         when the key came with another fingerprint, or ``Conflict`` (``request_in_progress``)
-        while the request of another claim is at work.
+        while the request of another claim is at work, or ``TooManyRequests`` (``too_many_keys``)
+        for a new key past the bound.
         """
 
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
@@ -299,6 +300,9 @@ class JobRunner(Protocol):
 
         With ``keep_best`` a running one ends early, and finishes with the best it has found.
         """
+
+    def check_usable(self) -> None:
+        """Return while fits can be run; raise ``Unavailable`` (``no_worker``) otherwise."""
 
     def close(self, timeout_seconds: float) -> None:
         """Take no more fits, let go of those left when the time is up, and return.

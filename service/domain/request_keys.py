@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
-from service.errors import Conflict, InvalidInput
+from service.errors import Conflict, InvalidInput, TooManyRequests
 
 KEPT_FOR = timedelta(hours=24)
 """How long a key and its answer are remembered."""
+MAX_KEYS = 100_000
+"""How many are remembered at once; a new one beyond is refused, for none is forgotten early."""
 IN_PROGRESS_RETRY_SECONDS = 1
+FULL_RETRY_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,4 +59,13 @@ def in_progress() -> Conflict:
         "request_in_progress",
         "the first request under this Idempotency-Key is not answered yet; try again shortly",
         retry_after_seconds=IN_PROGRESS_RETRY_SECONDS,
+    )
+
+
+def too_many_keys() -> TooManyRequests:
+    return TooManyRequests(
+        "too_many_keys",
+        "as many Idempotency-Keys are remembered as this service keeps for a day; try again "
+        "later, or without one",
+        retry_after_seconds=FULL_RETRY_SECONDS,
     )

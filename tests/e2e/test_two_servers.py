@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
 
 from service.adapters.record_json import sealed
@@ -103,6 +104,26 @@ def test_no_half_version_is_ever_answered(two: tuple[httpx.Client, httpx.Client]
     asker.join()
     assert seeds == {number: number - 1 for number in range(1, 13)}
     assert wrong == []
+
+
+def test_a_fit_of_a_process_that_died_is_taken_over_by_the_other(tmp_path: Path) -> None:
+    settings = {"GMM_FIT_CHECKPOINT_SECONDS": "0.05", "GMM_RECOVERY_SECONDS": "0.2"}
+    registry = tmp_path / "registry"
+    X = np.random.default_rng(0).normal(size=(20_000, 2)).tolist()
+    with running(registry, settings) as first, running(registry, settings) as second:
+        with first.client() as one:
+            one.post(
+                "/models", json={"id": "long", "n_components": 8, "tol": 1e-14, "max_iter": 400}
+            )
+            job = one.post("/models/long/fit?wait=0", json={"X": X}).json()["id"]
+            while not list(registry.glob("fits/*.checkpoint")):
+                time.sleep(0.01)
+        first.process.kill()
+        first.process.wait()
+        with second.client() as other:
+            ended = other.get(f"/jobs/{job}?wait=120").json()
+
+    assert (ended["status"], ended["result"]["version"]) == ("succeeded", 1)
 
 
 def mean_of_first_column() -> float:

@@ -35,7 +35,7 @@ def assert_same_steps(left: list[EMStep], right: list[EMStep]) -> None:
 
 
 @every_family
-@pytest.mark.parametrize("n_features", [1, 3, 13, 20])
+@pytest.mark.parametrize("n_features", [1, 3, 13, 20, 35])
 @pytest.mark.parametrize("held", ["by a floor", "by a ridge"])
 def test_steps_taken_together_are_those_taken_one_by_one(
     covariance_type: str, n_features: int, held: str

@@ -332,7 +332,7 @@ def test_the_number_of_threads_changes_no_bit(covariance_type: str, n_features: 
     rng = np.random.default_rng(1)
     truth = random_mixture(covariance_type, n_components=3, n_features=n_features, rng=rng)
     X = rows_of(truth, 60_000, rng)
-    assert len(row_ranges(len(X), 3, n_features)) > 1
+    assert len(row_ranges(len(X), 3, n_features, is_dense=True)) > 1
     options = FitOptions(
         3, covariance_type, init_params="kmeans", max_iter=3, tol=0.0, random_state=0
     )

@@ -14,7 +14,7 @@ from tests.fuzz.corpus import CORPUS, mutated
 from tests.fuzz.wire import answered
 from tests.service.client import Client
 
-CASES = int(os.environ.get("FUZZ_CASES", "5000"))
+CASES = int(os.environ.get("FUZZ_CASES", "100000"))
 SEEDS = range(10)
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 MAX_REFUSAL_BYTES = 16 * 1024

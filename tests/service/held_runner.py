@@ -37,6 +37,9 @@ class HeldRunner:
             _, listener = self._held.pop(job_id)
             listener.cancelled()
 
+    def check_usable(self) -> None:
+        pass
+
     def close(self, timeout_seconds: float) -> None:
         self._closed = True
         for job_id in list(self._held):

@@ -15,10 +15,11 @@ from service.adapters.answer_store_sql import SqlAnswerStore
 from service.adapters.database import Database
 from service.domain.ports import AnswerStore
 from service.domain.request_keys import KEPT_FOR, Claim, KeptAnswer, RequestKey
-from service.errors import Conflict, InvalidInput
+from service.errors import Conflict, InvalidInput, TooManyRequests
 from tests.support.databases import DATABASES, database_url
 
 KEY = RequestKey("POST /models", "k-1")
+MAX_KEYS = 100
 ANSWER = KeptAnswer(201, {"etag": '"x"'}, b'{"id":"\xc3\xa9"}')
 
 DYING = """
@@ -61,10 +62,10 @@ def database(url: str | None, tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture(params=["memory", *DATABASES])
 def store(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> Iterator[AnswerStore]:
     if request.param == "memory":
-        yield MemoryAnswerStore(clock)
+        yield MemoryAnswerStore(clock, max_keys=MAX_KEYS)
         return
     database = Database.at(database_url(request, request.param), tmp_path)
-    yield SqlAnswerStore(database, clock)
+    yield SqlAnswerStore(database, clock, max_keys=MAX_KEYS)
     database.close()
 
 
@@ -166,3 +167,19 @@ def test_the_key_of_another_living_process_is_in_progress(
 
     assert refused.value.code == "request_in_progress"
     other.close()
+
+
+def test_past_the_bound_new_keys_are_refused_and_known_ones_answered(
+    store: AnswerStore, clock: Clock
+) -> None:
+    store.keep(claimed(store), ANSWER)
+    for number in range(MAX_KEYS - 1):
+        store.claim(RequestKey("POST /models", f"n-{number}"), "payload", "token")
+
+    with pytest.raises(TooManyRequests) as refused:
+        store.claim(RequestKey("POST /models", "new"), "payload", "token")
+
+    assert refused.value.code == "too_many_keys"
+    assert store.claim(KEY, "payload", "other") == ANSWER
+    clock.now += KEPT_FOR.total_seconds() + 1
+    assert isinstance(store.claim(RequestKey("POST /models", "new"), "payload", "token"), Claim)

@@ -274,6 +274,31 @@ def test_closing_lets_go_of_what_is_left_and_another_runner_goes_on_with_it(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_was_cut_off_keeps_its_best_when_it_is_cancelled_in_the_queue(tmp_path: Path) -> None:
+    limits = WorkerLimits(checkpoint_seconds=0.0)
+    spool, running, begun = FitSpool(tmp_path), Recorder(), threading.Event()
+    before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    before.submit(middling_task("cut"), Recorder())
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not spool.checkpoint("cut").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    before.close(0.0)
+    after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    running.on_progress = begun.set
+    after.submit(long_task("running"), running)
+    assert begun.wait(PATIENCE_SECONDS)
+    cut = Recorder()
+    assert after.resume("cut", order_of(middling_task("cut")), cut)
+
+    after.cancel("cut", keep_best=True)
+    after.cancel("running")
+
+    assert (running.wait(), cut.wait()) == ("cancelled", "finished")
+    assert cut.results[0].stop_reason is StopReason.CANCELLED
+    after.close(PATIENCE_SECONDS)
+
+
 def test_closing_lets_a_short_fit_end(single: ProcessRunner) -> None:
     listener = Recorder()
     single.submit(task(), listener)

@@ -16,6 +16,7 @@ from gmm_engine import FitOptions
 from service.adapters.fit_spool import FitSpool
 from service.adapters.fit_worker import NICE
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from service.errors import Unavailable
 from tests.service.test_job_runner_contract import Recorder, long_task, order_of, task
 
 PATIENCE_SECONDS = 60.0
@@ -239,6 +240,26 @@ def test_what_is_kept_of_jobs_that_are_over_is_cleared(runner: ProcessRunner) ->
     runner.clear(lambda job_id: job_id == "open")
 
     assert list(runner.spool.job_ids()) == ["open"]
+
+
+def test_a_runner_whose_workers_never_get_ready_can_not_be_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    command = [sys.executable, "-c", "raise SystemExit(3)"]
+    runner = ProcessRunner(processes=2, queue_size=1, spool=FitSpool(tmp_path), command=command)
+    runner.check_usable()  # they may be starting yet
+    until, code = time.monotonic() + PATIENCE_SECONDS, None
+    while code is None:
+        assert time.monotonic() < until
+        try:
+            runner.check_usable()
+        except Unavailable as error:
+            code = error.code
+        time.sleep(0.01)
+    runner.close(0.0)
+
+    assert code == "no_worker"
+    assert "worker_not_ready" in caplog.text
 
 
 def test_workers_die_with_the_server(tmp_path: Path) -> None:

@@ -221,3 +221,42 @@ def test_under_flips_and_deletes_each_answer_is_of_one_version(three: Client) ->
     for asker in askers:
         asker.join()
     assert wrong == []
+
+
+def test_under_deletes_of_the_model_each_answer_is_of_one_of_its_lives() -> None:
+    """Life n has n components; while there is none, or none fitted, that is what is said."""
+    wrong: list[object] = []
+    n_answers, is_over = 0, threading.Event()
+    with serving() as client:
+
+        def ask() -> None:
+            nonlocal n_answers
+            while not is_over.is_set():
+                response = client.post("/models/groups/predict_proba", {"X": ONE_OF_EACH})
+                answer = response.json()
+                if response.status_code == 200:
+                    n_answers += 1
+                    sizes = {len(row) for row in answer["probabilities"]}
+                    if len(sizes) != 1 or not 1 <= sizes.pop() <= 3:
+                        wrong.append(answer)
+                elif answer["code"] not in {"model_not_found", "model_not_fitted"}:
+                    wrong.append(answer)
+
+        askers = [threading.Thread(target=ask) for _ in range(3)]
+        for asker in askers:
+            asker.start()
+        for life in range(30):
+            n_components = life % 3 + 1
+            client.post("/models", {"id": "groups", "n_components": n_components})
+            client.post("/models/groups/fit", {"X": TWO_GROUPS})
+            asked_now = client.post("/models/groups/predict_proba", {"X": ONE_OF_EACH}).json()
+            assert len(asked_now["probabilities"][0]) == n_components
+            assert client.delete("/models/groups").status_code == 204
+            gone = client.post("/models/groups/predict_proba", {"X": ONE_OF_EACH})
+            assert code(gone) == (404, "model_not_found")
+        is_over.set()
+        for asker in askers:
+            asker.join()
+
+    assert wrong == []
+    assert n_answers

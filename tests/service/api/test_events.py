@@ -226,3 +226,13 @@ def test_a_client_that_takes_nothing_is_let_go(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(ClientDisconnect):
         anyio.run(follow)
     assert ended == ["stream", "place"]
+
+
+def test_head_of_a_stream_does_not_wait_for_its_end(held_client: Client, held: HeldRunner) -> None:
+    job = held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"]
+
+    answer = held_client.send("HEAD", f"/jobs/{job}/events", headers={"accept": "*/*"})
+
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    held.release()

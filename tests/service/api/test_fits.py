@@ -1,15 +1,18 @@
 """Fits over HTTP: waited for, queued, cancelled, failed; and their jobs."""
 
+import os
 import threading
 import time
+from collections.abc import Callable
 
 import httpx
 import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, Mixture, fit
+from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
-from service.domain.records import VersionDraft, VersionRecord
+from service.domain.records import JobRecord, VersionDraft, VersionRecord
 from service.errors import StorageFull, Unavailable
 from service.settings import Settings
 from tests.service.client import Client, serving
@@ -322,3 +325,46 @@ def test_a_model_made_anew_is_not_being_fitted_by_the_jobs_of_the_one_before() -
         old_job = client.get(f"/jobs/{job['id']}").json()["status"]
 
     assert (fitting, status, old_job) == ("fitting", "created", "queued")
+
+
+class FailingJobStore(MemoryJobStore):
+    """Can't write down that a job succeeded, for a while."""
+
+    is_down = True
+
+    def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
+        def checked(job: JobRecord) -> JobRecord:
+            changed = change(job)
+            if self.is_down and changed.is_done:
+                raise Unavailable("storage_failed", "down")
+            return changed
+
+        return super().update(job_id, checked)
+
+
+def test_an_end_that_can_not_be_written_down_is_not_told_as_another() -> None:
+    jobs = FailingJobStore()
+    with serving(Settings(recovery_seconds=0.05), jobs=jobs) as client:
+        client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+        job = client.post("/models/groups/fit?wait=0.2", {"X": TWO_GROUPS})
+        open_job = client.get(f"/jobs/{job.json()['id']}").json()
+        jobs.is_down = False
+        ended = client.get(f"/jobs/{job.json()['id']}?wait=30").json()
+
+    assert (job.status_code, open_job["status"]) == (202, "running")
+    assert (ended["status"], ended["result"]["version"]) == ("succeeded", 1)
+
+
+def test_a_fit_begins_although_questions_fill_their_queue() -> None:
+    is_over = threading.Event()
+    with serving(Settings(compute_queue_size=0)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        busy = [
+            client.portal.start_task_soon(client.services.threads.compute, is_over.wait)
+            for _ in range(os.cpu_count() or 1)
+        ]
+        try:
+            assert client.post("/models/groups/fit", {"X": TWO_GROUPS}).status_code == 200
+        finally:
+            is_over.set()
+        assert all(task.result() for task in busy)

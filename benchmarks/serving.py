@@ -1,0 +1,383 @@
+"""The service beside MLServer and a bare application, over HTTP, in one run.
+
+    make bench-serving        all of it; the page is docs/benchmarks/serving.md
+    python -m benchmarks.serving --only throughput
+
+All three serve the same mixture (8 features, 8 components, full covariances): the service as it
+starts by default; MLServer with its scikit-learn runtime, from an environment of its own and
+without worker processes, which is its faster way here; and ``benchmarks.floor``. The load is wrk's,
+but for overload, which needs a client that does not wait for answers.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import joblib
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.mixture import GaussianMixture
+
+from service.api.payloads import codec_of
+from service.api.payloads.values import DataAnswer
+
+D, K = 8, 8
+SIZES = (1, 100, 1000, 10_000)
+JSON, NPY = "application/json", "application/x-npy"
+ARROW = "application/vnd.apache.arrow.stream"
+MANY_ROWS = 1_000_000
+START_SECONDS = 120.0
+MLSERVER = Path(".venv-mlserver/bin/mlserver")
+PREDICT_PROBA = "/models/m/predict_proba"
+UNITS = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    path: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    name: str
+    port: int
+    json_request: Callable[[NDArray[np.float64]], Request]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What wrk has seen."""
+
+    per_second: float
+    median_ms: float
+    p99_ms: float
+
+
+def rows(n_rows: int) -> NDArray[np.float64]:
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(K, D)) * 4
+    picked = np.random.default_rng(n_rows).integers(0, K, n_rows)
+    return (centres[picked] + rng.normal(size=(n_rows, D))).round(6)
+
+
+def of_rows(X: NDArray[np.float64], media_type: str = JSON) -> Request:
+    if media_type == JSON:
+        body = json.dumps({"X": X.tolist()}).encode()
+    else:
+        body = codec_of(media_type).encode(DataAnswer("m", 1, {"X": X}))
+    return Request(PREDICT_PROBA, body, {"Content-Type": media_type, "Accept": media_type})
+
+
+def of_tensor(X: NDArray[np.float64]) -> Request:
+    tensor = {"name": "X", "shape": list(X.shape), "datatype": "FP64", "data": X.ravel().tolist()}
+    document = {"inputs": [tensor], "outputs": [{"name": "predict_proba"}]}
+    return Request("/v2/models/m/infer", json.dumps(document).encode(), {"Content-Type": JSON})
+
+
+def of_bytes(X: NDArray[np.float64]) -> Request:
+    parameters = {"binary_data_size": X.nbytes}
+    tensor = {"name": "X", "shape": list(X.shape), "datatype": "FP64", "parameters": parameters}
+    output = {"name": "score_samples", "parameters": {"binary_data": True}}
+    head = json.dumps({"inputs": [tensor], "outputs": [output]}).encode()
+    headers = {"Inference-Header-Content-Length": str(len(head))}
+    return Request("/v2/models/m/infer", head + X.tobytes(), headers)
+
+
+def asked(url: str, request: Request) -> bytes:
+    sent = urllib.request.Request(url + request.path, request.body, dict(request.headers))  # noqa: S310  # our own
+    with urllib.request.urlopen(sent) as response:  # noqa: S310  # as above
+        content: bytes = response.read()
+    return content
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@contextmanager
+def process(command: Sequence[str], cwd: Path, **environment: str) -> Iterator[None]:
+    """Run a server in a session of its own, and end all of it."""
+    with subprocess.Popen(  # noqa: S603  # our own command
+        command,
+        cwd=cwd,
+        env={**os.environ, "OPENBLAS_NUM_THREADS": "1", **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=(cwd / "log").open("ab"),
+        start_new_session=True,
+    ) as running:
+        try:
+            yield
+        finally:
+            os.killpg(running.pid, signal.SIGTERM)
+
+
+def wait_for(url: str, request: Request | None = None) -> None:
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if request is None:
+                urllib.request.urlopen(url).close()  # noqa: S310  # our own
+            else:
+                asked(url, request)
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+@contextmanager
+def peers(directory: Path) -> Iterator[list[Peer]]:
+    """Start all three with one mixture, which the service has fitted."""
+    for name in ("service", "floor", "mlserver"):
+        (directory / name).mkdir()
+    with ExitStack() as stack:
+        ours = Peer("service", free_port(), of_rows)
+        command = [sys.executable, "-m", "service", "serve", "--port", str(ours.port)]
+        home = str(Path.cwd())
+        stack.enter_context(process(command, directory / "service", PYTHONPATH=home))
+        wait_for(f"{ours.url}/readyz")
+        fit_model(ours.url)
+        mixture = json.loads(urllib.request.urlopen(f"{ours.url}/models/m/parameters").read())  # noqa: S310  # our own
+        floor = Peer("floor", free_port(), of_rows)
+        stack.enter_context(floor_server(floor.port, mixture, directory / "floor"))
+        started = [ours, floor]
+        if MLSERVER.exists():
+            peer = Peer("MLServer", free_port(), of_tensor)
+            stack.enter_context(mlserver(peer.port, mixture, directory / "mlserver"))
+            started.append(peer)
+        for peer in started:
+            wait_for(peer.url, peer.json_request(rows(1)))
+        yield started
+
+
+def fit_model(url: str) -> None:
+    declared = json.dumps({"id": "m", "n_components": K, "random_state": 0}).encode()
+    asked(url, Request("/models", declared, {"Content-Type": JSON}))
+    fit = of_rows(rows(4000))
+    asked(url, Request("/models/m/fit?wait=300", fit.body, {"Content-Type": JSON}))
+
+
+def floor_server(
+    port: int, mixture: Mapping[str, object], home: Path
+) -> AbstractContextManager[None]:
+    factors = np.linalg.cholesky(np.array(mixture["precisions"]))
+    model = home / "model.npz"
+    np.savez(model, weights=mixture["weights"], means=mixture["means"], precisions_cholesky=factors)
+    quiet = ["--log-level", "error", "--no-access-log"]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.floor:app", "--port", str(port)]
+    environment = {"PYTHONPATH": str(Path.cwd()), "FLOOR_MODEL": str(model)}
+    return process([*command, *quiet], home, **environment)
+
+
+def mlserver(port: int, mixture: Mapping[str, object], home: Path) -> AbstractContextManager[None]:
+    model = GaussianMixture(K)
+    model.weights_, model.means_ = (np.array(mixture[name]) for name in ("weights", "means"))
+    model.covariances_ = np.array(mixture["covariances"])
+    model.precisions_cholesky_ = np.linalg.cholesky(np.array(mixture["precisions"]))
+    model.converged_, model.n_iter_, model.n_features_in_ = True, 1, D
+    joblib.dump(model, home / "model.joblib")
+    grpc, metrics = free_port(), free_port()
+    server = {"debug": False, "parallel_workers": 0, "host": "127.0.0.1", "http_port": port}
+    ports = {"grpc_port": grpc, "metrics_port": metrics}
+    runtime = {"name": "m", "implementation": "mlserver_sklearn.SKLearnModel"}
+    (home / "settings.json").write_text(json.dumps(server | ports))
+    (home / "model-settings.json").write_text(
+        json.dumps({**runtime, "parameters": {"uri": str(home / "model.joblib")}})
+    )
+    return process([str(MLSERVER.absolute()), "start", str(home)], home)
+
+
+def wrk(url: str, request: Request, *, connections: int, seconds: int, home: Path) -> Load:
+    (home / "body").write_bytes(request.body)
+    headers = "".join(f"wrk.headers[{k!r}]={v!r}\n" for k, v in request.headers.items())
+    script = home / "load.lua"
+    script.write_text(
+        f'wrk.method="POST"\nwrk.body=io.open({str(home / "body")!r},"rb"):read("*a")\n{headers}'
+    )
+    common = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}", "--timeout", "30s"]
+    command = [*common, "--latency", "-s", str(script), url + request.path]
+    told = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603  # our own command
+    if "Non-2xx" in told or "Socket errors" in told:
+        raise SystemExit(f"not every request was answered:\n{told}")
+    found = re.search(r"Requests/sec:\s+([\d.]+)", told)
+    if found is None:
+        raise SystemExit(told)
+    return Load(float(found[1]), _percentile(told, 50), _percentile(told, 99))
+
+
+def _percentile(told: str, number: int) -> float:
+    found = re.search(rf"{number}%\s+([\d.]+)(us|ms|s)", told)
+    return float(found[1]) * UNITS[found[2]] if found else float("nan")
+
+
+def print_throughput(started: Sequence[Peer], home: Path, seconds: int) -> None:
+    print("| rows | format | server | requests/s | p50, ms | p99, ms |\n|---|---|---|---|---|---|")
+    for n_rows in SIZES:
+        for peer in started:
+            request = peer.json_request(rows(n_rows))
+            load = wrk(peer.url, request, connections=8, seconds=seconds, home=home)
+            print_load(n_rows, "JSON", peer.name, load)
+    for media_type, name in ((NPY, "NPY"), (ARROW, "Arrow")):
+        request = of_rows(rows(SIZES[-1]), media_type)
+        load = wrk(started[0].url, request, connections=8, seconds=seconds, home=home)
+        print_load(SIZES[-1], name, started[0].name, load)
+
+
+def print_load(n_rows: int, kind: str, name: str, load: Load) -> None:
+    figures = f"{load.per_second:.0f} | {load.median_ms:.2f} | {load.p99_ms:.2f}"
+    print(f"| {n_rows:,} | {kind} | {name} | {figures} |", flush=True)
+
+
+def print_bulk(ours: Peer, times: int = 5) -> None:
+    X = rows(MANY_ROWS)
+    arrow = of_rows(X, ARROW)
+    arrow = Request("/models/m/score_samples", arrow.body, arrow.headers)
+    print(f"\n{MANY_ROWS:,} rows, to log-densities in the same format\n")
+    print("| body | MB | best, ms | MB/s of body |\n|---|---|---|---|")
+    for name, request in (("Arrow", arrow), ("OIP binary", of_bytes(X))):
+        seconds = []
+        for _ in range(times):
+            begun = time.perf_counter()
+            asked(ours.url, request)
+            seconds.append(time.perf_counter() - begun)
+        size, best = len(request.body) / 1e6, min(seconds)
+        print(f"| {name} | {size:.0f} | {1e3 * best:.0f} | {size / best:.0f} |", flush=True)
+
+
+def print_tail(started: Sequence[Peer], home: Path, seconds: int) -> None:
+    print("\nOne row, 64 connections\n\n| server | requests/s | p50, ms | p99, ms | p99 / p50 |")
+    print("|---|---|---|---|---|")
+    for peer in started[:2]:
+        request = peer.json_request(rows(1))
+        load = wrk(peer.url, request, connections=64, seconds=seconds, home=home)
+        ratio = load.p99_ms / load.median_ms
+        figures = f"{load.per_second:.0f} | {load.median_ms:.2f} | {load.p99_ms:.2f}"
+        print(f"| {peer.name} | {figures} | {ratio:.1f} |", flush=True)
+
+
+def print_slow_clients(ours: Peer, home: Path, seconds: int, count: int = 500) -> None:
+    request = ours.json_request(rows(1))
+    alone = wrk(ours.url, request, connections=8, seconds=seconds, home=home).per_second
+    head = f"POST {PREDICT_PROBA} HTTP/1.1\r\nHost: service\r\nContent-Length: 100000\r\n"
+    with ExitStack() as stack:
+        for _ in range(count):
+            slow = stack.enter_context(socket.create_connection(("127.0.0.1", ours.port)))
+            slow.sendall(f"{head}Content-Type: {JSON}\r\n\r\n[".encode())
+        beside = wrk(ours.url, request, connections=8, seconds=seconds, home=home).per_second
+    share = 100 * beside / alone
+    print(f"\n{count} clients that have begun a body and send no more, held open: others get")
+    print(f"{beside:.0f} requests/s, {share:.0f} % of the {alone:.0f} without.", flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    status: int
+    seconds: float
+
+
+async def one_answer(port: int, raw: bytes) -> Answered:
+    begun = time.perf_counter()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(raw)
+        status = int((await reader.readline()).split()[1])
+        seconds = time.perf_counter() - begun
+        await reader.read()
+    finally:
+        writer.close()
+    return Answered(status, seconds)
+
+
+async def open_loop(port: int, raw: bytes, rate: float, seconds: float) -> list[Answered]:
+    """Send at a constant rate, whatever is answered."""
+    begun, sent = time.perf_counter(), []
+    for number in range(int(rate * seconds)):
+        await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+        sent.append(asyncio.create_task(one_answer(port, raw)))
+    answers = await asyncio.gather(*sent, return_exceptions=True)
+    return [answer for answer in answers if isinstance(answer, Answered)]
+
+
+def print_overload(ours: Peer, home: Path, seconds: int) -> None:
+    request = of_rows(rows(SIZES[-1]), NPY)
+    best = wrk(ours.url, request, connections=8, seconds=seconds, home=home).per_second
+    lines = [f"POST {request.path} HTTP/1.1", "Host: service", "Connection: close"]
+    lines += [f"{name}: {value}" for name, value in request.headers.items()]
+    lines.append(f"Content-Length: {len(request.body)}")
+    raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body
+    begun = time.perf_counter()
+    answers = asyncio.run(open_loop(ours.port, raw, 5 * best, seconds))
+    took = time.perf_counter() - begun
+    good = sum(answer.status == 200 for answer in answers) / took
+    refused = [answer.seconds for answer in answers if answer.status == 503]
+    after = [asyncio.run(one_answer(ours.port, raw)).seconds for _ in range(20)]
+    print(f"\nOverload, {SIZES[-1]:,} rows as NPY, five times the best rate, open loop\n")
+    print(f"- best with 8 connections: {best:.0f} requests/s")
+    print(
+        f"- offered {5 * best:.0f}/s; answered {good:.0f}/s, {100 * good / best:.0f} % of the best"
+    )
+    if refused:
+        late = 1e3 * float(np.quantile(refused, 0.99))
+        print(f"- {len(refused)} refused, p50 {1e3 * median(refused):.1f} ms, p99 {late:.1f} ms")
+    print(f"- right after it: median {1e3 * median(after):.1f} ms of {len(after)}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parts = ("throughput", "bulk", "tail", "slow", "overload")
+    parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        raise SystemExit("wrk is missing; Debian has it as a package")
+    home = Path(tempfile.mkdtemp(prefix="gmm-serving-"))
+    try:
+        with peers(home) as started:
+            run(arguments.only, started, home, arguments.seconds)
+    finally:
+        shutil.rmtree(home)
+
+
+def run(parts: Sequence[str], started: Sequence[Peer], home: Path, seconds: int) -> None:
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
+    if "throughput" in parts:
+        print_throughput(started, home, seconds)
+    if "bulk" in parts:
+        print_bulk(started[0])
+    if "tail" in parts:
+        print_tail(started, home, seconds)
+    if "slow" in parts:
+        print_slow_clients(started[0], home, seconds)
+    if "overload" in parts:
+        print_overload(started[0], home, seconds)
+
+
+if __name__ == "__main__":
+    main()
