@@ -46,6 +46,27 @@ class Preprocessing:
     def is_empty(self) -> bool:
         return not self.standardize and self.pca_components is None
 
+    def require_features(self, n_features: int) -> None:
+        """Raise ``InvalidParameterError`` where there are fewer axes than are asked for."""
+        if self.pca_components is not None and self.pca_components > n_features:
+            raise InvalidParameterError(
+                "pca_components", f"must be at most the number of features, {n_features}"
+            )
+
+    def n_kept(self, n_features: int) -> int:
+        """Return how many features mapped rows have."""
+        return n_features if self.pca_components is None else self.pca_components
+
+    def shapes(self, n_features: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of what ``Transform.to_arrays`` gives; nothing of what is empty."""
+        if self.is_empty:
+            return {}
+        shapes: dict[str, tuple[int, ...]] = {"center": (n_features,), "scale": (n_features,)}
+        if self.pca_components is not None:
+            shapes["axes"] = (n_features, self.pca_components)
+            shapes["variance_ratio"] = (self.pca_components,)
+        return shapes
+
     @property
     def space(self) -> str:
         """The name of the space that mapped rows are in."""
@@ -85,10 +106,7 @@ class Transform:
         """
         samples = Samples.checked(X, sample_weight)
         n_kept = preprocessing.pca_components
-        if n_kept is not None and n_kept > samples.n_features:
-            raise InvalidParameterError(
-                "pca_components", f"must be at most the number of features, {samples.n_features}"
-            )
+        preprocessing.require_features(samples.n_features)
         share = samples.weights_or_ones / samples.total_weight
         center = samples.X[0] + share @ (samples.X - samples.X[0])
         scale = np.ones(samples.n_features)

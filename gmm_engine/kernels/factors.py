@@ -19,27 +19,36 @@ _TINY = float(np.finfo(float).tiny)
 # Inner loops go along rows and add no sums up, so that they vectorise as they are written.
 
 
+@njit(nogil=True, error_model="numpy")
+def factor_in_place(matrix, column):
+    """Turn the lower triangle of Σ into L with Σ = L Lᵀ; tell whether there is one."""
+    D = len(matrix)
+    for j in range(D):
+        pivot = matrix[j, j]
+        if not (pivot > 0.0 and pivot < np.inf):
+            return False
+        root = np.sqrt(pivot)
+        matrix[j, j] = root
+        for i in range(j + 1, D):
+            column[i] = matrix[i, j] / root
+            matrix[i, j] = column[i]
+        for i in range(j + 1, D):
+            for m in range(j + 1, i + 1):
+                matrix[i, m] -= column[i] * column[m]
+    return True
+
+
 @njit(types.intp(_MATRICES, _FACTORS), **AS_WRITTEN)
 def factor_all(matrices, lower):
     """Set L with Σ = L Lᵀ; return the first that has none, or −1."""
     D = matrices.shape[1]
-    rest, column = np.empty((D, D)), np.empty(D)
+    column = np.empty(D)
     for k in range(len(matrices)):
         for i in range(D):
             for j in range(i + 1):
-                rest[i, j] = matrices[k, i, j]
-        for j in range(D):
-            pivot = rest[j, j]
-            if not (pivot > 0.0 and pivot < np.inf):
-                return k
-            root = np.sqrt(pivot)
-            lower[k, j, j] = root
-            for i in range(j + 1, D):
-                column[i] = rest[i, j] / root
-                lower[k, i, j] = column[i]
-            for i in range(j + 1, D):
-                for m in range(j + 1, i + 1):
-                    rest[i, m] -= column[i] * column[m]
+                lower[k, i, j] = matrices[k, i, j]
+        if not factor_in_place(lower[k], column):
+            return k
     return -1
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
+from gmm_engine.kernels.factors import factor_in_place
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
 
 _TINY = float(np.finfo(float).tiny)
@@ -41,21 +42,14 @@ class Estimates:
 
 
 @njit(nogil=True, error_model="numpy")
-def _is_above(covariances, begin, scale, floor, scratch):
+def _is_above(covariances, begin, scale, floor, rest, column):
     """Tell whether a matrix less the floor has a Cholesky factor."""
     D = len(scale)
     for i in range(D):
         for j in range(i + 1):
-            total = covariances[begin + i * D + j] / scale[i] / scale[j] - floor[i * D + j]
-            for m in range(j):
-                total -= scratch[i, m] * scratch[j, m]
-            if j < i:
-                scratch[i, j] = total / scratch[j, j]
-            elif total > 0.0 and total < np.inf:
-                scratch[i, i] = np.sqrt(total)
-            else:
-                return False
-    return True
+            in_units = covariances[begin + i * D + j] / scale[i] / scale[j]
+            rest[i, j] = in_units - floor[i * D + j]
+    return factor_in_place(rest, column)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -151,9 +145,9 @@ def estimate(
     _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
     if len(floor) == 0:
         return True
-    scratch = np.empty((D, D))
+    rest, column = np.empty((D, D)), np.empty(D)
     for begin in range(0, len(covariances), D * D):
-        if not _is_above(covariances, begin, scale, floor, scratch):
+        if not _is_above(covariances, begin, scale, floor, rest, column):
             return False
     return True
 

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions
 from gmm_engine.bench import N_STAGES, HeldOut
 from gmm_engine.grid import Key, Origin
+from gmm_engine.preprocessing import AS_THEY_COME, Preprocessing
 from service.adapters.fit_spool import StoredRows
 from service.adapters.record_json import from_json, to_json
 from service.domain.records import (
@@ -64,6 +65,12 @@ class Fit:
     memory_bytes: int
     cpu_seconds: int
     plan: SelectionPlan | None = None
+    preprocessing: Preprocessing = AS_THEY_COME
+
+    @property
+    def n_fitted_features(self) -> int:
+        """Of the rows as they are mapped."""
+        return self.preprocessing.n_kept(self.rows.X.shape[1])
 
 
 def most_steps(fit: Fit) -> int:
@@ -140,7 +147,7 @@ class ResultHead:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """Worker to parent; the arrays of the result follow."""
+    """Worker to parent; the arrays of the result follow, then those of what maps the rows."""
 
     result: ResultHead
     duration_seconds: float

@@ -1,11 +1,13 @@
 """A mixture or a fit's result over a wire: its head in a message, its arrays after it."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import Criteria, FitResult, FitWarning, GmmEngineError, Mixture, StopReason
+from gmm_engine.preprocessing import MappedMixture, Transform
 from service.adapters.fit_protocol import MixtureHead, ProtocolError, ResultHead, Wire
 from service.domain.records import FitWarningRecord
 
@@ -37,6 +39,24 @@ def send_arrays(wire: Wire, mixture: Mixture) -> None:
 def send_result_arrays(wire: Wire, result: FitResult) -> None:
     send_arrays(wire, result.mixture)
     wire.send_numbers(result.log_likelihoods)
+
+
+def send_transform(wire: Wire, mixture: Mixture) -> None:
+    """Send what maps the rows of a mixture, if anything does."""
+    if isinstance(mixture, MappedMixture):
+        for numbers in mixture.transform.to_arrays().values():
+            wire.send_numbers(numbers)
+
+
+def receive_transform(
+    wire: Wire, shapes: Mapping[str, tuple[int, ...]], *, until: float | None = None
+) -> Transform | None:
+    """Receive arrays of these shapes; raise ``ProtocolError`` for what maps nothing."""
+    arrays = {name: wire.receive_numbers(shape, until=until) for name, shape in shapes.items()}
+    try:
+        return Transform.from_arrays(arrays) if arrays else None
+    except GmmEngineError as error:
+        raise ProtocolError("no such map") from error
 
 
 def receive_mixture(

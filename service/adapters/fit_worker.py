@@ -47,7 +47,7 @@ from service.adapters.fit_protocol import (
     Wire,
     most_steps,
 )
-from service.adapters.fit_results import head_of_result, send_result_arrays
+from service.adapters.fit_results import head_of_result, send_result_arrays, send_transform
 from service.adapters.fit_spool import mapped
 from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
 from service.domain.records import JobProgress
@@ -201,8 +201,8 @@ def _help(share: Share, wire: Wire, inbox: Inbox) -> None:
 
     with beating(wire), suppress(FitCancelled, MemoryError, *GONE):
         gmm_engine.set_thread_count(share.help.n_threads)
-        task = _task_of(fit, share.file)
         _limit(fit)
+        task, _ = _task_of(fit, share.file).mapped()
         samples = Samples.checked(task.X, task.sample_weight)
         help_leader(share.wire, Bench(samples, fit.options, on_step=go_on), samples.n_features)
     share.wire.close()
@@ -211,7 +211,7 @@ def _help(share: Share, wire: Wire, inbox: Inbox) -> None:
 
 
 def _hands_for(fit: Fit) -> Hands:
-    return Hands(n_features=fit.rows.X.shape[1], most_steps=most_steps(fit))
+    return Hands(n_features=fit.n_fitted_features, most_steps=most_steps(fit))
 
 
 def _end_of(
@@ -279,12 +279,14 @@ def _task_of(fit: Fit, file: int) -> FitTask:
         sample_weight=None if weight is None else mapped(file, weight),
         budget_seconds=fit.budget_seconds,
         plan=fit.plan,
+        preprocessing=fit.preprocessing,
     )
 
 
 def _send_outcome(wire: Wire, outcome: FitOutcome, duration_seconds: float) -> None:
     wire.send(Finished(head_of_result(outcome.result), duration_seconds, outcome.selection))
     send_result_arrays(wire, outcome.result)
+    send_transform(wire, outcome.result.mixture)
 
 
 def _limit(fit: Fit) -> None:

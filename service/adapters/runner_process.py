@@ -22,6 +22,7 @@ from pathlib import Path
 
 import gmm_engine
 from gmm_engine import FitOptions
+from gmm_engine.preprocessing import Preprocessing
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
@@ -40,7 +41,7 @@ from service.adapters.fit_protocol import (
     Wire,
     most_steps,
 )
-from service.adapters.fit_results import receive_result
+from service.adapters.fit_results import receive_result, receive_transform
 from service.adapters.fit_spool import FitSpool, StoredRows, mapped
 from service.domain.fit_task import FitOutcome, FitTask, digest_of
 from service.domain.ports import FitListener
@@ -191,6 +192,7 @@ class ProcessRunner:
             options=task.options,
             budget_seconds=task.budget_seconds,
             plan=task.plan,
+            preprocessing=task.preprocessing,
         )
         fit = _QueuedFit(message, listener, file)
         try:
@@ -216,6 +218,7 @@ class ProcessRunner:
             options=order.options,
             budget_seconds=order.budget_seconds,
             plan=order.plan,
+            preprocessing=order.preprocessing,
         )
         with self._changed:
             self._queue.append(_QueuedFit(message, listener, file))
@@ -292,6 +295,7 @@ class ProcessRunner:
         options: FitOptions,
         budget_seconds: float | None,
         plan: SelectionPlan | None,
+        preprocessing: Preprocessing,
     ) -> Fit:
         limits = self._limits
         seconds = min(budget_seconds or limits.max_seconds, limits.max_seconds)
@@ -306,6 +310,7 @@ class ProcessRunner:
             memory_bytes=limits.memory_bytes,
             cpu_seconds=int(threads * (seconds + TIME_GRACE_SECONDS)) + 1,
             plan=plan,
+            preprocessing=preprocessing,
         )
 
     def _forget(self, fit: _QueuedFit) -> None:
@@ -547,7 +552,7 @@ class _Call:
 
     def outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
-        asked, (_, n_features) = self.fit.message, self.fit.message.rows.X.shape
+        asked = self.fit.message
         if not _is_asked_for(asked, end):
             raise _nonsense()
         until = time.monotonic() + self.limits.silence_seconds
@@ -555,15 +560,18 @@ class _Call:
             result = receive_result(
                 self.worker.wire,
                 end.result,
-                n_features,
+                asked.n_fitted_features,
                 most_steps=most_steps(asked),
                 until=until,
+            )
+            transform = receive_transform(
+                self.worker.wire, asked.preprocessing.shapes(asked.rows.X.shape[1]), until=until
             )
         except (EOFError, OSError) as error:
             raise _died(self.worker) from error
         except ProtocolError as error:
             raise _nonsense() from error
-        return FitOutcome(result, end.selection)
+        return FitOutcome(result, end.selection).over(transform)
 
 
 def _digest_of(file: int, rows: StoredRows) -> str:

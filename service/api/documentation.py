@@ -13,10 +13,12 @@ from service.api.problems import PROBLEM_MEDIA_TYPE, STATUS_OF
 from service.api.schemas import Body, DataAnswerFields, Parameters, Problem
 from service.errors import (
     BodyTooLarge,
+    HeadTooLarge,
     InvalidInput,
     MalformedRequest,
     NotAcceptable,
     ServiceError,
+    SlowRequest,
     Unavailable,
     UnsupportedMediaType,
 )
@@ -32,8 +34,15 @@ OTHER_FORMATS: JsonObject = {
 }
 """Those that the extra ``formats`` brings included: the contract is one for all installations."""
 
-OF_ANY_ROUTE = (InvalidInput, NotAcceptable, Unavailable)
-OF_A_BODY = (MalformedRequest, BodyTooLarge, UnsupportedMediaType)
+OF_ANY_ROUTE = (
+    InvalidInput,
+    MalformedRequest,
+    NotAcceptable,
+    SlowRequest,
+    HeadTooLarge,
+    Unavailable,
+)
+OF_A_BODY = (BodyTooLarge, UnsupportedMediaType)
 
 
 class Operation(TypedDict):

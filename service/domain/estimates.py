@@ -43,7 +43,9 @@ class MachineCosts:
 def estimate_of(task: FitTask, model_id: str, costs: Costs) -> FitEstimate:
     """Begin the fit for a moment, and tell from that what all of it will take."""
     options, (n_samples, n_features) = task.options, task.X.shape
-    expected = forecast(task.X, options, sample_weight=task.sample_weight, costs=costs)
+    rows = task.mapped()[0].X
+    n_fitted_features = rows.shape[1]
+    expected = forecast(rows, options, sample_weight=task.sample_weight, costs=costs)
     budget = float("inf") if task.budget_seconds is None else task.budget_seconds
     return FitEstimate(
         model_id=model_id,
@@ -51,7 +53,7 @@ def estimate_of(task: FitTask, model_id: str, costs: Costs) -> FitEstimate:
         n_features=n_features,
         n_components=options.n_components,
         work=expected.work.weighed_rows * options.n_components,
-        memory_bytes=memory_bytes(options, n_samples, n_features, expected.work),
+        memory_bytes=memory_bytes(options, n_samples, n_fitted_features, expected.work),
         seconds=min(budget, expected.seconds),
         seconds_at_most=min(budget, expected.seconds_at_most),
         uncertainty=expected.uncertainty,

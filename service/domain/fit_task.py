@@ -25,6 +25,7 @@ from gmm_engine import (
     select,
     value_of,
 )
+from gmm_engine.preprocessing import AS_THEY_COME, MappedMixture, Preprocessing, Transform
 from gmm_engine.sweep import Spread, one_by_one
 from service.domain.records import (
     CandidateFigures,
@@ -56,6 +57,15 @@ class FitTask:
     """Wall time after which the best parameters so far are the result."""
     plan: SelectionPlan | None = None
     """With one, a selection: every candidate is fitted, the best is the result."""
+    preprocessing: Preprocessing = AS_THEY_COME
+    """What the rows go through first, as it is measured on them."""
+
+    def mapped(self) -> "tuple[FitTask, Transform | None]":
+        """Return the task over rows as the mixture sees them, and what maps them."""
+        if self.preprocessing.is_empty:
+            return self, None
+        transform = Transform.of(self.preprocessing, self.X, self.sample_weight)
+        return replace(self, X=transform.apply(self.X), preprocessing=AS_THEY_COME), transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +73,13 @@ class FitOutcome:
     result: FitResult
     selection: SelectionRecord | None = None
     """The table that the result is the best of."""
+
+    def over(self, transform: Transform | None) -> "FitOutcome":
+        """Return the same for rows that are mapped first."""
+        if transform is None:
+            return self
+        whole = MappedMixture.over(transform, self.result.mixture)
+        return replace(self, result=replace(self.result, mixture=whole))
 
 
 def run_fit_task(
@@ -82,8 +99,9 @@ def run_fit_task(
     begins anew.
     """
     reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
+    task, transform = task.mapped()
     if task.plan is not None:
-        return _selected(task, task.plan, reporter, should_end, spread)
+        return _selected(task, task.plan, reporter, should_end, spread).over(transform)
     budget_seconds = task.budget_seconds
     result = fit(
         task.X,
@@ -94,7 +112,7 @@ def run_fit_task(
         should_end=should_end,
         checkpoints=checkpoints,
     )
-    return FitOutcome(result)
+    return FitOutcome(result).over(transform)
 
 
 def digest_of(X: NDArray[np.float64], sample_weight: NDArray[np.float64] | None) -> str:

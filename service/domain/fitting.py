@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
 from gmm_engine.costs import Costs
-from gmm_engine.preprocessing import MappedMixture, Preprocessing, Transform
+from gmm_engine.preprocessing import Preprocessing
 from gmm_engine.selection import require_enough
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
@@ -135,13 +135,12 @@ class Fitting:
             task = self._checked_task(job_id, options, table, sample_weight)
         else:
             task = self._selection_task(job_id, options, table, sample_weight, selection)
-        data_digest = digest_of(task.X, task.sample_weight)
-        task, transform = _mapped(task, model.preprocessing)
+        task = _mapping(task, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
             model_uid=model.uid,
             options=task.options,
-            data_digest=data_digest,
+            data_digest=digest_of(task.X, task.sample_weight),
             feature_names=table.feature_names,
             budget_seconds=task.budget_seconds,
             plan=task.plan,
@@ -151,7 +150,7 @@ class Fitting:
         job = JobRecord(id=job_id, model_id=model.id, kind=kind, order=order)
         self._add(job, on_conflict)
         try:
-            self._submit(task, self._listener(job, order, transform), on_conflict)
+            self._submit(task, self._listener(job, order), on_conflict)
         except ServiceError:
             self._jobs.remove(job_id)
             raise
@@ -172,9 +171,9 @@ class Fitting:
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
         task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
-        fitted, _ = _mapped(replace(task, budget_seconds=budget_seconds), model.preprocessing)
-        estimate = estimate_of(fitted, model.id, self._costs())
-        return replace(estimate, n_features=table.X.shape[1])
+        task = _mapping(replace(task, budget_seconds=budget_seconds), model.preprocessing)
+        with engine_refusals():
+            return estimate_of(task, model.id, self._costs())
 
     def cancel(self, job_id: str, *, keep_best: bool = False) -> JobRecord:
         """Ask a fit to stop; one that has ended stays as it is.
@@ -255,7 +254,7 @@ class Fitting:
         version = self._version_of(job)
         if version is not None:
             return self._jobs.update(job.id, partial(_succeeded, version=version))
-        if job.order is None or not job.order.is_resumable or job.n_resumed >= MAX_RESUMES:
+        if job.order is None or job.n_resumed >= MAX_RESUMES:
             return self._jobs.update(job.id, JobRecord.interrupted)
         self._jobs.update(job.id, JobRecord.resumed)
         if not self._runner.resume(job.id, job.order, self._listener(job, job.order)):
@@ -269,14 +268,11 @@ class Fitting:
         except NotFound:
             return False
 
-    def _listener(
-        self, job: JobRecord, order: FitOrder, transform: Transform | None = None
-    ) -> "_Listener":
+    def _listener(self, job: JobRecord, order: FitOrder) -> "_Listener":
         return _Listener(
             job_id=job.id,
             model_id=job.model_id,
             order=order,
-            transform=transform,
             registry=self._registry,
             jobs=self._jobs,
             runner=self._runner,
@@ -406,8 +402,6 @@ class _Listener:
     job_id: str
     model_id: str
     order: FitOrder
-    transform: Transform | None
-    """Maps the rows to what is fitted."""
     registry: ModelRegistry
     jobs: JobStore
     runner: JobRunner
@@ -430,9 +424,6 @@ class _Listener:
 
     def finished(self, outcome: FitOutcome, duration_seconds: float) -> None:
         result, selection = outcome.result, outcome.selection
-        if self.transform is not None:
-            whole = MappedMixture.over(self.transform, result.mixture)
-            result = replace(result, mixture=whole)
         space = self.order.preprocessing.space
         summary = replace(_summary_of(result, duration_seconds), space=space)
         draft = self._draft(summary, result.mixture, selection)
@@ -483,13 +474,11 @@ class _Listener:
         )
 
 
-def _mapped(task: FitTask, preprocessing: Preprocessing) -> tuple[FitTask, Transform | None]:
-    """Let the rows go through the preprocessing, measured on themselves."""
-    if preprocessing.is_empty:
-        return task, None
+def _mapping(task: FitTask, preprocessing: Preprocessing) -> FitTask:
+    """Let the rows go through the preprocessing, if they can."""
     with engine_refusals():
-        transform = Transform.of(preprocessing, task.X, task.sample_weight)
-        return replace(task, X=transform.apply(task.X)), transform
+        preprocessing.require_features(task.X.shape[1])
+    return replace(task, preprocessing=preprocessing)
 
 
 def _seeded(options: FitOptions) -> FitOptions:

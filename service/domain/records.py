@@ -392,11 +392,6 @@ class FitOrder:
     plan: SelectionPlan | None = None
     preprocessing: Preprocessing = AS_THEY_COME
 
-    @property
-    def is_resumable(self) -> bool:
-        """Tell whether its rows are kept as they came: what mapped them is not."""
-        return self.preprocessing.is_empty
-
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from gmm_engine import FitOptions, FitResult, StopReason, fit
+from gmm_engine.preprocessing import Preprocessing
 from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_inline import InlineRunner
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
-from service.domain.fit_task import FitOutcome, FitTask, digest_of
+from service.domain.fit_task import FitOutcome, FitTask, digest_of, run_fit_task
 from service.domain.ports import JobRunner
 from service.domain.records import FitOrder, JobProgress, SelectionPlan, SelectionRecord
 from service.errors import TooManyRequests, Unavailable
@@ -272,6 +273,44 @@ def test_closing_lets_go_of_what_is_left_and_another_runner_goes_on_with_it(
     assert is_same_mixture(gone_on.results[0].mixture, whole.mixture)
     assert np.array_equal(gone_on.results[0].log_likelihoods, whole.log_likelihoods)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {},
+        {"plan": SelectionPlan((2, 3), ("full", "diag"), "bic", 5)},
+    ],
+    ids=["fit", "selection"],
+)
+def test_what_is_cut_off_over_mapped_rows_ends_in_the_same_bits(
+    tmp_path: Path, kind: dict[str, SelectionPlan]
+) -> None:
+    mapping = Preprocessing(standardize=True, pca_components=1)
+    limits, spool = WorkerLimits(checkpoint_seconds=0.0), FitSpool(tmp_path)
+    long = middling_task("cut")
+    cut = replace(long, X=long.X[:400], preprocessing=mapping, plan=kind.get("plan"))
+    order = replace(order_of(cut), plan=cut.plan, preprocessing=mapping)
+    begun, cut_off = threading.Event(), Recorder()
+    cut_off.on_progress = begun.set
+    before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    before.submit(cut, cut_off)
+    assert begun.wait(PATIENCE_SECONDS)
+    before.close(0.0)
+
+    after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    gone_on = Recorder()
+    assert after.resume("cut", order, gone_on)
+    assert gone_on.wait() == "finished"
+    after.close(PATIENCE_SECONDS)
+    whole = run_fit_task(cut, on_progress=lambda _: None, is_cancelled=lambda: False)
+    for name, array in whole.result.mixture.to_arrays().items():
+        assert np.array_equal(gone_on.results[0].mixture.to_arrays()[name], array), name
+    assert values_of(gone_on.selections[0]) == values_of(whole.selection)
+
+
+def values_of(selection: SelectionRecord | None) -> list[float | None]:
+    return [] if selection is None else [each.value for each in selection.candidates]
 
 
 def test_what_was_cut_off_keeps_its_best_when_it_is_cancelled_in_the_queue(tmp_path: Path) -> None:
