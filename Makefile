@@ -18,7 +18,7 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-formats bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
+.PHONY: help bench bench-formats bench-jobs bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -76,6 +76,9 @@ bench: $(BENCH_STAMP) ## Measure the engine beside its peers.
 
 bench-serving: $(STAMP) $(MLSERVER_STAMP) ## Measure the service beside MLServer and a bare application (needs wrk).
 	$(BIN)/python -m benchmarks.serving
+
+bench-jobs: $(STAMP) ## Measure small fits, and predictions beside long ones.
+	$(BIN)/python -m benchmarks.jobs
 
 bench-formats: $(STAMP) ## Measure the formats, and ten million rows streamed.
 	$(BIN)/python -m benchmarks.formats
