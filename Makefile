@@ -18,7 +18,7 @@ TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-formats bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
+.PHONY: help bench bench-formats bench-jobs bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
 
 help: ## List the commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,8 +61,9 @@ vendor: $(STAMP) ## Fetch what the page brings along, as service/ui/vendor/lock.
 	$(BIN)/python .ci/vendor_ui.py
 
 # Hours; the same in a short form is part of the tests.
-fuzz: $(STAMP) ## Send ten million mutants of requests to the service.
+fuzz: $(STAMP) ## Send ten million mutants of requests to the service, and what Schemathesis makes up.
 	FUZZ_CASES=10000000 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) tests/fuzz $(PYTEST_ARGS)
+	CONTRACT_EXAMPLES=200 $(BIN)/pytest -n 0 tests/e2e/test_contract.py $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	@echo "Starting the service; a few seconds ..."
@@ -76,6 +77,9 @@ bench: $(BENCH_STAMP) ## Measure the engine beside its peers.
 
 bench-serving: $(STAMP) $(MLSERVER_STAMP) ## Measure the service beside MLServer and a bare application (needs wrk).
 	$(BIN)/python -m benchmarks.serving
+
+bench-jobs: $(STAMP) ## Measure small fits, and predictions beside long ones.
+	$(BIN)/python -m benchmarks.jobs
 
 bench-formats: $(STAMP) ## Measure the formats, and ten million rows streamed.
 	$(BIN)/python -m benchmarks.formats

@@ -56,7 +56,7 @@ START_SECONDS = 300.0
 """How long a worker may take to get ready; compiling the engine's passes takes a minute."""
 RESTART_SECONDS = 1.0
 """Between attempts to start a worker that does not get ready."""
-RECALL_SECONDS = 0.1
+RECALL_SECONDS = 0.02
 """How often it is looked whether a worker that helps is needed for a fit of its own."""
 CANCEL_GRACE_SECONDS = 2.0
 """How long a worker may go on with the EM step that a cancelled fit is in."""
@@ -150,8 +150,6 @@ class _Shared:
 
     fit: _QueuedFit
     leader: _Worker
-    file: int
-    """Of the rows, ours to close."""
 
 
 class ProcessRunner:
@@ -394,7 +392,7 @@ class ProcessRunner:
                     return None
                 for fit, leader in self._running.values():
                     if fit.takes_help:
-                        return _Shared(fit, leader, os.dup(fit.file))
+                        return _Shared(fit, leader)
                 self._changed.wait()
 
     def _lead(self, fit: _QueuedFit, worker: _Worker) -> bool:
@@ -413,25 +411,31 @@ class ProcessRunner:
         """
         fit = shared.fit
         n_threads = max(1, (self._limits.threads or gmm_engine.thread_count()) // self._processes)
-        ours, theirs = socket.socketpair()
+        try:
+            ours, theirs = socket.socketpair()
+        except OSError:
+            fit.wants_help.clear()
+            return True
         with ours, theirs, suppress(OSError):  # who is gone is seen below, or by its own thread
-            worker.wire.send(Help(fit.message, n_threads), files=[shared.file, theirs.fileno()])
+            with self._changed:  # the rows are there as long as help is wanted
+                if not fit.wants_help.is_set():
+                    return True
+                worker.wire.send(Help(fit.message, n_threads), files=[fit.file, theirs.fileno()])
             shared.leader.wire.send(Hand(fit.job_id, n_threads), files=[ours.fileno()])
-        os.close(shared.file)
         return self._has_helped(fit, worker)
 
     def _has_helped(self, fit: _QueuedFit, worker: _Worker) -> bool:
         is_recalled, heard_at = False, time.monotonic()
-        while True:
-            if not is_recalled and (self._queue or self._closed):
-                worker.stop(fit.job_id)
-                is_recalled = True
-            if worker.wire.is_silent(seconds=RECALL_SECONDS):
-                if time.monotonic() > heard_at + self._limits.silence_seconds:
-                    break
-                continue
-            heard_at = time.monotonic()
-            try:
+        with suppress(EOFError, OSError, ProtocolError):
+            while True:
+                if not is_recalled and (self._queue or self._closed):
+                    worker.stop(fit.job_id)
+                    is_recalled = True
+                if worker.wire.is_silent(seconds=RECALL_SECONDS):
+                    if time.monotonic() > heard_at + self._limits.silence_seconds:
+                        break
+                    continue
+                heard_at = time.monotonic()
                 match worker.wire.receive(until=heard_at + self._limits.silence_seconds):
                     case Alive():
                         continue
@@ -441,11 +445,9 @@ class ProcessRunner:
                         return True
                     case _:
                         break
-            except (EOFError, OSError, ProtocolError):
-                break
         fit.wants_help.clear()
         if not self._left_alone:
-            logger.warning("helper_replaced", extra={"job": fit.job_id, "exit": worker.kill()})
+            logger.warning("helper_replaced", extra={"job": fit.job_id})
         return False
 
     def _run(self, fit: _QueuedFit, worker: _Worker) -> bool:
