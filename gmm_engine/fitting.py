@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.spatial.distance import cdist
 
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
@@ -47,6 +48,10 @@ RECENT_STEPS, OUT_OF_REACH = 8, 10.0
 """A run goes no further that would have to gain ten times as much as in its last eight steps."""
 SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
+
+SAME_COMPONENT = 1e-9
+"""Components whose means and covariances are closer than this, in units of the data's spread, are
+one and the same."""
 
 
 class StopReason(StrEnum):
@@ -590,4 +595,28 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
         )
         for component in run.last.degenerate
     )
+    warnings.extend(
+        FitWarning(
+            "coincident_components",
+            f"component {component} is the same as another: they tell nothing apart; the data has "
+            "fewer groups, or rows repeated so often that a component on them would have no "
+            "spread; lower n_components, or give reg_covar as a number",
+            component,
+        )
+        for component in _coincident(run.last.mixture, scale)
+    )
     return tuple(warnings)
+
+
+def _coincident(mixture: Mixture, scale: DataScale) -> list[int]:
+    """Return the components that are, as far as can be told, one that comes before them."""
+    means = mixture.means / scale.floor.scale
+    first, second = np.nonzero(np.triu(cdist(means, means, "chebyshev") <= SAME_COMPONENT, k=1))
+    covariances = mixture.to_dense() / np.multiply.outer(scale.floor.scale, scale.floor.scale)
+    return sorted(
+        {
+            int(b)
+            for a, b in zip(first, second, strict=True)
+            if np.abs(covariances[a] - covariances[b]).max() <= SAME_COMPONENT
+        }
+    )

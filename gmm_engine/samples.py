@@ -5,7 +5,7 @@ and a random part of it for the starts. ``Samples`` is an array in memory (or a 
 ``BlockedSamples`` data that is too large for that.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -139,12 +139,23 @@ class Blocks:
     """Data larger than memory, for ``fit``: a way to read it block by block, again and again.
 
     ``read`` is called once for every pass over the data and must yield the same blocks each time:
-    arrays (n, D), or pairs of such an array and weights (n,). For example
-    ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``, or the batches of an
-    Arrow dataset, each as an array.
+    arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over.
+    For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``, or
+    ``Blocks(dataset.to_batches)`` for an Arrow dataset.
+
+    The same blocks give the same bits. Cut elsewhere, sums are rounded otherwise; and of more than
+    10,000 rows other rows are drawn for the starts than from the same array, so that a fit may
+    reach another optimum.
     """
 
     read: Callable[[], Iterable[Block]]
+
+    def __post_init__(self) -> None:
+        if not callable(self.read):
+            raise InvalidDataError(
+                "Blocks takes a function that yields the blocks anew at every call, such as "
+                "`lambda: list_of_arrays`"
+            )
 
 
 class BlockedSamples:
@@ -201,6 +212,8 @@ class BlockedSamples:
     def _checked_blocks(self) -> Iterator[Samples]:
         for block in self._blocks.read():
             X, weight = block if isinstance(block, tuple) else (block, None)
+            if isinstance(X, Sized) and len(X) == 0:
+                continue
             yield Samples.checked(X, weight, n_features=self.n_features or None)
 
     def _take_note_of(self, block: Samples) -> None:

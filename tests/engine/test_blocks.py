@@ -127,3 +127,16 @@ def test_rows_are_drawn_by_their_weight(n_blocks: int) -> None:
         assert np.average(rows, weights=part.weight) == pytest.approx(
             np.average(X[:, 0], weights=weight), rel=0.01
         )
+
+
+def test_a_block_without_rows_is_passed_over() -> None:
+    X = iris()
+    nothing = X[:0]
+    blocks = Blocks(lambda: [nothing, X[:60], nothing, X[60:], []])
+    whole = fit(Blocks(lambda: [X[:60], X[60:]]), OPTIONS)
+    np.testing.assert_array_equal(fit(blocks, OPTIONS).mixture.means, whole.mixture.means)
+
+
+def test_blocks_want_a_function_that_reads_them() -> None:
+    with pytest.raises(InvalidDataError, match="takes a function"):
+        Blocks([iris()])  # type: ignore[arg-type] - what a caller without types may do

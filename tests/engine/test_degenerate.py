@@ -187,3 +187,15 @@ def test_whatever_the_table_it_is_a_finite_model_or_a_named_refusal(
     except (TooFewSamplesError, OutOfRangeError):
         return
     assert_healthy_numbers(result, X)
+
+
+@every_family
+def test_components_that_come_out_as_one_are_named(covariance_type: str) -> None:
+    X = np.repeat([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]], 25, axis=0)
+    result = fit(X, FitOptions(2, covariance_type, random_state=0))
+    assert_healthy_numbers(result, X)
+    named = [warning for warning in result.warnings if warning.code == "coincident_components"]
+    assert [warning.component for warning in named] == [1]
+    told_apart = fit(X, FitOptions(2, covariance_type, random_state=0, reg_covar=1e-6))
+    assert "coincident_components" not in codes(told_apart)
+    assert len(set(told_apart.mixture.predict(X))) == 2
