@@ -50,8 +50,8 @@ SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
 
 SAME_COMPONENT = 1e-9
-"""Components whose means and covariances are closer than this, in units of the data's spread, are
-one and the same."""
+"""Components whose means, in units of the data's spread, and covariances, relatively, are closer
+than this are one and the same."""
 
 
 class StopReason(StrEnum):
@@ -610,13 +610,14 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
 
 def _coincident(mixture: Mixture, scale: DataScale) -> list[int]:
     """Return the components that are, as far as can be told, one that comes before them."""
-    means = mixture.means / scale.floor.scale
+    units = scale.floor.scale
+    means = (mixture.means - mixture.means[0]) / units
     first, second = np.nonzero(np.triu(cdist(means, means, "chebyshev") <= SAME_COMPONENT, k=1))
-    covariances = mixture.to_dense() / np.multiply.outer(scale.floor.scale, scale.floor.scale)
+    covariances = mixture.to_dense()
     return sorted(
         {
             int(b)
             for a, b in zip(first, second, strict=True)
-            if np.abs(covariances[a] - covariances[b]).max() <= SAME_COMPONENT
+            if np.allclose(covariances[a], covariances[b], rtol=SAME_COMPONENT, atol=0.0)
         }
     )

@@ -3,6 +3,7 @@
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -138,5 +139,6 @@ def test_a_block_without_rows_is_passed_over() -> None:
 
 
 def test_blocks_want_a_function_that_reads_them() -> None:
+    blocks: Any = [iris()]  # what a caller without types may hand over
     with pytest.raises(InvalidDataError, match="takes a function"):
-        Blocks([iris()])  # type: ignore[arg-type] - what a caller without types may do
+        Blocks(blocks)
