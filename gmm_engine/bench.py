@@ -311,8 +311,8 @@ def _spurious_components(
     Peel 2000, section 3.10).
     """
     few = mixture.weights * n_samples < SPURIOUS_ROWS * (mixture.n_features + 1)
-    if not few.any():
-        return np.flatnonzero(few)
+    if not few.any() or not whitening.shape[1]:  # or all rows are the same
+        return np.array([], dtype=np.intp)
     relative = whitening.T @ mixture.to_dense()[few] @ whitening
     flat = np.linalg.eigvalsh(relative)[:, 0] < SPURIOUS_VARIANCE
     return np.flatnonzero(few)[flat]

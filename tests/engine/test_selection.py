@@ -402,3 +402,11 @@ def test_an_unknown_criterion_is_refused_with_those_that_there_are() -> None:
 def test_more_components_than_rows_to_fit_are_refused_at_once(criterion: str, n_rows: int) -> None:
     with pytest.raises(TooFewSamplesError):
         select(iris()[:n_rows], Grid((2, 4), ("full",)), criterion=criterion, n_folds=2)
+
+
+@pytest.mark.parametrize("n_rows", [3, 50])
+def test_of_rows_that_are_all_the_same_one_component_is_chosen(n_rows: int) -> None:
+    X = np.tile([1.0, 2.0], (n_rows, 1))
+    selection = select(X, Grid((1, 2), ("diag", "spherical")), FitOptions(random_state=0))
+    assert len(selection.candidates) == 4
+    assert selection.ranked[0].key.n_components == 1
