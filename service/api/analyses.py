@@ -21,11 +21,11 @@ from service.api.questions import (
 )
 from service.api.schemas import ComparisonAnswer, DiagnosticsAnswer
 from service.api.services import Services
-from service.domain.analysis import Comparison, Diagnosis, Side, labels_in_column
+from service.domain.analysis import Comparison, Diagnosis, Side
 from service.domain.inference import FittedModel
 from service.domain.ports import Silhouette
 from service.domain.records import VersionRecord
-from service.errors import InvalidInput, Issue, Unsupported
+from service.errors import Unsupported
 
 router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
 
@@ -38,7 +38,7 @@ LabelColumnQuery = Annotated[
     str | None,
     Query(
         max_length=256,
-        description="The column that holds the true labels; it is no feature then.",
+        description="The column that holds the true labels, numbers or texts; it is no feature.",
     ),
 ]
 StartsQuery = Annotated[int, Query(ge=1, le=100, description="Starts of k-means.")]
@@ -47,8 +47,9 @@ SeedQuery = Annotated[
 ]
 
 
-async def labelled_payload(request: Request) -> DataPayload:
-    return await read_payload(request, extra_fields=LABELLED_FIELDS)
+async def labelled_payload(request: Request, label_column: LabelColumnQuery = None) -> DataPayload:
+    fields = LABELLED_FIELDS if label_column is None else LABELLED_FIELDS - {"labels"}
+    return await read_payload(request, extra_fields=fields, label_column=label_column)
 
 
 async def row_payload(request: Request) -> DataPayload:
@@ -78,18 +79,14 @@ async def diagnose(
     payload: Annotated[DataPayload, Depends(labelled_payload)],
     *,
     n_lowest: LowestQuery = 10,
-    label_column: LabelColumnQuery = None,
 ) -> Response:
-    def diagnosed(fitted: FittedModel) -> Answer:
-        table, truth = payload.table, payload.labels
-        if label_column is not None:
-            require_one_truth(truth)
-            table, truth = labels_in_column(table, label_column)
-        return diagnosis_fields(
-            door.analysis.diagnose(fitted, table, truth=truth, n_lowest=n_lowest)
-        )
-
-    return await analysed(door, target, diagnosed)
+    return await analysed(
+        door,
+        target,
+        lambda fitted: diagnosis_fields(
+            door.analysis.diagnose(fitted, payload.table, n_lowest=n_lowest)
+        ),
+    )
 
 
 @on_model_and_version(
@@ -149,16 +146,6 @@ async def analysed(
 
     version, content = await door.threads.compute(answered)
     return Response(content, media_type=JSON, headers=inference_headers(version, stopwatch))
-
-
-def require_one_truth(truth: object) -> None:
-    if truth is not None:
-        detail = "give the labels in the body or name their column, not both"
-        raise InvalidInput(
-            "invalid_parameter",
-            detail,
-            issues=[Issue("#/query/label_column", "invalid_value", detail)],
-        )
 
 
 def diagnosis_fields(found: Diagnosis) -> Answer:

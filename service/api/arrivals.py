@@ -1,7 +1,7 @@
 """Rows on their way in: read whole while they are few, portion by portion when they are not."""
 
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from fastapi import Request
@@ -68,9 +68,12 @@ class ArrivingRows:
         yield self.reader.end()
 
 
-async def read_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
+async def read_payload(
+    request: Request, *, extra_fields: frozenset[str], label_column: str | None = None
+) -> DataPayload:
     """Read and decode a data body, a large one in another thread."""
-    return await _whole_payload(request, *_announced(request, extra_fields))
+    codec, expected = _announced(request, extra_fields)
+    return await _whole_payload(request, codec, replace(expected, label_column=label_column))
 
 
 async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayload | ArrivingRows:

@@ -17,13 +17,11 @@ from gmm_engine.diagnostics import (
     overlap,
 )
 from gmm_engine.preprocessing import mapped_rows
-from service.domain.data import Table
+from service.domain.data import Label, Table
 from service.domain.inference import FittedModel
 from service.domain.ports import Agreement, Analyst, Clustering, Silhouette
 from service.domain.refusals import engine_refusals
-from service.errors import InvalidInput, Issue
-
-Labels = Sequence[int | str]
+from service.errors import InvalidInput
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +64,7 @@ class Analysis:
         self._find_analyst = find_analyst
         """Raises ``Unsupported`` where this installation has none."""
 
-    def diagnose(
-        self, fitted: FittedModel, table: Table, *, truth: Labels | None, n_lowest: int
-    ) -> Diagnosis:
-        if truth is not None and len(truth) != len(table.X):
-            raise _wrong_labels(f"{len(truth)} labels were given for {len(table.X)} rows")
+    def diagnose(self, fitted: FittedModel, table: Table, *, n_lowest: int) -> Diagnosis:
         X, mixture = fitted.checked_for_analysis(table), fitted.mixture
         with engine_refusals():
             rows = diagnose_rows(mixture, X)
@@ -82,8 +76,8 @@ class Analysis:
             condition_numbers=condition_numbers(mixture),
             silhouette=self._find_analyst().silhouette(mapped_rows(mixture, X), rows.labels),
             agreement=None
-            if truth is None
-            else self._find_analyst().agreement(_numbered(truth), rows.labels),
+            if table.labels is None
+            else self._find_analyst().agreement(_numbered(table.labels), rows.labels),
         )
 
     def compare_with_k_means(
@@ -138,23 +132,7 @@ class Analysis:
         )
 
 
-def labels_in_column(table: Table, column: str) -> tuple[Table, Labels]:
-    """Take a column with labels out of a table; what is left are the rows."""
-    names = list(table.feature_names or ())
-    if column not in names or len(names) < 2:
-        detail = "there is no column of that name beside others"
-        raise InvalidInput(
-            "invalid_parameter",
-            detail,
-            issues=[Issue("#/query/label_column", "unknown_feature", detail)],
-        )
-    place = names.index(column)
-    rows = np.ascontiguousarray(np.delete(table.X, place, axis=1))
-    labels: list[int] = np.unique(table.X[:, place], return_inverse=True)[1].tolist()
-    return Table(rows, (*names[:place], *names[place + 1 :])), labels
-
-
-def _numbered(labels: Labels) -> NDArray[np.int64]:
+def _numbered(labels: Sequence[Label]) -> NDArray[np.int64]:
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
     return np.array([numbers[label] for label in labels], dtype=np.int64)
 
@@ -166,10 +144,4 @@ def _numbered_like(labels: NDArray[np.int64], found: Clustering) -> Clustering:
         found,
         labels=component_of[found.labels].astype(np.int64),
         centers=found.centers[np.argsort(component_of)],
-    )
-
-
-def _wrong_labels(detail: str) -> InvalidInput:
-    return InvalidInput(
-        "dimension_mismatch", detail, issues=[Issue("#/labels", "dimension_mismatch", detail)]
     )

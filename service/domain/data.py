@@ -10,6 +10,8 @@ from service.errors import InvalidInput, Issue
 
 MAX_NAME_LENGTH = 256
 
+Label = int | float | str
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -17,10 +19,19 @@ class Table:
     feature_names: Sequence[str] | None = None
     is_on_disk: bool = False
     """Mapped from a file, and read as it is used."""
+    labels: Sequence[Label] | None = None
+    """Of the rows as somebody knows them; for diagnostics only."""
 
     def __post_init__(self) -> None:
         if self.feature_names is not None:
             _require_names(self.feature_names, self.X.shape[1])
+        if self.labels is not None and len(self.labels) != len(self.X):
+            detail = f"{len(self.labels)} labels were given for {len(self.X)} rows"
+            raise InvalidInput(
+                "dimension_mismatch",
+                detail,
+                issues=[Issue("#/labels", "dimension_mismatch", detail)],
+            )
 
     def ordered_as(self, feature_names: Sequence[str] | None) -> NDArray[np.float64]:
         """Return the rows with their columns in the order of ``feature_names``.

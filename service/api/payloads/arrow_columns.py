@@ -1,6 +1,7 @@
 """Columns of Arrow to rows and back: what Arrow streams, Parquet and CSV have in common.
 
-Only numbers are taken. A missing value becomes NaN, which is refused later with its place.
+Only numbers are taken, and texts where a column holds labels. A missing number becomes NaN, which
+is refused later with its place.
 """
 
 import re
@@ -10,25 +11,39 @@ from contextlib import contextmanager
 import numpy as np
 import pyarrow as pa
 
-from service.api.payloads.values import DataAnswer, Value, columns_of
-from service.domain.data import Table
+from service.api.payloads.values import DataAnswer, Value, columns_of, require_labels
+from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 PORTION_ROWS = 65_536
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 """What pandas adds for row labels; not looked at, like ``index`` in JSON."""
+LABEL_KINDS = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+)
 
 
 class Columns:
-    """Which columns of a schema are features, and how their rows are read."""
+    """Which columns of a schema are features, which holds labels, and how their rows are read."""
 
-    def __init__(self, schema: pa.Schema) -> None:
+    def __init__(self, schema: pa.Schema, label_place: int | None) -> None:
+        self._label_place = label_place
+        if label_place is not None:
+            _require_label_type(schema.field(label_place).type, label_place)
         self._places = [
-            place for place, name in enumerate(schema.names) if not INDEX_COLUMN.fullmatch(name)
+            place
+            for place, name in enumerate(schema.names)
+            if not INDEX_COLUMN.fullmatch(name) and place != label_place
         ]
         fields = [schema.field(place) for place in self._places]
         _require_numbers(fields)
         self._names = tuple(str(field.name) for field in fields)
+        self._rows_read = 0
         are_single = all(pa.types.is_float32(field.type) for field in fields)
         self._dtype = np.float32 if are_single else np.float64
 
@@ -38,12 +53,34 @@ class Columns:
 
     def tables(self, batch: pa.RecordBatch) -> Iterator[Table]:
         """Yield the rows in portions that stay in a processor's cache while they are turned."""
+        labels = self._labels(batch)
         for begin in range(0, batch.num_rows, PORTION_ROWS):
             rows = batch.slice(begin, PORTION_ROWS)
             X = np.empty((rows.num_rows, len(self._places)), dtype=self._dtype)
             for column, place in enumerate(self._places):
                 X[:, column] = rows.column(place).to_numpy(zero_copy_only=False)
-            yield Table(X, self._names)
+            part = None if labels is None else labels[begin : begin + len(X)]
+            yield Table(X, self._names, labels=part)
+        self._rows_read += batch.num_rows
+
+    def _labels(self, batch: pa.RecordBatch) -> list[Label] | None:
+        place = self._label_place
+        if place is None:
+            return None
+        column = batch.column(place)
+        with refusals("table"):
+            column.validate(full=True)  # an index beyond a dictionary would be read all the same
+        return require_labels(
+            _values_of(column), lambda row: f"#/X/{self._rows_read + row}/{place}"
+        )
+
+
+def _values_of(column: pa.Array) -> list[object]:
+    """Return the values, those of a dictionary without a copy for each row."""
+    if not isinstance(column, pa.DictionaryArray):
+        return list(column.to_pylist())
+    words = column.dictionary.to_pylist()
+    return [None if index is None else words[index] for index in column.indices.to_pylist()]
 
 
 def _require_numbers(fields: list[pa.Field]) -> None:
@@ -63,6 +100,15 @@ def _require_numbers(fields: list[pa.Field]) -> None:
                 Issue(f"#/columns/{column}", "invalid_data", detail)
                 for column in wrong[:MAX_NAMED_ISSUES]
             ],
+        )
+
+
+def _require_label_type(column_type: pa.DataType, place: int) -> None:
+    value_type = column_type.value_type if pa.types.is_dictionary(column_type) else column_type
+    if not any(is_kind(value_type) for is_kind in LABEL_KINDS):
+        detail = "labels must be numbers, texts, true or false"
+        raise InvalidInput(
+            "invalid_data", detail, issues=[Issue(f"#/columns/{place}", "invalid_data", detail)]
         )
 
 

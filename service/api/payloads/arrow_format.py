@@ -29,12 +29,14 @@ KIND = "Arrow IPC stream"
 CONTINUATION = 0xFFFFFFFF
 PREFIX = struct.Struct("<II")
 MAX_METADATA_BYTES = 16 * 1024**2
-SCHEMA, RECORD_BATCH = 1, 3
+SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
 """Kinds of a message: MessageHeader of the format's Message.fbs."""
 HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
 """Fields of a Message, in their order there."""
 LENGTH, COMPRESSION = 0, 3
 """Fields of a RecordBatch."""
+DATA = 1
+"""Field of a DictionaryBatch: a RecordBatch."""
 
 
 class ArrowReader:
@@ -43,6 +45,8 @@ class ArrowReader:
         self._held = bytearray()
         self._schema: pa.Schema | None = None
         self._columns: Columns | None = None
+        self._kept: list[bytes] | None = None
+        """The messages of a stream whose labels have a dictionary: it may come after some rows."""
         self._rows_read = 0
         self._is_over = False
 
@@ -54,7 +58,11 @@ class ArrowReader:
     def end(self) -> Iterator[Table]:
         if self._held or self._columns is None:
             raise not_whole(KIND)
-        yield from ()
+        if self._kept is not None:
+            with refusals(KIND):
+                batches = list(pa.ipc.open_stream(b"".join(self._kept)))
+            for batch in batches:
+                yield from self._columns.tables(batch)
 
     def _next_message(self) -> "Message | None":
         if len(self._held) < PREFIX.size:
@@ -86,9 +94,13 @@ class ArrowReader:
         if message.kind == SCHEMA and self._schema is None:
             with refusals(KIND):
                 self._schema = pa.ipc.read_schema(pa.py_buffer(message.content))
-            self._columns = Columns(self._schema)
+            place = self._expected.label_place(self._schema.names)
+            self._columns = Columns(self._schema, place)
+            if place is not None and pa.types.is_dictionary(self._schema.types[place]):
+                self._kept = [message.content]
             return
-        if message.kind != RECORD_BATCH or self._columns is None:
+        kinds = {RECORD_BATCH} if self._kept is None else {RECORD_BATCH, DICTIONARY_BATCH}
+        if self._columns is None or message.kind not in kinds:
             raise not_whole(KIND)
         if message.is_compressed:
             raise InvalidInput(
@@ -96,10 +108,13 @@ class ArrowReader:
                 "compressed record batches are not taken; compress the body as a whole instead",
             )
         self._announce(message)
+        self._rows_read += message.n_rows
+        if self._kept is not None:
+            self._kept.append(message.content)
+            return
         with refusals(KIND):
             batch = pa.ipc.read_record_batch(pa.py_buffer(message.content), self._schema)
             batch.validate()
-        self._rows_read += message.n_rows
         yield from self._columns.tables(batch)
 
 
@@ -118,8 +133,10 @@ class Message:
             kind = message.number(HEADER_TYPE, "<B")
             header = message.table(HEADER)
             n_rows, is_compressed = 0, False
-            if kind == RECORD_BATCH and header is not None:
-                n_rows = header.number(LENGTH, "<q")
+            if kind == DICTIONARY_BATCH and header is not None:
+                header = header.table(DATA)
+            if kind in {DICTIONARY_BATCH, RECORD_BATCH} and header is not None:
+                n_rows = header.number(LENGTH, "<q") if kind == RECORD_BATCH else 0
                 is_compressed = header.table(COMPRESSION) is not None
             body_length = message.number(BODY_LENGTH, "<q")
         except struct.error as error:

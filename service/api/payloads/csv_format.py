@@ -8,6 +8,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -41,6 +42,8 @@ class CsvReader:
         self._lines = Lines()
         self._n_columns = 0
         self._feature_names: tuple[str, ...] | None = None
+        self._label_place: int | None = None
+        self._columns: Columns | None = None
         self._rows_read = 0
 
     def feed(self, data: bytes) -> Iterator[Table]:
@@ -57,6 +60,9 @@ class CsvReader:
             return
         self._expected.admit(self._rows_read + rows.count(b"\n"), self._n_columns)
         names = [str(column) for column in range(self._n_columns)]
+        types = dict.fromkeys(names, pa.float64())
+        if self._label_place is not None:
+            types[names[self._label_place]] = pa.string()
         try:
             table = pa_csv.read_csv(
                 pa.py_buffer(rows),
@@ -65,18 +71,17 @@ class CsvReader:
                 ),
                 # An empty line of one column is a missing value, not nothing.
                 parse_options=pa_csv.ParseOptions(ignore_empty_lines=self._n_columns > 1),
-                convert_options=pa_csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.float64())
-                ),
+                convert_options=pa_csv.ConvertOptions(column_types=types),
             )
         except pa.ArrowInvalid as error:
             raise self._refusal(str(error)) from error
         self._expected.admit(self._rows_read + table.num_rows, self._n_columns)
-        columns = Columns(table.schema)
+        if self._columns is None:
+            self._columns = Columns(table.schema, self._label_place)
         for batch in table.to_batches(PORTION_ROWS):
-            for portion in columns.tables(batch):
+            for portion in self._columns.tables(batch):
                 self._rows_read += len(portion.X)
-                yield Table(portion.X, self._feature_names)
+                yield replace(portion, feature_names=self._feature_names)
 
     def _behind_header(self, text: bytes) -> bytes:
         """Return the rows behind the names, having learnt how many columns there are."""
@@ -86,9 +91,12 @@ class CsvReader:
         has_names = {"present": True, "absent": False}.get(
             self._expected.parameters.get("header", ""), not all(map(_may_be_number, first))
         )
+        self._label_place = self._expected.label_place(first if has_names else None)
         if not has_names:
             return text
-        self._feature_names = tuple(first)
+        self._feature_names = tuple(
+            name for place, name in enumerate(first) if place != self._label_place
+        )
         return text[end:]
 
     def _refusal(self, said: str) -> InvalidInput:

@@ -4,6 +4,7 @@ Rows are checked in passes over whole columns of types, never as one object a nu
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from itertools import chain, islice
 
 import numpy as np
@@ -21,15 +22,14 @@ from service.api.payloads.values import (
     JsonSchema,
     RowWriter,
     Value,
+    require_labels,
 )
-from service.domain.data import Table
+from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 ROW_FIELDS = ("X", "instances", "data")
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
-
-LABEL_TYPES = frozenset({int, str})
 
 MAX_FIELDS = 64
 """A body with more fields than this is refused without naming them."""
@@ -59,16 +59,25 @@ class JsonCodec:
     is_text = True
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
-        document, rows = _read(bytes(body))
+        document, rows = _read(bytes(body), has_labels_in_rows=expected.label_column is not None)
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
-        X = matrix(document[field], f"#/{field}") if rows is None else rows
+        names, labels = _feature_names(document), _labels(document)
+        place = expected.label_place(names)
+        if rows is not None:
+            X = rows
+        elif place is None or names is None:
+            X = matrix(document[field], f"#/{field}")
+        else:
+            X, labels = labelled_matrix(
+                document[field], f"#/{field}", place=place, n_columns=len(names)
+            )
+            names = names[:place] + names[place + 1 :]
         expected.admit(*X.shape)
         return DataPayload(
-            table=Table(X, _feature_names(document)),
+            table=Table(X, names, labels=labels),
             sample_weight=_sample_weight(document),
             model=_model(document),
-            labels=_labels(document),
         )
 
     def encode(self, answer: DataAnswer) -> bytes:
@@ -100,12 +109,14 @@ class JsonCodec:
 CODEC = JsonCodec()
 
 
-def _read(body: bytes) -> tuple[dict[str, JsonValue], NDArray[np.float64] | None]:
+def _read(
+    body: bytes, *, has_labels_in_rows: bool
+) -> tuple[dict[str, JsonValue], NDArray[np.float64] | None]:
     """Return the document, and its rows if they could be read without an object for each number."""
-    try:
-        return regular_rows(body, ROW_FIELDS)
-    except NotRegular:
-        document = parse_json(body)
+    if not has_labels_in_rows:
+        with suppress(NotRegular):
+            return regular_rows(body, ROW_FIELDS)
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise _invalid("#", "wrong_type", "the body must be a JSON object")
     return document, None
@@ -166,7 +177,7 @@ EXTRA_SCHEMA: dict[str, JsonSchema] = {
     "model": {"type": "string", "description": "The model's id."},
     "labels": {
         "type": "array",
-        "items": {"type": ["integer", "string"]},
+        "items": {"type": ["number", "string", "boolean"]},
         "description": "The true label of each row, to compare with.",
     },
 }
@@ -231,6 +242,27 @@ def matrix(
     flat = list(chain.from_iterable(lists))
     _require_numbers(flat, lambda i: f"{pointer}/{first_row + i // width}/{i % width}")
     return np.array(flat, dtype=np.float64).reshape(len(lists), width)
+
+
+def labelled_matrix(
+    rows: JsonValue, pointer: str, *, place: int, n_columns: int, first_row: int = 0
+) -> tuple[NDArray[np.float64], list[Label]]:
+    """Return rows of ``n_columns`` values as an array, and apart from it what is at ``place``."""
+    X = matrix(_with_zero(rows, place), pointer, first_row=first_row, n_columns=n_columns)
+    whole: list[list[JsonValue]] = rows  # type: ignore[assignment]  # the line above made sure
+    labels = [row[place] for row in whole]
+    known = require_labels(labels, lambda index: f"{pointer}/{first_row + index}/{place}")
+    return np.delete(X, place, axis=1), known
+
+
+def _with_zero(rows: JsonValue, place: int) -> JsonValue:
+    """Put a number where the labels are, and leave all else to be checked."""
+    if not isinstance(rows, list):
+        return rows
+    return [
+        [*row[:place], 0, *row[place + 1 :]] if isinstance(row, list) and place < len(row) else row
+        for row in rows
+    ]
 
 
 def _require_numbers(values: list[JsonValue], pointer_of: Callable[[int], str]) -> None:
@@ -299,19 +331,13 @@ def _sample_weight(document: dict[str, JsonValue]) -> NDArray[np.float64] | None
     return np.array(weight, dtype=np.float64)
 
 
-def _labels(document: dict[str, JsonValue]) -> list[int | str] | None:
+def _labels(document: dict[str, JsonValue]) -> list[Label] | None:
     if "labels" not in document:
         return None
     labels = document["labels"]
     if not isinstance(labels, list):
         raise _invalid("#/labels", "wrong_type", "must be a list of labels")
-    for index, label in enumerate(labels):
-        if type(label) not in LABEL_TYPES:
-            raise _invalid(
-                f"#/labels/{index}", "wrong_type", "a label must be a whole number or a string"
-            )
-    known: list[int | str] = labels  # type: ignore[assignment]  # the loop above made sure
-    return known
+    return require_labels(labels, lambda index: f"#/labels/{index}")
 
 
 def _model(document: dict[str, JsonValue]) -> str | None:

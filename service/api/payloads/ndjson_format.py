@@ -11,7 +11,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
-from service.api.payloads.json_format import contiguous, dumps, matrix
+from service.api.payloads.json_format import contiguous, dumps, labelled_matrix, matrix
 from service.api.payloads.json_rows import NotRegular, regular_rows
 from service.api.payloads.lines import Lines
 from service.api.payloads.values import (
@@ -38,7 +38,8 @@ class NdjsonReader:
         self._expected = expected
         self._rows_read = 0
         self._n_columns: int | None = None
-        self._feature_names: tuple[str, ...] | None = None
+        self._names: tuple[str, ...] | None = None
+        self._label_place: int | None = None
 
     def feed(self, data: bytes) -> Iterator[Table]:
         yield from map(self._table, self._lines.feed(data))
@@ -50,28 +51,33 @@ class NdjsonReader:
         lines = [line for line in text.split(b"\n") if line.strip()]
         self._expected.admit(self._rows_read + len(lines), self._n_columns or 1)
         X = _matrix_of_arrays(lines)
-        if (
-            X is None
-            or self._feature_names is not None
-            or self._n_columns not in (None, X.shape[1])
-        ):
-            X = self._matrix(lines)
-        self._n_columns = X.shape[1]
+        if X is None or self._names is not None or self._n_columns not in (None, X.shape[1]):
+            table = self._table_of(_rows(lines, self._rows_read))
+        else:
+            self._expected.label_place(None)
+            table = Table(X)
+        self._n_columns = len(self._names or ()) or table.X.shape[1]
         self._expected.admit(self._rows_read + len(lines), self._n_columns)
         self._rows_read += len(lines)
-        return Table(X, self._feature_names)
+        return table
 
-    def _matrix(self, lines: list[bytes]) -> NDArray[np.float64]:
-        rows = _rows(lines, self._rows_read)
-        if self._feature_names is not None or isinstance(rows[0], dict):
-            rows = self._ordered(rows)
-        return matrix(rows, "#/X", first_row=self._rows_read, n_columns=self._n_columns)
+    def _table_of(self, rows: list[JsonValue]) -> Table:
+        if self._names is None:
+            self._names = tuple(rows[0]) if isinstance(rows[0], dict) else None
+            self._label_place = self._expected.label_place(self._names)
+        names, place = self._names, self._label_place
+        if names is not None:
+            rows = self._ordered(rows, names)
+        if names is None or place is None:
+            X = matrix(rows, "#/X", first_row=self._rows_read, n_columns=self._n_columns)
+            return Table(X, names)
+        X, labels = labelled_matrix(
+            rows, "#/X", place=place, n_columns=len(names), first_row=self._rows_read
+        )
+        return Table(X, names[:place] + names[place + 1 :], labels=labels)
 
-    def _ordered(self, rows: list[JsonValue]) -> list[JsonValue]:
+    def _ordered(self, rows: list[JsonValue], names: tuple[str, ...]) -> list[JsonValue]:
         """Return the values of objects in the order of the first one's names."""
-        if self._feature_names is None and isinstance(rows[0], dict):
-            self._feature_names = tuple(rows[0])
-        names = self._feature_names or ()
         known = set(names)
         for number, row in enumerate(rows, self._rows_read):
             if not isinstance(row, dict) or row.keys() != known:

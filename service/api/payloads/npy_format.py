@@ -93,6 +93,7 @@ class NpyCodec:
         header, n_bytes = _header_of(body)
         if header is None or len(body) - n_bytes != header.n_bytes:
             raise _not_whole("the number of its bytes is not what its header says")
+        expected.label_place(None)  # it has no names
         expected.admit(*header.shape)
         content = memoryview(body)[n_bytes:]
         return DataPayload(Table(_array(content, header, header.shape[0])))

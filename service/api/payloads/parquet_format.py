@@ -4,7 +4,7 @@ Decoding asks for memory by the number of rows and columns, which the end of the
 which is judged first; what else a file says about its sizes is not relied on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from tempfile import SpooledTemporaryFile
 from weakref import finalize
 
@@ -98,12 +98,12 @@ CODEC = ParquetCodec()
 
 def _tables(source: object, expected: Expected) -> Iterator[Table]:
     with refusals(KIND):
-        file = pq.ParquetFile(
-            source,
-            thrift_string_size_limit=MAX_THRIFT_BYTES,
-            thrift_container_size_limit=MAX_THRIFT_ITEMS,
-        )
-        columns = Columns(file.schema_arrow)
+        file = _opened(source)
+        label_place = expected.label_place(file.schema_arrow.names)
+        columns = Columns(file.schema_arrow, label_place)
+        if label_place is not None:
+            # A text that a million rows share is in the file once, and in memory too.
+            file = _opened(source, dictionaries=[file.schema_arrow.names[label_place]])
         n_rows = file.metadata.num_rows
     if n_rows < 0:
         raise not_whole(KIND)
@@ -120,3 +120,12 @@ def _tables(source: object, expected: Expected) -> Iterator[Table]:
         yield from columns.tables(batch)
     if rows_read != n_rows:
         raise not_whole(KIND)
+
+
+def _opened(source: object, *, dictionaries: Sequence[str] = ()) -> pq.ParquetFile:
+    return pq.ParquetFile(
+        source,
+        thrift_string_size_limit=MAX_THRIFT_BYTES,
+        thrift_container_size_limit=MAX_THRIFT_ITEMS,
+        read_dictionary=list(dictionaries),
+    )

@@ -1,14 +1,16 @@
 """What a codec turns bytes into, and what it turns into bytes."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from service.domain.data import Table
-from service.errors import InvalidInput
+from service.domain.data import Label, Table
+from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 JsonSchema = Mapping[str, object]
 Value = NDArray[np.float64] | NDArray[np.int64] | float | str
@@ -40,6 +42,21 @@ class Expected:
     """Told how many rows and columns there are, as soon as that is known; refuses too many."""
     spool_dir: str | None = None
     """Where to keep what can't be read as it arrives; None for where temporary files go."""
+    label_column: str | None = None
+    """The column that holds true labels, and is no feature."""
+
+    def label_place(self, names: Sequence[str] | None) -> int | None:
+        """Return which of the columns of these names holds the labels; None where none is to."""
+        if self.label_column is None:
+            return None
+        if names is None or self.label_column not in names or len(names) < 2:
+            detail = "there is no column of that name beside others"
+            raise InvalidInput(
+                "invalid_parameter",
+                detail,
+                issues=[Issue("#/query/label_column", "unknown_feature", detail)],
+            )
+        return list(names).index(self.label_column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +67,6 @@ class DataPayload:
     sample_weight: NDArray[np.float64] | None = None  # (n_samples,)
     model: str | None = None
     """The model as the body names it; on the bare forms only."""
-    labels: Sequence[int | str] | None = None
-    """Of the rows as somebody knows them; for diagnostics only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +151,27 @@ def whole_table(tables: Iterable[Table]) -> Table:
         raise InvalidInput("empty_data", "there must be at least one row and one column")
     if len(portions) == 1:
         return portions[0]
-    return Table(np.concatenate([each.X for each in portions]), portions[0].feature_names)
+    labels = [each.labels for each in portions if each.labels is not None]
+    return Table(
+        np.concatenate([each.X for each in portions]),
+        portions[0].feature_names,
+        labels=[*chain.from_iterable(labels)] if labels else None,
+    )
+
+
+def require_labels(values: Sequence[object], pointer_of: Callable[[int], str]) -> list[Label]:
+    """Return what can be labels; refuse everything else, with the places of the first."""
+    wrong = [index for index, value in enumerate(values) if not _is_label(value)]
+    if wrong:
+        detail = "a label must be a number, a text, true or false"
+        raise InvalidInput(
+            "invalid_parameter",
+            f"{pointer_of(wrong[0])}: {detail}",
+            issues=[
+                Issue(pointer_of(index), "wrong_type", detail) for index in wrong[:MAX_NAMED_ISSUES]
+            ],
+        )
+    return [value for value in values if isinstance(value, int | float | str)]
 
 
 def read_whole(reader: RowReader, body: Body) -> DataPayload:
@@ -147,6 +182,11 @@ def read_whole(reader: RowReader, body: Body) -> DataPayload:
         yield from reader.end()
 
     return DataPayload(whole_table(portions()))
+
+
+def _is_label(value: object) -> bool:
+    is_missing = value == "" or (isinstance(value, float) and math.isnan(value))
+    return isinstance(value, int | float | str) and not is_missing
 
 
 PART_NUMBERS = 50_000

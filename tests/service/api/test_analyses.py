@@ -1,6 +1,14 @@
 """Diagnostics and comparisons over HTTP, beside scikit-learn's figures of the same rows."""
 
+import datetime as dt
+import io
+import json
+
+import httpx
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import (
@@ -64,20 +72,134 @@ def test_with_true_labels_diagnostics_tell_how_far_the_components_agree(flowers:
     )
 
 
-def test_true_labels_may_come_as_a_column_of_any_format(flowers: Client) -> None:
-    header = "sepal_length,sepal_width,petal_length,petal_width,species"
-    rows = np.column_stack([iris(), iris_species()])
-    csv = "\n".join([header, *(",".join(map(repr, row)) for row in rows.tolist())])
-    response = flowers.send(
+def as_json(columns: pa.Table) -> bytes:
+    rows = [list(row) for row in zip(*(each.to_pylist() for each in columns.columns), strict=True)]
+    return json.dumps({"columns": columns.column_names, "data": rows}).encode()
+
+
+def as_ndjson(columns: pa.Table) -> bytes:
+    return "\n".join(map(json.dumps, columns.to_pylist())).encode()
+
+
+def as_csv(columns: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(columns, sink)
+    return bytes(sink.getvalue())
+
+
+def as_arrow(columns: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, columns.schema) as stream:
+        stream.write_table(columns, max_chunksize=60)
+    return bytes(sink.getvalue())
+
+
+def as_parquet(columns: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(columns, sink)
+    return bytes(sink.getvalue())
+
+
+WRITERS = {
+    "application/json": as_json,
+    "application/x-ndjson": as_ndjson,
+    "text/csv": as_csv,
+    "application/vnd.apache.arrow.stream": as_arrow,
+    "application/vnd.apache.parquet": as_parquet,
+}
+NAMES = pa.array([SPECIES[number] for number in iris_species()])
+LABELS = {
+    "texts": NAMES,
+    "large texts": NAMES.cast(pa.large_string()),
+    "a dictionary": NAMES.dictionary_encode(),
+    "a dictionary of numbers": pa.array(iris_species()).dictionary_encode(),
+    "whole numbers": pa.array(iris_species()),
+    "numbers": pa.array(iris_species() / 2.0),
+    "truths": pa.array(iris_species() == 1),
+}
+FEATURES = ("sepal_length", "sepal_width", "petal_length", "petal_width")
+
+
+def flowers_with(labels: pa.Array, *, place: int = 4) -> pa.Table:
+    columns = pa.table(dict(zip(FEATURES, iris().T, strict=True)))
+    return columns.add_column(place, "species", labels)
+
+
+def diagnosed_by_column(flowers: Client, media_type: str, body: bytes) -> httpx.Response:
+    return flowers.send(
         "POST",
         "/models/iris/diagnostics?label_column=species&n_lowest=0",
-        body=csv.encode(),
-        headers={"content-type": "text/csv"},
+        body=body,
+        headers={"content-type": media_type},
     )
-    expected = adjusted_rand_score(iris_species(), mixture_of_iris().predict(iris()))
+
+
+@pytest.mark.parametrize("media_type", WRITERS)
+@pytest.mark.parametrize("kind", LABELS)
+@pytest.mark.parametrize("place", [2, 4])
+def test_true_labels_of_any_kind_may_be_a_column_of_any_format(
+    flowers: Client, media_type: str, kind: str, place: int
+) -> None:
+    labels = LABELS[kind]
+    columns = flowers_with(labels, place=place)
+    response = diagnosed_by_column(flowers, media_type, WRITERS[media_type](columns))
+    predicted = mixture_of_iris().predict(iris())
+    expected = adjusted_rand_score([str(label) for label in labels.to_pylist()], predicted)
     assert response.status_code == 200, response.text
     assert response.json()["adjusted_rand_index"] == pytest.approx(expected, rel=1e-9)
+    assert response.json()["labels"] == predicted.tolist()
     assert response.json()["lowest_density"] == []
+
+
+@pytest.mark.parametrize("media_type", WRITERS)
+def test_a_label_that_is_missing_is_pointed_at(flowers: Client, media_type: str) -> None:
+    labels = [SPECIES[number] for number in iris_species()]
+    labels[70] = None if media_type != "text/csv" else ""
+    body = WRITERS[media_type](flowers_with(pa.array(labels)))
+    response = diagnosed_by_column(flowers, media_type, body)
+    rows = "data" if media_type == "application/json" else "X"
+    assert response.status_code == 422, response.text
+    assert [error["pointer"] for error in response.json()["errors"]] == [f"#/{rows}/70/4"]
+
+
+@pytest.mark.parametrize("media_type", WRITERS)
+def test_a_wrong_number_beside_labels_is_pointed_at(flowers: Client, media_type: str) -> None:
+    columns = flowers_with(NAMES, place=1).to_pydict()
+    columns["petal_length"][70] = None
+    body = WRITERS[media_type](pa.table(columns))
+    response = diagnosed_by_column(flowers, media_type, body)
+    assert response.status_code == 422, response.text
+    assert response.json()["code"] == "non_finite_number"
+
+
+@pytest.mark.parametrize("media_type", [*WRITERS, "application/x-npy"])
+def test_a_column_of_labels_that_is_not_there_is_named(flowers: Client, media_type: str) -> None:
+    if media_type == "application/x-npy":
+        file = io.BytesIO()
+        np.save(file, iris())
+        body = file.getvalue()
+    else:
+        body = WRITERS[media_type](flowers_with(NAMES).drop_columns("species"))
+    response = diagnosed_by_column(flowers, media_type, body)
+    assert response.status_code == 422, response.text
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/query/label_column"]
+
+
+@pytest.mark.parametrize("media_type", list(WRITERS)[3:])
+def test_days_are_no_labels(flowers: Client, media_type: str) -> None:
+    days = pa.array([dt.date(2026, 1, 1)] * 150)
+    response = diagnosed_by_column(flowers, media_type, WRITERS[media_type](flowers_with(days)))
+    assert response.status_code == 422, response.text
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/columns/4"]
+
+
+def test_a_dictionary_that_lacks_a_label_is_refused(flowers: Client) -> None:
+    beyond = pa.DictionaryArray.from_arrays(
+        pa.array(iris_species(), pa.int8()), pa.array(SPECIES[:2]), safe=False
+    )
+    body = as_arrow(flowers_with(beyond))
+    response = diagnosed_by_column(flowers, "application/vnd.apache.arrow.stream", body)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_file")
 
 
 def test_a_version_and_an_alias_can_be_diagnosed(flowers: Client) -> None:
@@ -122,8 +244,8 @@ def test_one_component_has_no_silhouette(client: Client) -> None:
     [
         ("diagnostics", {"X": TWO_GROUPS, "labels": [0, 1]}, "#/labels"),
         ("diagnostics", {"X": TWO_GROUPS, "labels": "abc"}, "#/labels"),
-        ("diagnostics", {"X": TWO_GROUPS, "labels": [0.5]}, "#/labels/0"),
-        ("diagnostics", {"X": TWO_GROUPS, "labels": [True]}, "#/labels/0"),
+        ("diagnostics", {"X": TWO_GROUPS, "labels": [None]}, "#/labels/0"),
+        ("diagnostics", {"X": TWO_GROUPS, "labels": [0, [1]]}, "#/labels/1"),
         ("diagnostics?label_column=kind", {"X": TWO_GROUPS}, "#/query/label_column"),
         ("diagnostics?n_lowest=-1", {"X": TWO_GROUPS}, "#/query/n_lowest"),
         ("compare/kmeans?n_init=0", {"X": TWO_GROUPS}, "#/query/n_init"),
@@ -146,7 +268,8 @@ def test_labels_come_in_one_place(fitted: Client) -> None:
         "labels": [0] * 8,
     }
     response = fitted.post("/models/groups/diagnostics?label_column=kind", body)
-    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert response.status_code == 422
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/labels"]
 
 
 @pytest.mark.parametrize("path", ["diagnostics", "compare/kmeans"])
