@@ -92,7 +92,8 @@ def measured(name: str, X: NDArray[np.float64], options: FitOptions, costs: Cost
     foretold = forecast(X, options, costs=costs, clock=time.process_time)
     if name.startswith("seconds"):
         return foretold.seconds, seconds_of(X, options)
-    predicted = float(memory_bytes(options, *X.shape, foretold.work))
+    n_rows, n_features = X.shape
+    predicted = float(memory_bytes(options, n_rows, n_features, foretold.work))
     if name.startswith("bytes"):
         return predicted, float(bytes_of(X, options))
     if predicted < LEAST_RESIDENT_BYTES:

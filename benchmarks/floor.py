@@ -24,7 +24,7 @@ def predict_proba(X: NDArray[np.float64]) -> NDArray[np.float64]:
     whitened = (X @ SIDE_BY_SIDE).reshape(len(X), K, D) - SHIFTS
     joint = CONSTANTS - 0.5 * np.einsum("nkd,nkd->nk", whitened, whitened)
     resp = np.exp(joint - joint.max(axis=1, keepdims=True))
-    return resp / resp.sum(axis=1, keepdims=True)
+    return np.asarray(resp / resp.sum(axis=1, keepdims=True))
 
 
 async def app(scope: Scope, receive: Receive, send: Send) -> None:

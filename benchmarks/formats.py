@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -28,7 +29,7 @@ import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
 from service.api.payloads import CODECS, codec_of
-from service.api.payloads.values import DataAnswer, Expected
+from service.api.payloads.values import Codec, DataAnswer, Expected
 
 MEBIBYTE = 1024**2
 N_FEATURES = 8
@@ -52,6 +53,10 @@ def best_of(call: Callable[[], object], *, seconds: float = 1.0) -> float:
     return best
 
 
+def _encoded(codec: Codec, answer: DataAnswer) -> list[bytes]:
+    return list(codec.encode_in_parts(answer))
+
+
 def body_of(media_type: str, X: NDArray[np.float64]) -> bytes:
     body = codec_of(media_type).encode(DataAnswer("m", 1, {"X": X}))
     if media_type == NDJSON:
@@ -69,8 +74,8 @@ def print_codecs() -> None:
         answer = DataAnswer("m", 1, {"probabilities": X})
         for media_type in CODECS:
             codec, body = codec_of(media_type), body_of(media_type, X)
-            decode = best_of(lambda codec=codec, body=body: codec.decode(body, Expected()))
-            encode = best_of(lambda codec=codec, answer=answer: list(codec.encode_in_parts(answer)))
+            decode = best_of(partial(codec.decode, body, Expected()))
+            encode = best_of(partial(_encoded, codec, answer))
             megabytes = len(body) / 1e6
             print(
                 f"| `{media_type}` | {n_rows:,} × {n_columns} | {megabytes:.3f} "

@@ -75,7 +75,7 @@ class ScikitLearn:
         begun = time.perf_counter()
         for _ in range(STEPS):
             _, log_resp = self.model._e_step(self._X)  # noqa: SLF001 - a step has no public call
-            self.model._m_step(self._X, log_resp)  # noqa: SLF001 - as above
+            self.model._m_step(self._X, log_resp)  # noqa: SLF001 - nor has its second half
         return (time.perf_counter() - begun) / STEPS
 
     @staticmethod

@@ -40,7 +40,7 @@ def configure_logging(level: str) -> None:
     """Send every logger's events to standard error; standard output is the command's own."""
     # No event tells these, and to find them out takes half the time of an event.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
-    logging._srcfile = None  # noqa: SLF001  # as the logging HOWTO says
+    logging._srcfile = None  # noqa: SLF001  # the switch that the logging HOWTO names for it
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)

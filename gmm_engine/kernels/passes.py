@@ -14,12 +14,16 @@ There are five ways to weigh a block, and each pass is compiled for one of them:
 """
 
 import hashlib
+from collections.abc import Callable
 from enum import Enum, auto
 from functools import cache
 from pathlib import Path
+from types import FunctionType
 
 import numpy as np
 from numba import njit, types
+from numba.core.dispatcher import Dispatcher
+from numba.core.typing.templates import Signature
 
 from gmm_engine.kernels import diagonal, tiled, unrolled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
@@ -348,6 +352,23 @@ def _n_rows_at_once(width):
     return max(12, min(BLOCK_ROWS, _CACHED_NUMBERS // width // 12 * 12))
 
 
+def _compiled_under_its_own_name(
+    way: Way, D: int, signatures: list[Signature]
+) -> Callable[[FunctionType], Dispatcher]:
+    """Compile a pass, or load it from the cache.
+
+    Numba names symbols and files of its cache by the function, and a number that starts anew in
+    every process: of passes of one name, compiled by different processes, a third that loads them
+    may call one for the other.
+    """
+
+    def compiled(function: FunctionType) -> Dispatcher:
+        function.__qualname__ = f"{function.__name__}_{way.name.lower()}_{D}"
+        return njit(signatures, **OPTIONS)(function)
+
+    return compiled
+
+
 @cache
 def expectation_pass(way: Way, D: int):
     """Return the compiled E-step.
@@ -360,7 +381,7 @@ def expectation_pass(way: Way, D: int):
     is_sparing = is_tiled or is_wide
     stamp = STAMP
 
-    @njit(EXPECTATION_SIGNATURES, **OPTIONS)
+    @_compiled_under_its_own_name(way, D, EXPECTATION_SIGNATURES)
     def expectation(
         X,
         weight,
@@ -464,7 +485,7 @@ def scoring_pass(way: Way, D: int):
     is_diagonal = way is Way.DIAGONAL
     stamp = STAMP
 
-    @njit(_SCORING_SIGNATURES, **OPTIONS)
+    @_compiled_under_its_own_name(way, D, _SCORING_SIGNATURES)
     def scoring(
         X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
     ):

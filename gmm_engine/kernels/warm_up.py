@@ -1,23 +1,42 @@
 """Compiles every pass ahead of its first use, or loads it from Numba's cache on disk."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from operator import call
+
 from gmm_engine.kernels import passes, steps
 from gmm_engine.kernels.passes import Way
 
 
-def warm_up() -> None:
+def warm_up(n_processes: int = 1) -> None:
     """Make every pass ready, for float64 and float32 rows.
 
-    Where they have not been compiled yet this takes a minute or two; Numba keeps the result beside
-    this package, or in ``NUMBA_CACHE_DIR``. After that it takes about a second.
+    Where they have not been compiled yet this takes a minute or two of one core; Numba keeps the
+    result beside this package, or in ``NUMBA_CACHE_DIR``. After that it takes about a second.
 
-    One process compiles all of them: passes share an index in Numba's cache, and processes that
-    write to it at the same time may find each other's code under their own names.
+    Parameters
+    ----------
+    n_processes : int
+        With more than one, new processes share what there is to compile: for a first time. They
+        import the caller's main module.
     """
-    for n_features in range(1, passes.MAX_UNROLLED_FEATURES + 1):
-        passes.expectation_pass(Way.UNROLLED, n_features)
-        passes.scoring_pass(Way.UNROLLED, n_features)
-    for way in (Way.TILED, Way.SHARED, Way.DIAGONAL, Way.WIDE_DIAGONAL):
-        passes.expectation_pass(way, 0)
+    everything = list(_everything())
+    if n_processes > 1 and passes.OPTIONS["cache"]:
+        with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
+            list(pool.map(call, everything))
+    for make in everything:  # from the cache, if it was compiled elsewhere
+        make()
+
+
+def _everything() -> Iterator[Callable[[], object]]:
+    """Yield what makes each compiled function, those that take longest first."""
+    for way in (Way.TILED, Way.SHARED, Way.WIDE_DIAGONAL, Way.DIAGONAL):
+        yield partial(passes.expectation_pass, way, 0)
+    for n_features in range(passes.MAX_UNROLLED_FEATURES, 0, -1):
+        yield partial(passes.expectation_pass, Way.UNROLLED, n_features)
+        yield partial(passes.scoring_pass, Way.UNROLLED, n_features)
     for way in (Way.TILED, Way.SHARED, Way.DIAGONAL):
-        passes.scoring_pass(way, 0)
-    steps.steps_loop()
+        yield partial(passes.scoring_pass, way, 0)
+    yield steps.steps_loop

@@ -14,7 +14,13 @@ from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import log_of_at_least_one
-from gmm_engine.kernels.passes import BLOCK_ROWS, MAX_UNROLLED_FEATURES
+from gmm_engine.kernels.passes import (
+    BLOCK_ROWS,
+    MAX_UNROLLED_FEATURES,
+    Way,
+    expectation_pass,
+    scoring_pass,
+)
 from gmm_engine.kernels.ranges import in_order, row_ranges
 from tests.support.data import random_mixture, rows_of
 
@@ -38,6 +44,16 @@ def plain_log_joint(mixture: Mixture, X: NDArray[np.float64]) -> NDArray[np.floa
         log_det = np.linalg.slogdet(2.0 * np.pi * covariance)[1]
         columns.append(np.log(weight) - 0.5 * (log_det + distances))
     return np.stack(columns, axis=1)
+
+
+def test_no_two_passes_share_the_name_that_their_symbols_are_made_of() -> None:
+    ways = [(Way.UNROLLED, D) for D in range(1, MAX_UNROLLED_FEATURES + 1)]
+    ways += [(way, 0) for way in (Way.TILED, Way.SHARED, Way.DIAGONAL)]
+    compiled = [make(*way) for way in ways for make in (expectation_pass, scoring_pass)]
+    results = (each.overloads.values() for each in compiled)
+    names = [{result.fndesc.qualname for result in of_one} for of_one in results]
+    assert all(len(of_one) == 1 for of_one in names)
+    assert len(set().union(*names)) == len(compiled)
 
 
 @every_family
