@@ -11,6 +11,7 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
@@ -48,6 +49,9 @@ RECENT_STEPS, OUT_OF_REACH = 8, 10.0
 """A run goes no further that would have to gain ten times as much as in its last eight steps."""
 SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
+NEAR_HEIGHT, NEAR_MEANS, NEAR_WEIGHTS = 1e-3, 0.05, 0.02
+"""So is one that is still on its way to a converged run: by its mean log-likelihood, its means in
+units of the data's spread, and its weights, all closer than these."""
 
 SAME_COMPONENT = 1e-9
 """Components whose means, in units of the data's spread, and covariances, relatively, are closer
@@ -308,6 +312,10 @@ class _Run:
         return self._limit.trail
 
     @property
+    def has_converged(self) -> bool:
+        return self.stop_reason is StopReason.CONVERGED
+
+    @property
     def rank(self) -> tuple[bool, float]:
         """Healthy runs before degenerate ones, whose likelihood means nothing; then by it."""
         return not self.last.degenerate, self.last.log_likelihood
@@ -326,9 +334,10 @@ class _Run:
         tolerance: float,
         ending: Ending,
         between_steps: Callable[["_Run"], None] = lambda _: None,
+        gives_up: Callable[[], bool] = lambda: False,
     ) -> None:
         """Take steps until ``n_steps`` in all are done, the limit is near or time is up."""
-        while self.stop_reason is None and self.last.iteration < n_steps:
+        while self.stop_reason is None and self.last.iteration < n_steps and not gives_up():
             self.last = next(self._steps)
             self._way.append((self.last.log_likelihood, self.last.accelerated))
             self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
@@ -338,12 +347,13 @@ class _Run:
                 between_steps(self)
 
 
-def _n_at_the_top(runs: list[_Run], apart: float) -> int:
-    """Return how many healthy runs have come within ``apart`` of the best."""
-    best = max(runs, key=lambda run: run.rank)
-    height = best.last.log_likelihood
-    return sum(
-        not run.last.degenerate and abs(run.last.log_likelihood - height) <= apart for run in runs
+def _are_near(a: Mixture, b: Mixture, units: NDArray[np.float64]) -> bool:
+    """Tell whether each component has one of its own in the other mixture, near and as heavy."""
+    moves = cdist(a.means / units, b.means / units, "chebyshev")
+    there, back = linear_sum_assignment(moves)
+    return bool(
+        moves[there, back].max() <= NEAR_MEANS
+        and np.abs(a.weights[there] - b.weights[back]).max() <= NEAR_WEIGHTS
     )
 
 
@@ -461,16 +471,41 @@ class _Search:
         apart = SAME_HEIGHT * part.total_weight
         tried: list[_Run] = []
         for run in begun:
-            tried.append(self._carried_on(run, TRIAL_STEPS, part.total_weight))
-            if _n_at_the_top(tried, apart) >= ENOUGH_ALIKE or self.ending() is not None:
+            tried.append(self._tried(run, tried, part.total_weight))
+            is_enough = self._n_at_the_top(tried, part.total_weight) >= ENOUGH_ALIKE
+            if is_enough or self.ending() is not None:
                 break
         finalists = _best_distinct(tried, FINAL_RUNS, apart)
         best = finalists[0]
-        for run in finalists if len(finalists) > 1 else ():
+        is_found = is_enough and best.has_converged
+        for run in finalists if len(finalists) > 1 and not is_found else ():
             if run.may_overtake(best):
                 self._carried_on(run, FINAL_STEPS, part.total_weight)
                 best = max(best, run, key=lambda run: run.rank)
         return sorted(finalists, key=lambda run: run.rank, reverse=True)
+
+    def _tried(self, run: _Run, others: list[_Run], n_samples: float) -> _Run:
+        """Let a start try a few steps; fewer if it collapses and another one has not."""
+        is_one_healthy = any(not other.last.degenerate for other in others)
+        run.carry_on(
+            min(TRIAL_STEPS, self.options.max_iter),
+            tolerance=self.options.tol * n_samples,
+            ending=self.ending,
+            gives_up=lambda: is_one_healthy and bool(run.last.degenerate),
+        )
+        return run
+
+    def _n_at_the_top(self, runs: list[_Run], n_samples: float) -> int:
+        """Return how many healthy runs climb the hill of the best, itself among them."""
+        best = max(runs, key=lambda run: run.rank)
+        return sum(not run.last.degenerate and self._climbs(run, best, n_samples) for run in runs)
+
+    def _climbs(self, run: _Run, best: _Run, n_samples: float) -> bool:
+        below = (best.last.log_likelihood - run.last.log_likelihood) / n_samples
+        if below <= SAME_HEIGHT:
+            return True
+        is_near = best.has_converged and below <= NEAR_HEIGHT
+        return is_near and _are_near(run.last.mixture, best.last.mixture, self.scale.floor.scale)
 
     def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
         if self.given is None:

@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gmm_engine import (
     COVARIANCE_FAMILIES,
@@ -262,6 +263,34 @@ def test_a_fit_from_its_own_result_stays_there() -> None:
     again = fit(iris(), options, start=first.mixture)
     np.testing.assert_allclose(again.mixture.means, first.mixture.means, rtol=1e-5)
     assert again.criteria.log_likelihood >= first.criteria.log_likelihood - 1e-9
+
+
+def trials(X: NDArray[np.float64], options: FitOptions) -> list[list[EMStep]]:
+    """Return the steps of each start that a portfolio tries, before any is carried on."""
+    steps: list[EMStep] = []
+    fit(X, options, on_step=steps.append)
+    begins = [place for place, step in enumerate(steps) if step.iteration == 0]
+    return [list(steps[i:j]) for i, j in itertools.pairwise([*begins, len(steps)])]
+
+
+def test_no_more_starts_are_tried_once_another_nears_what_one_has_converged_to() -> None:
+    first, second = trials(iris(), FitOptions(3, random_state=0))
+    assert second[-1].log_likelihood - first[15].log_likelihood > 1e-6 * len(iris())
+
+
+def test_runs_that_lead_to_different_heights_do_not_end_the_search() -> None:
+    rng = np.random.default_rng(0)
+    cloud = rng.standard_normal((400, 2))
+    assert len(trials(cloud, FitOptions(5, random_state=0))) > 4
+
+
+def test_a_start_that_collapses_is_left_where_another_one_is_healthy() -> None:
+    few = np.random.default_rng(1).standard_normal((60, 8))
+    first, *others = trials(few, FitOptions(3, random_state=2))
+    assert not first[-1].degenerate
+    collapsed = [steps for steps in others if any(step.degenerate for step in steps)]
+    assert len(collapsed) == 4
+    assert all(not step.degenerate for steps in collapsed for step in steps[:-1])
 
 
 @every_start
