@@ -59,20 +59,31 @@ def from_sklearn(model: FittedMixture) -> Mixture:
     return Mixture.from_arrays(arrays, model.covariance_type)
 
 
-def to_sklearn(mixture: Mixture) -> "sklearn.mixture.GaussianMixture":
-    """Return a fitted scikit-learn ``GaussianMixture`` with the parameters of ``mixture``."""
+class HoldsMixture(Protocol):
+    """A fitted ``gmm_engine.GaussianMixture``, for one."""
+
+    @property
+    def mixture_(self) -> Mixture: ...
+
+
+def to_sklearn(model: Mixture | HoldsMixture) -> "sklearn.mixture.GaussianMixture":
+    """Return a fitted scikit-learn ``GaussianMixture`` with the parameters of ``model``.
+
+    Raises ``NotFittedError`` for an estimator that is not fitted.
+    """
     from sklearn.mixture import GaussianMixture  # noqa: PLC0415 - only who calls this needs it
 
-    model = GaussianMixture(mixture.n_components, covariance_type=mixture.covariance_type)
-    model.weights_ = np.array(mixture.weights)
-    model.means_ = np.array(mixture.means)
-    model.covariances_ = np.array(mixture.covariances)
-    model.precisions_ = np.array(mixture.precisions)
-    model.precisions_cholesky_ = np.array(mixture.precisions_cholesky)
-    model.n_features_in_ = mixture.n_features
+    mixture = model if isinstance(model, Mixture) else model.mixture_
+    theirs = GaussianMixture(mixture.n_components, covariance_type=mixture.covariance_type)
+    theirs.weights_ = np.array(mixture.weights)
+    theirs.means_ = np.array(mixture.means)
+    theirs.covariances_ = np.array(mixture.covariances)
+    theirs.precisions_ = np.array(mixture.precisions)
+    theirs.precisions_cholesky_ = np.array(mixture.precisions_cholesky)
+    theirs.n_features_in_ = mixture.n_features
     # It was not fitted here: no step was taken, and a warm start begins anew.
-    model.converged_ = True
-    model.n_iter_ = 0
-    model.lower_bound_ = -np.inf
-    model.lower_bounds_ = []
-    return model
+    theirs.converged_ = True
+    theirs.n_iter_ = 0
+    theirs.lower_bound_ = -np.inf
+    theirs.lower_bounds_ = []
+    return theirs

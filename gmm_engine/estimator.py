@@ -294,6 +294,11 @@ class GaussianMixture:
         return sorted(name for name in inspect.signature(cls.__init__).parameters if name != "self")
 
     def _options(self, seed: int | None) -> FitOptions:
+        if not isinstance(self.warm_start, bool | np.bool):
+            raise InvalidParameterError("warm_start", "must be True or False")
+        if not isinstance(self.verbose, bool):
+            require_integer_at_least("verbose", self.verbose, 0)
+        require_integer_at_least("verbose_interval", self.verbose_interval, 1)
         return FitOptions(
             n_components=self.n_components,
             covariance_type=self.covariance_type,
@@ -371,7 +376,6 @@ class GaussianMixture:
     def _progress(self) -> StepCallback | None:
         if not self.verbose:
             return None
-        require_integer_at_least("verbose_interval", self.verbose_interval, 1)
 
         def report(step: EMStep) -> None:
             if step.iteration % self.verbose_interval == 0:

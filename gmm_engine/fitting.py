@@ -436,7 +436,11 @@ class _Search:
             self._require_same_form(start)
             return self._finished(self._begun(self.samples, start, restart=0))
         if not isinstance(self.samples, Samples):
-            raise InvalidParameterError("start", "must be a Mixture when the data comes in blocks")
+            raise InvalidParameterError(
+                "start",
+                "can't be labels or responsibilities when the data comes in blocks; give a "
+                "Mixture, a FitResult or Given parameters",
+            )
         statistics = from_assignments(
             start, self.samples, self.options.n_components, self.family.form
         )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
+from gmm_engine.samples import Blocks
 
 MAX_NAMED = 5
 """Feature names that a refusal quotes."""
@@ -22,8 +23,12 @@ class NotNumericError(InvalidDataError, TypeError):
     """An object among the data is no number; a ``TypeError`` where NumPy raises one."""
 
 
-def as_table(X: ArrayLike) -> NDArray[np.generic]:
+def as_table(X: ArrayLike | Blocks) -> NDArray[np.generic]:
     """Return ``X`` as a NumPy array of numbers with two dimensions, neither of them empty."""
+    if isinstance(X, Blocks):
+        raise InvalidDataError(
+            "GaussianMixture takes arrays; data in blocks is fitted by gmm_engine.fit"
+        )
     array = X if isinstance(X, np.ndarray) else _as_array(X)
     if array.dtype.kind == "c":
         raise InvalidDataError("Complex data not supported; X must hold real numbers")

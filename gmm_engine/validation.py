@@ -1,6 +1,6 @@
 """The door of the engine: what comes in is checked once here and trusted behind it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -46,13 +46,14 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         columns, a NaN or an infinity, a magnitude whose square can't be summed.
     """
     array = as_real_array(X, what="X", keep_float32=True)
+    if array.size == 0:
+        raise EmptyDataError(f"X has shape {array.shape}; at least one row and column are needed")
     if array.ndim != 2:
         raise InvalidDataError(
             f"X must have two dimensions (n_samples, n_features), not {array.ndim}; "
-            "a single row is [[…]], a single column [[…], […]]"
+            "a single row is [[…]], a single column [[…], […]]; rows in several arrays go to `fit` "
+            "as Blocks(lambda: arrays)"
         )
-    if array.size == 0:
-        raise EmptyDataError(f"X has shape {array.shape}; at least one row and column are needed")
     if n_features is not None and array.shape[1] != n_features:
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
@@ -113,10 +114,18 @@ def as_real_array(
     """Return ``values`` as a C-contiguous array of doubles, without a copy where it is one."""
     if type(values) is np.ndarray and values.dtype == np.float64 and values.flags.c_contiguous:
         return values
+    if isinstance(values, Iterator):
+        raise InvalidDataError(
+            f"{what} is an iterator, which can be read once only; give an array, or to `fit` a "
+            "function that begins anew, as Blocks(function)"
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:
-        raise InvalidDataError(f"{what} has rows of different lengths") from error
+        raise InvalidDataError(
+            f"{what} has rows of different lengths; rows in several arrays go to `fit` as "
+            "Blocks(lambda: arrays)"
+        ) from error
     if array.dtype.kind not in REAL_KINDS:
         raise InvalidDataError(f"{what} must hold real numbers, not {array.dtype}")
     if np.ma.is_masked(values):

@@ -121,6 +121,15 @@ def test_our_own_estimator_can_be_taken_over_too() -> None:
     )
 
 
+def test_our_own_estimator_can_be_handed_over_too() -> None:
+    model = gmm_engine.GaussianMixture(2, random_state=0).fit(faithful())
+    np.testing.assert_allclose(
+        to_sklearn(model).score_samples(faithful()), model.score_samples(faithful()), rtol=1e-12
+    )
+    with pytest.raises(errors.NotFittedError):
+        to_sklearn(gmm_engine.GaussianMixture(2))
+
+
 def test_a_model_that_is_not_fitted_is_refused() -> None:
     with pytest.raises(errors.NotFittedError, match="the model is not fitted"):
         from_sklearn(sklearn.mixture.GaussianMixture())

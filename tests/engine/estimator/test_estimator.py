@@ -22,7 +22,15 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
-from gmm_engine import COVARIANCE_FAMILIES, FitOptions, GaussianMixture, Given, errors, fit
+from gmm_engine import (
+    COVARIANCE_FAMILIES,
+    Blocks,
+    FitOptions,
+    GaussianMixture,
+    Given,
+    errors,
+    fit,
+)
 from tests.support.data import faithful, iris, iris_species
 
 every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
@@ -148,6 +156,10 @@ def test_an_unknown_parameter_is_refused_and_nothing_is_set() -> None:
         ("init_params", "best"),
         ("random_state", "now"),
         ("random_state", -1),
+        ("warm_start", "yes"),
+        ("verbose", -1),
+        ("verbose", "a lot"),
+        ("verbose_interval", 0),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_fit_under_its_name(name: str, value: Anything) -> None:
@@ -299,6 +311,7 @@ def test_whatever_holds_the_same_numbers_is_the_same_fit(X: Anything) -> None:
         pytest.param([[1j, 2.0]], errors.InvalidDataError, "Complex data not supp", id="complex"),
         pytest.param([[np.nan, 2.0]], errors.NonFiniteNumberError, "NaN", id="nan"),
         pytest.param(np.zeros((2, 3)), errors.DimensionMismatchError, "3 features, but", id="wide"),
+        pytest.param(Blocks(list), errors.InvalidDataError, r"gmm_engine\.fit", id="blocks"),
     ],
 )
 def test_wrong_data_is_refused_by_every_method(
