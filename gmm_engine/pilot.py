@@ -136,6 +136,20 @@ class _Watch:
         self.tries_on_part = part_rows < samples.n_rows
         self._n_compared = FINAL_STEPS if len(INITIALIZERS[options.init_params]) > 1 else 0
         self.restarts: list[_Tally] = []
+        self._at_end: _Tally | None = None
+
+    @property
+    def seen(self) -> _Tally:
+        """What the last restart had done when it was told to end.
+
+        It still takes a step or two of the best start so far, whose time was not to come yet.
+        """
+        return self.restarts[-1] if self._at_end is None else self._at_end
+
+    def should_end(self, *, is_late: bool) -> bool:
+        if is_late and self._at_end is None:
+            self._at_end = self.restarts[-1]
+        return is_late
 
     def on_step(self, step: EMStep) -> None:
         if step.restart == len(self.restarts):
@@ -156,6 +170,8 @@ class _Begun:
     """A fit that was begun: how far it came, and in what time."""
 
     restarts: Sequence[_Tally]
+    last: _Tally
+    """Of the last restart, what it had done before it was cut off."""
     seconds: float
     pace: float
     """Seconds by those that the costs say."""
@@ -167,10 +183,6 @@ class _Begun:
         """What a restart takes on the average, if one has ended."""
         ended = self.restarts if self.is_over else self.restarts[:-1]
         return sum(ended, start=_Tally()).times(1 / len(ended)) if ended else None
-
-    @property
-    def last(self) -> _Tally:
-        return self.restarts[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +225,13 @@ class _Pilot:
             options,
             sample_weight=rows.weight,
             on_step=watch.on_step,
-            should_end=lambda: self.clock() - began > most_seconds,
+            should_end=lambda: watch.should_end(is_late=self.clock() - began > most_seconds),
         )
         seconds = self.clock() - began
         work = self._work(sum(watch.restarts, start=_Tally()), rows.n_rows)
         return _Begun(
             watch.restarts,
+            watch.seen,
             seconds,
             pace=seconds / self._seconds(work, 1.0),
             is_over=seconds <= most_seconds,
