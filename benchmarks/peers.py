@@ -21,6 +21,8 @@ except ImportError:
 
 STEPS = 4
 """EM steps that are timed together: in a fit one follows the other at once."""
+WRONG_LABELS, STEPS_BEFORE = 0.2, 2
+"""The mixture that steps begin at: so many after a start of which such a part is wrong."""
 
 
 class Peer(Protocol):
@@ -115,9 +117,10 @@ def random_mixture_data(
     """Return overlapping clusters and a mixture in the middle of a fit of them."""
     rng = np.random.default_rng(n_features * 1000 + n_components)
     means = rng.standard_normal((n_components, n_features)) * 1.5
+    labels = rng.integers(0, n_components, n_samples)
     X = rng.standard_normal((n_samples, n_features))
-    X += means[rng.integers(0, n_components, n_samples)]
-    options = FitOptions(
-        n_components, family, init_params="random_from_data", max_iter=10, tol=0.0, random_state=0
-    )
-    return X, fit(X, options).mixture
+    X += means[labels]
+    is_wrong = rng.random(n_samples) < WRONG_LABELS
+    labels[is_wrong] = rng.integers(0, n_components, int(is_wrong.sum()))
+    options = FitOptions(n_components, family, max_iter=STEPS_BEFORE, tol=0.0)
+    return X, fit(X, options, start=labels).mixture

@@ -10,31 +10,52 @@ from numba import njit, types
 from numpy.typing import NDArray
 
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
+from gmm_engine.kernels.ranges import in_order
 
 _MATRICES = types.Array(types.float64, 3, "C", readonly=True)
 _FACTORS = types.float64[:, :, ::1]
 _TINY = float(np.finfo(float).tiny)
+LEAST_SHARED_FEATURES = 48
+"""From so many on a matrix takes long enough for threads to take one each."""
 
 
-# Inner loops go along rows and add no sums up, so that they vectorise as they are written.
+# Inner loops go along rows and add no sums up, so that they vectorise as they are written. Four
+# columns at once are subtracted from the rest: it is read and written once for them.
+PANEL = 4
 
 
 @njit(nogil=True, error_model="numpy")
-def factor_in_place(matrix, column):
-    """Turn the lower triangle of Σ into L with Σ = L Lᵀ; tell whether there is one."""
+def factor_in_place(matrix, panel):
+    """Turn the lower triangle of Σ into L with Σ = L Lᵀ; tell whether there is one.
+
+    ``panel`` is room for ``PANEL`` columns, each along a row.
+    """
     D = len(matrix)
-    for j in range(D):
-        pivot = matrix[j, j]
-        if not (pivot > 0.0 and pivot < np.inf):
-            return False
-        root = np.sqrt(pivot)
-        matrix[j, j] = root
-        for i in range(j + 1, D):
-            column[i] = matrix[i, j] / root
-            matrix[i, j] = column[i]
-        for i in range(j + 1, D):
-            for m in range(j + 1, i + 1):
-                matrix[i, m] -= column[i] * column[m]
+    for first in range(0, D, PANEL):
+        end = min(first + PANEL, D)
+        for j in range(first, end):
+            column = panel[j - first]
+            for i in range(j, D):
+                column[i] = matrix[i, j]
+            for earlier in range(j - first):
+                factor = panel[earlier, j]
+                for i in range(j, D):
+                    column[i] -= panel[earlier, i] * factor
+            pivot = column[j]
+            if not (pivot > 0.0 and pivot < np.inf):
+                return False
+            root = np.sqrt(pivot)
+            column[j] = root
+            for i in range(j + 1, D):
+                column[i] /= root
+            for i in range(j, D):
+                matrix[i, j] = column[i]
+        for i in range(end, D):  # there are rows left below whole panels only
+            a, b, c, d = panel[0, i], panel[1, i], panel[2, i], panel[3, i]
+            for m in range(end, i + 1):
+                matrix[i, m] -= (a * panel[0, m] + b * panel[1, m]) + (
+                    c * panel[2, m] + d * panel[3, m]
+                )
     return True
 
 
@@ -42,12 +63,12 @@ def factor_in_place(matrix, column):
 def factor_all(matrices, lower):
     """Set L with Σ = L Lᵀ; return the first that has none, or −1."""
     D = matrices.shape[1]
-    column = np.empty(D)
+    panel = np.empty((PANEL, D))
     for k in range(len(matrices)):
         for i in range(D):
             for j in range(i + 1):
                 lower[k, i, j] = matrices[k, i, j]
-        if not factor_in_place(lower[k], column):
+        if not factor_in_place(lower[k], panel):
             return k
     return -1
 
@@ -64,7 +85,21 @@ def invert_all(lower, upper):
         for j in range(D):
             for m in range(j, D):
                 rest[m] = 1.0 if m == j else 0.0
-            for m in range(j, D):
+            begin = j
+            while begin + PANEL < D:
+                for m in range(begin, begin + PANEL):
+                    value = rest[m] / turned[m, m]
+                    upper[k, j, m] = value
+                    for i in range(m + 1, begin + PANEL):
+                        rest[i] -= turned[m, i] * value
+                a, b = upper[k, j, begin], upper[k, j, begin + 1]
+                c, d = upper[k, j, begin + 2], upper[k, j, begin + 3]
+                for i in range(begin + PANEL, D):
+                    rest[i] -= (turned[begin, i] * a + turned[begin + 1, i] * b) + (
+                        turned[begin + 2, i] * c + turned[begin + 3, i] * d
+                    )
+                begin += PANEL
+            for m in range(begin, D):
                 value = rest[m] / turned[m, m]
                 upper[k, j, m] = value
                 for i in range(m + 1, D):
@@ -130,7 +165,19 @@ def factors_of(
     flat = np.ascontiguousarray(covariances).reshape(-1)
     lower, upper = np.zeros((2, len(flat)))
     log_det = np.empty(n_sets)
-    singular = factorize(is_dense, flat, n_features, lower, upper, log_det)
+    size = len(flat) // n_sets
+
+    def part(sets: slice) -> int:
+        here = slice(sets.start * size, sets.stop * size)
+        singular = factorize(
+            is_dense, flat[here], n_features, lower[here], upper[here], log_det[sets]
+        )
+        return sets.start + int(singular) if singular >= 0 else -1
+
+    has_long_parts = is_dense and n_features >= LEAST_SHARED_FEATURES
+    n_parts = n_sets if has_long_parts else 1
+    parts = [slice(i * n_sets // n_parts, (i + 1) * n_sets // n_parts) for i in range(n_parts)]
+    singular = next((found for found in in_order(part, parts) if found >= 0), -1)
     return Factors(lower, upper, log_det, singular)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.factors import factor_in_place
+from gmm_engine.kernels.factors import PANEL, factor_in_place
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
 
 _TINY = float(np.finfo(float).tiny)
@@ -42,14 +42,14 @@ class Estimates:
 
 
 @njit(nogil=True, error_model="numpy")
-def _is_above(covariances, begin, scale, floor, rest, column):
+def _is_above(covariances, begin, scale, floor, rest, panel):
     """Tell whether a matrix less the floor has a Cholesky factor."""
     D = len(scale)
     for i in range(D):
         for j in range(i + 1):
             in_units = covariances[begin + i * D + j] / scale[i] / scale[j]
             rest[i, j] = in_units - floor[i * D + j]
-    return factor_in_place(rest, column)
+    return factor_in_place(rest, panel)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -145,9 +145,9 @@ def estimate(
     _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
     if len(floor) == 0:
         return True
-    rest, column = np.empty((D, D)), np.empty(D)
+    rest, panel = np.empty((D, D)), np.empty((PANEL, D))
     for begin in range(0, len(covariances), D * D):
-        if not _is_above(covariances, begin, scale, floor, rest, column):
+        if not _is_above(covariances, begin, scale, floor, rest, panel):
             return False
     return True
 
