@@ -68,9 +68,9 @@ def _sum_of_squares(array: NDArray[np.float64]) -> float:
 
     They would go on spinning for a while, beside the engine's threads.
     """
+    if array.size <= BLAS_PORTION:
+        return float(np.vdot(array, array))
     flat = array.reshape(-1)
-    if len(flat) <= BLAS_PORTION:
-        return float(np.vdot(flat, flat))
     portions = (flat[i : i + BLAS_PORTION] for i in range(0, len(flat), BLAS_PORTION))
     return sum(float(np.vdot(portion, portion)) for portion in portions)
 

@@ -170,8 +170,7 @@ def score(
         np.empty(n) if log_prob else _NO_COLUMN,
         np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
     )
-    ranges = _ranges(prepared, n)
-    if len(ranges) == 1:  # a few rows: every microsecond counts
+    if n <= passes.BLOCK_ROWS:  # one range: every microsecond counts
         _score_rows(prepared, X, scores, 0)
         return scores
 
@@ -181,7 +180,7 @@ def score(
         )
         _score_rows(prepared, X[rows], of_rows, rows.start)
 
-    deque(in_order(part, ranges), maxlen=0)
+    deque(in_order(part, _ranges(prepared, n)), maxlen=0)
     return scores
 
 

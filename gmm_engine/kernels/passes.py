@@ -15,7 +15,7 @@ There are five ways to weigh a block, and each pass is compiled for one of them:
 
 import hashlib
 from collections.abc import Callable
-from enum import Enum, auto
+from enum import IntEnum, auto
 from functools import cache
 from pathlib import Path
 from types import FunctionType
@@ -40,8 +40,11 @@ _CACHED_NUMBERS = 3072
 _SOURCES = Path(__file__).parent
 
 
-class Way(Enum):
-    """How a block is weighed, and its moments are summed."""
+class Way(IntEnum):
+    """How a block is weighed, and its moments are summed.
+
+    An integer, for passes are looked up by it: the hash of any other member is Python's to compute.
+    """
 
     UNROLLED = auto()
     TILED = auto()
