@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from operator import call
 
 from gmm_engine.kernels import passes, steps
 from gmm_engine.kernels.passes import Way
@@ -25,7 +24,7 @@ def warm_up(n_processes: int = 1) -> None:
     everything = list(_everything())
     if n_processes > 1 and passes.OPTIONS["cache"]:
         with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
-            list(pool.map(call, everything))
+            list(pool.map(_make_ready, everything))
     for make in everything:  # from the cache, if it was compiled elsewhere
         make()
 
@@ -40,3 +39,8 @@ def _everything() -> Iterator[Callable[[], object]]:
     for way in (Way.TILED, Way.SHARED, Way.DIAGONAL):
         yield partial(passes.scoring_pass, way, 0)
     yield steps.steps_loop
+
+
+def _make_ready(make: Callable[[], object]) -> None:
+    """Make a function and keep it here: between processes it would be compiled anew."""
+    make()
