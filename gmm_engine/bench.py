@@ -39,6 +39,8 @@ They begin close to where they end, unlike fresh starts.
 """
 NO_GAIN = 1e-6
 """A rise of the mean log-likelihood by less is no improvement."""
+ROUNDING = 1e-10
+"""A log-likelihood that differs by less, relative to itself, is the same."""
 N_STAGES = 3
 """A run from a neighbour is tried, tried longer and carried to its end."""
 SPURIOUS_ROWS = 4
@@ -65,9 +67,11 @@ class Place:
     def of(cls, result: FitResult) -> Self:
         return cls(result.mixture, result.log_likelihood, is_degenerate(result))
 
-    @property
-    def rank(self) -> tuple[bool, float]:
-        return not self.is_degenerate, self.log_likelihood
+    def is_above(self, other: "Place") -> bool:
+        """Tell whether this is better, by more than rounding: healthy, or as healthy and higher."""
+        if self.is_degenerate is not other.is_degenerate:
+            return other.is_degenerate
+        return self.log_likelihood - other.log_likelihood > ROUNDING * abs(other.log_likelihood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +163,21 @@ class Bench:
     def _climb(
         self, key: Key, origin: Origin, near: Place, found: Place | None
     ) -> FitResult | None:
-        """Follow the most promising way from a neighbour to its end; return that if it is higher.
+        """Go on from a neighbour; return where that led if it is higher than what was found."""
+        starts = list(_ways(origin, key, near.mixture, self._part))
+        result = self._followed(key, starts, near, found)
+        if result is None and found and near.is_above(found):
+            result = self._beside(key, starts[-1], found)
+        return None if result is None else result.in_canonical_order()
+
+    def _followed(
+        self, key: Key, starts: Sequence[Mixture], near: Place, found: Place | None
+    ) -> FitResult | None:
+        """Follow the most promising way to its end; return that if it is higher.
 
         Ways that fall behind end after a few steps, and the best of them where it can't win.
         """
-        begun = self._most_promising(key, list(_ways(origin, key, near.mixture, self._part)))
+        begun = self._most_promising(key, starts)
         if begun is None or (found and not self._may_win(begun, found, near)):
             return None
         try:
@@ -177,7 +191,18 @@ class Bench:
         apart = NO_GAIN * self._samples.total_weight
         if found and _rank(result) <= (not found.is_degenerate, found.log_likelihood + apart):
             return None
-        return result.in_canonical_order()
+        return result
+
+    def _beside(self, key: Key, start: Mixture, found: Place) -> FitResult | None:
+        """Take one step from the density of a neighbour that is higher, where its way collapses.
+
+        So what contains the neighbour does not end below it.
+        """
+        with suppress(*NUMERICAL_FAILURES):
+            result = self._fit(key, self._samples, start, max_iter=1, tol=0.0)
+            if Place.of(result).is_above(found):
+                return result
+        return None
 
     @property
     def _is_tried_on_all(self) -> bool:
