@@ -25,6 +25,7 @@ from gmm_engine.fitting import (
     FitWarning,
     Start,
     StepCallback,
+    StopReason,
     fit,
 )
 from gmm_engine.grid import Key, Origin
@@ -39,6 +40,10 @@ They begin close to where they end, unlike fresh starts.
 """
 NO_GAIN = 1e-6
 """A rise of the mean log-likelihood by less is no improvement."""
+RESTING = (
+    "these are the parameters of a simpler candidate, which describe the data better than what "
+    "runs of this one reach before a component collapses"
+)
 ROUNDING = 1e-10
 """A log-likelihood that differs by less, relative to itself, is the same."""
 N_STAGES = 3
@@ -68,9 +73,9 @@ class Place:
         return cls(result.mixture, result.log_likelihood, is_degenerate(result))
 
     def is_above(self, other: "Place") -> bool:
-        """Tell whether this is better, by more than rounding: healthy, or as healthy and higher."""
-        if self.is_degenerate is not other.is_degenerate:
-            return other.is_degenerate
+        """Tell whether this is higher by more than rounding, and neither has collapsed."""
+        if self.is_degenerate or other.is_degenerate:
+            return False
         return self.log_likelihood - other.log_likelihood > ROUNDING * abs(other.log_likelihood)
 
 
@@ -167,7 +172,7 @@ class Bench:
         starts = list(_ways(origin, key, near.mixture, self._part))
         result = self._followed(key, starts, near, found)
         if result is None and found and near.is_above(found):
-            result = self._beside(key, starts[-1], found)
+            result = self._resting(starts[-1], found)
         return None if result is None else result.in_canonical_order()
 
     def _followed(
@@ -193,16 +198,24 @@ class Bench:
             return None
         return result
 
-    def _beside(self, key: Key, start: Mixture, found: Place) -> FitResult | None:
-        """Take one step from the density of a neighbour that is higher, where its way collapses.
+    def _resting(self, start: Mixture, found: Place) -> FitResult | None:
+        """Stay with the density of a neighbour that is higher, where the way from it collapses.
 
         So what contains the neighbour does not end below it.
         """
-        with suppress(*NUMERICAL_FAILURES):
-            result = self._fit(key, self._samples, start, max_iter=1, tol=0.0)
-            if Place.of(result).is_above(found):
-                return result
-        return None
+        criteria = start.criteria(self._samples.X, self._samples.weight)
+        if not Place(start, criteria.log_likelihood).is_above(found):
+            return None
+        result = FitResult(
+            mixture=start,
+            criteria=criteria,
+            log_likelihoods=np.array([criteria.log_likelihood]),
+            n_iter=1,
+            stop_reason=StopReason.MAX_ITER,
+            warnings=(FitWarning("rests_on_neighbour", RESTING),),
+        )
+        named = self._with_spurious_named(result)
+        return None if is_degenerate(named) else named
 
     @property
     def _is_tried_on_all(self) -> bool:

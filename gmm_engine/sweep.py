@@ -107,10 +107,9 @@ class Sweep:
     def _betterment(self, key: Key) -> Task:
         """Return the task to begin a candidate from each neighbour that has changed."""
         near = []
-        is_healthy = not self._found[key].is_degenerate
         for origin, neighbour in self._grid.neighbours(key):
             result = self._found[neighbour].result
-            if result is None or (is_healthy and is_degenerate(result)):
+            if result is None or is_degenerate(result):
                 continue
             if self._begun_from.get((key, neighbour)) is not result:
                 self._begun_from[key, neighbour] = result
