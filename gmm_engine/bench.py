@@ -30,7 +30,7 @@ from gmm_engine.fitting import (
 )
 from gmm_engine.grid import Key, Origin
 from gmm_engine.mixture import Mixture
-from gmm_engine.neighbours import as_family, mergers, splits
+from gmm_engine.neighbours import as_family, as_many, mergers, splits
 from gmm_engine.samples import Samples
 
 TRIAL_STEPS, FINAL_STEPS = 8, 40
@@ -172,7 +172,7 @@ class Bench:
         starts = list(_ways(origin, key, near.mixture, self._part))
         result = self._followed(key, starts, near, found)
         if result is None and found and near.is_above(found):
-            result = self._resting(starts[-1], found)
+            result = self._resting(key, near, found)
         return None if result is None else result.in_canonical_order()
 
     def _followed(
@@ -198,11 +198,14 @@ class Bench:
             return None
         return result
 
-    def _resting(self, start: Mixture, found: Place) -> FitResult | None:
+    def _resting(self, key: Key, near: Place, found: Place) -> FitResult | None:
         """Stay with the density of a neighbour that is higher, where the way from it collapses.
 
-        So what contains the neighbour does not end below it.
+        So what contains the neighbour does not end below it; what does not has no such density.
         """
+        if near.mixture.n_components > key.n_components:
+            return None
+        start = as_many(as_family(near.mixture, key.covariance_type), key.n_components)
         criteria = start.criteria(self._samples.X, self._samples.weight)
         if not Place(start, criteria.log_likelihood).is_above(found):
             return None
