@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
     )
+    preload_extras: bool = Field(
+        False,
+        description="Load what analyses and pictures need right after the start, beside other "
+        "work: some 100 MB and seconds that the first such request waits for otherwise.",
+    )
     max_analysed_rows: int = Field(
         100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."
     )

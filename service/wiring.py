@@ -109,6 +109,7 @@ def assemble(
             max_binary_body_bytes=settings.max_binary_body_bytes,
             max_stream_bytes=settings.max_stream_bytes,
             recovery_seconds=settings.recovery_seconds,
+            preload_extras=settings.preload_extras,
             # None for tests, which keep no registry on the disk.
             spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
         ),

@@ -47,6 +47,8 @@ class ApiOptions:
     """Of a body that is spooled, or answered as it arrives."""
     recovery_seconds: float
     """How often it is looked for jobs of processes that died."""
+    preload_extras: bool
+    """Whether what analyses and pictures need is loaded before it is asked for."""
     spool_dir: str | None
     """Where what does not fit into memory waits; None for where temporary files go."""
 
