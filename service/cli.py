@@ -25,6 +25,7 @@ from fastapi import FastAPI
 
 import gmm_engine
 from service import __version__
+from service.adapters.scheduling import come_first
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.services import Services
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
@@ -85,6 +86,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
     settings = read_settings(overrides)
+    come_first()
     # First, so that a busy port is told at once; who connects from now on is answered soon.
     with _listener(settings.host, settings.port) as listener:
         gmm_engine.warm_up()
