@@ -79,5 +79,5 @@ def main(cycles: int, *, seed: int = 0) -> Report:
 
 
 if __name__ == "__main__":
-    asked = command_line(__doc__, cycles=50).parse_args()
-    main(asked.cycles, seed=asked.seed).finish()
+    words = command_line(__doc__, cycles=50).parse_args()
+    main(words.cycles, seed=words.seed).finish()

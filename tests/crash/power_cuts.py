@@ -108,8 +108,8 @@ def _call(*command: str) -> None:
 if __name__ == "__main__":
     parser = command_line(__doc__, cycles=50)
     parser.add_argument("--without-fsync", action="store_true")
-    asked = parser.parse_args()
+    words = parser.parse_args()
     try:
-        main(asked.cycles, seed=asked.seed, has_fsync=not asked.without_fsync).finish()
+        main(words.cycles, seed=words.seed, has_fsync=not words.without_fsync).finish()
     except DiskNotAvailableError as reason:
         print(json.dumps({"skipped": f"no disk to cut the power of: {reason} is not permitted"}))  # noqa: T201 - the answer

@@ -145,5 +145,5 @@ def killed_under_load(
 
 
 if __name__ == "__main__":
-    asked = command_line(__doc__, cycles=20).parse_args()
-    main(asked.cycles, seed=asked.seed).finish()
+    words = command_line(__doc__, cycles=20).parse_args()
+    main(words.cycles, seed=words.seed).finish()

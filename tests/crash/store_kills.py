@@ -40,5 +40,5 @@ def _one(path: Path, state: State, rng: Random, report: Report) -> State:
 
 
 if __name__ == "__main__":
-    asked = command_line(__doc__, cycles=100).parse_args()
-    main(asked.cycles, seed=asked.seed).finish()
+    words = command_line(__doc__, cycles=100).parse_args()
+    main(words.cycles, seed=words.seed).finish()
