@@ -116,8 +116,9 @@ def test_a_worker_that_dies_with_nothing_to_do_is_replaced_and_no_fit_hears_of_i
     runner: ProcessRunner,
 ) -> None:
     assert is_well(runner)
-    os.kill(runner.worker_pids()[0], signal.SIGKILL)
-    time.sleep(0.2)
+    (worker,) = runner.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    wait_for_end(worker)
 
     assert is_well(runner)
 
@@ -301,8 +302,12 @@ time.sleep(60)
         assert server.stdout is not None
         worker = int(server.stdout.readline())
         server.kill()
+    wait_for_end(worker)
+
+
+def wait_for_end(pid: int) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
-    while _lives(worker):
+    while _lives(pid):
         assert time.monotonic() < until
         time.sleep(0.05)
 
