@@ -56,8 +56,8 @@ from service.domain.records import JobProgress
 
 ALIVE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.1
-START_NICE, NICE = 10, 15
-"""While it gets ready, which fits wait for, and from then on."""
+NICE = 15
+"""Once it is ready, which fits wait for."""
 FIRST_TO_GO = "1000"
 """For the kernel's out-of-memory killer."""
 PR_SET_PDEATHSIG = 1
@@ -163,7 +163,6 @@ class Reporter:
 def main() -> None:
     descriptor, parent = map(int, sys.argv[1:])
     _die_with(parent)
-    os.nice(START_NICE)
     logging.disable()  # what there is to say is said to the parent
     gmm_engine.warm_up()
     _practise()
