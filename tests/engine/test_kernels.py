@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.lanes import log_of_at_least_one
+from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
 from gmm_engine.kernels.passes import (
     BLOCK_ROWS,
     MAX_UNROLLED_FEATURES,
@@ -190,7 +190,7 @@ def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
     for begin in range(0, len(x), BLOCK_ROWS):
         part = x[begin : begin + BLOCK_ROWS]
         block[: len(part)] = part
-        _exponentiate(block, 1, BLOCK_ROWS // 4, nothing, sums, nothing, 0, BLOCK_ROWS)
+        _exponentiate(block, 1, BLOCK_ROWS // LANES, nothing, sums, nothing, 0, BLOCK_ROWS)
         out[begin : begin + BLOCK_ROWS] = block[: len(part)]
     return out
 
@@ -240,3 +240,60 @@ def test_what_fails_in_a_range_reaches_the_caller_and_leaves_the_threads_usable(
     with pytest.raises(OutOfRangeError, match="seventh"):
         list(in_order(work, ranges))
     assert list(in_order(lambda rows: rows.start, ranges)) == list(range(20))
+
+
+def test_sums_have_the_same_bits_wherever_the_weights_lie_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    mixture = example("full", 1)
+    X, weight = rows_of(mixture, 300, rng), rng.uniform(0.5, 1.5, 300)
+    found, kept = set(), []
+    for _ in range(500):
+        kept.append(np.empty(int(rng.integers(1, 3000))))  # what is allocated next lies elsewhere
+        sums = kernels.expectation(mixture.prepared, [(X, weight.copy())])
+        found.add((sums.log_likelihood, sums.log_max_resp, sums.nk.tobytes()))
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 7, 8, 9, 16, 25, 33, 130])
+def test_factors_are_those_of_lapack(n_features: int) -> None:
+    A = np.random.default_rng(n_features).standard_normal((3, n_features, 2 * n_features + 2))
+    matrices = A @ A.transpose(0, 2, 1)
+
+    factors, singular = kernels.cholesky_factors(0.5 * (matrices + matrices.transpose(0, 2, 1)))
+    inverses = kernels.inverse_transposes(factors)
+
+    assert singular == -1
+    np.testing.assert_allclose(factors, np.linalg.cholesky(matrices), atol=1e-13 * n_features)
+    identities = np.einsum("kij,kil->kjl", inverses, factors)
+    np.testing.assert_allclose(
+        identities, np.broadcast_to(np.eye(n_features), identities.shape), atol=1e-12
+    )
+    assert not np.tril(inverses, -1).any()
+
+
+def test_a_matrix_of_lower_rank_has_no_factor() -> None:
+    matrices = np.stack([np.eye(2), np.array([[1.0, 1.0 / 3.0], [1.0 / 3.0, 1.0 / 9.0]])])
+
+    assert kernels.cholesky_factors(matrices)[1] == 1
+
+
+_load, _store, _square_root = (cast("Callable[..., object]", f) for f in (load, store, square_root))
+
+
+def _root_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.empty_like(x)
+    for begin in range(0, len(x), LANES):
+        _store(out, begin, _square_root(_load(x, begin)))
+    return out
+
+
+root_each = cast("Elementwise", njit(_root_each))
+
+
+def test_roots_are_right_to_a_unit_in_the_last_place() -> None:
+    x = 10.0 ** np.random.default_rng(0).uniform(-307, 307, 1000 * LANES)
+    np.testing.assert_array_max_ulp(root_each(x), np.sqrt(x), maxulp=1)
+    np.testing.assert_array_equal(
+        root_each(np.array([0.0, 1.0, 4.0, 0.25] * 2)), [0, 1, 2, 0.5] * 2
+    )
