@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.covariances import COVARIANCE_FAMILIES
@@ -196,6 +195,8 @@ def _step_costs(covariance_type: str, clock: Clock) -> NDArray[np.float64]:
     terms = np.array([_terms(covariance_type, *size) for size in SIZES])
     seconds = np.array([_seconds_of_step(covariance_type, *size, clock) for size in SIZES])
     # Relative errors are what matters: a step of 100 µs as much as one of 10 ms.
+    from scipy.optimize import nnls  # noqa: PLC0415 - a third of a second that no start waits for
+
     costs, _ = nnls(terms / seconds[:, np.newaxis], np.ones(len(seconds)))
     return np.asarray(costs)
 

@@ -11,7 +11,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
@@ -349,6 +348,8 @@ class _Run:
 
 def _are_near(a: Mixture, b: Mixture, units: NDArray[np.float64]) -> bool:
     """Tell whether each component has one of its own in the other mixture, near and as heavy."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
+
     moves = cdist(a.means / units, b.means / units, "chebyshev")
     there, back = linear_sum_assignment(moves)
     return bool(

@@ -68,6 +68,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._services = services
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Before anyone asks; estimates wait for it.
+        threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
         self._services.lifecycle.begin_draining()
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -92,8 +97,6 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
-        # Before anyone asks; estimates wait for it.
-        threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
         server = Server(_server_config(create_app(services), settings), services)
         _announce(settings, listener)
         server.run(sockets=[listener])

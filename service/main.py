@@ -69,7 +69,7 @@ ROUTERS = (
 def create_app(services: Services) -> FastAPI:
     app = new_app()
     app.state.services = services
-    app.state.document = contract()
+    app.state.contract = contract
     return app
 
 

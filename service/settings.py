@@ -50,7 +50,10 @@ class Settings(BaseSettings):
         2, ge=1, le=64, description="Fits that run at once, each in a process of its own."
     )
     fit_threads: int = Field(
-        0, ge=0, le=64, description="Threads of each fit; 0 takes as many as there are cores."
+        0,
+        ge=0,
+        le=64,
+        description="Threads of each fit; 0 shares the cores out among those that run.",
     )
     fit_max_seconds: float = Field(
         3600.0,
