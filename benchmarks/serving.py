@@ -1,7 +1,7 @@
 """The service beside MLServer and a bare application, over HTTP, in one run.
 
     make bench-serving        all of it; the page is docs/benchmarks/serving.md
-    python -m benchmarks.serving --only throughput
+    python -m benchmarks.serving --only throughput --sizes 10000
 
 All three serve the same mixture (8 features, 8 components, full covariances): the service as it
 starts by default; MLServer with its scikit-learn runtime, from an environment of its own and
@@ -153,8 +153,8 @@ def wait_for(url: str, request: Request | None = None) -> None:
 
 
 @contextmanager
-def peers(directory: Path) -> Iterator[list[Peer]]:
-    """Start all three with one mixture, which the service has fitted."""
+def peers(directory: Path, *, are_alone: bool) -> Iterator[list[Peer]]:
+    """Start all three with one mixture, which the service has fitted; or the service alone."""
     for name in ("service", "floor", "mlserver"):
         (directory / name).mkdir()
     with ExitStack() as stack:
@@ -164,6 +164,9 @@ def peers(directory: Path) -> Iterator[list[Peer]]:
         stack.enter_context(process(command, directory / "service", PYTHONPATH=home))
         wait_for(f"{ours.url}/readyz")
         fit_model(ours.url)
+        if are_alone:
+            yield [ours]
+            return
         mixture = httpx.get(f"{ours.url}/models/m/parameters").raise_for_status().json()
         floor = Peer("floor", free_port(), of_rows)
         stack.enter_context(floor_server(floor.port, mixture, directory / "floor"))
@@ -238,14 +241,16 @@ def _percentile(told: str, number: int) -> float:
     return float(found[1]) * UNITS[found[2]] if found else float("nan")
 
 
-def print_throughput(started: Sequence[Peer], home: Path, seconds: int) -> None:
+def print_throughput(
+    started: Sequence[Peer], home: Path, seconds: int, sizes: Sequence[int]
+) -> None:
     print("| rows | format | server | requests/s | p50, ms | p99, ms |\n|---|---|---|---|---|---|")
-    for n_rows in SIZES:
+    for n_rows in sizes:
         for peer in started:
             request = peer.json_request(rows(n_rows))
             load = wrk(peer.url, request, connections=8, seconds=seconds, home=home)
             print_load(n_rows, "JSON", peer.name, load)
-    for media_type, name in ((NPY, "NPY"), (ARROW, "Arrow")):
+    for media_type, name in ((NPY, "NPY"), (ARROW, "Arrow")) if SIZES[-1] in sizes else ():
         request = of_rows(rows(SIZES[-1]), media_type)
         load = wrk(started[0].url, request, connections=8, seconds=seconds, home=home)
         print_load(SIZES[-1], name, started[0].name, load)
@@ -356,22 +361,24 @@ def main() -> None:
     )
     parts = ("throughput", "bulk", "tail", "slow", "overload")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing; Debian has it as a package")
     home = Path(tempfile.mkdtemp(prefix="gmm-serving-"))
     try:
-        with peers(home) as started:
-            run(arguments.only, started, home, arguments.seconds)
+        with peers(home, are_alone={"throughput", "tail"}.isdisjoint(arguments.only)) as started:
+            run(arguments, started, home)
     finally:
         shutil.rmtree(home)
 
 
-def run(parts: Sequence[str], started: Sequence[Peer], home: Path, seconds: int) -> None:
+def run(arguments: argparse.Namespace, started: Sequence[Peer], home: Path) -> None:
+    parts, seconds = arguments.only, arguments.seconds
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     if "throughput" in parts:
-        print_throughput(started, home, seconds)
+        print_throughput(started, home, seconds, arguments.sizes)
     if "bulk" in parts:
         print_bulk(started[0])
     if "tail" in parts:
