@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.api.middleware import NO_SNIFFING, identity_of
+from service.api.middleware import NO_SNIFFING, request_id_for
 from service.api.problems import problem_response
 from service.api.turns import Place, overloaded
 from service.errors import (
@@ -268,7 +268,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ServiceError) -> None:
         given = self.headers or []  # none before the first request
-        request_id = identity_of(dict(given).get(b"x-request-id", b"").decode("latin-1"))
+        request_id = request_id_for(dict(given).get(b"x-request-id", b"").decode("latin-1"))
         path = self.url.decode("latin-1") if given else ""
         answer = problem_response(error, {"path": path, "state": {"request_id": request_id}})
         own = [(b"x-request-id", request_id.encode()), NO_SNIFFING, (b"connection", b"close")]

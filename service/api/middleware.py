@@ -44,7 +44,7 @@ class RequestIdentity:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        request_id = identity_of(Headers(scope=scope).get("x-request-id", ""))
+        request_id = request_id_for(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
@@ -55,7 +55,7 @@ class RequestIdentity:
         await self.app(scope, receive, send_with_headers)
 
 
-def identity_of(given: str) -> str:
+def request_id_for(given: str) -> str:
     return given if WELL_FORMED_REQUEST_ID.match(given) else secrets.token_hex(16)
 
 
