@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from fastapi import Request
 
@@ -13,6 +14,8 @@ from service.api.payloads.values import Body, Codec, DataPayload, Expected, RowR
 from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.errors import InvalidInput
+
+T = TypeVar("T")
 
 LARGE_BODY_BYTES = 128 * 1024
 """Decoding more text than this takes longer than a hop to another thread, which moreover holds the
@@ -48,7 +51,7 @@ class ArrivingRows:
     rest: AsyncIterator[bytes]
     services: Services
 
-    async def each(self, work: Callable[[Table], bytes]) -> AsyncIterator[bytes]:
+    async def each(self, work: Callable[[Table], T]) -> AsyncIterator[T]:
         """Yield what ``work`` makes of each portion of rows, in a computing thread."""
         compute = self.services.threads.go_on
         n_tables = 0
@@ -149,6 +152,6 @@ async def _decoded(request: Request, whole: WholeBody) -> DataPayload:
     return await services_of(request).threads.compute(whole.decode)
 
 
-def _next_made(tables: Iterator[Table], work: Callable[[Table], bytes]) -> bytes | None:
+def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:
     table = next(tables, None)
     return None if table is None else work(table)

@@ -8,7 +8,8 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Annotated
 
 import numpy as np
@@ -25,7 +26,7 @@ from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Ro
 from service.api.services import Services, services_of
 from service.api.turns import CALLER, require_time
 from service.domain.data import Table
-from service.domain.inference import Asked, FittedModel, Inference
+from service.domain.inference import Asked, FittedModel, Inference, Measured
 from service.domain.records import VersionRecord
 from service.errors import InvalidInput, Issue
 
@@ -105,6 +106,18 @@ class AskedQuestion:
             return await self._whole_answer(verb, received)
         return await self._arriving_answer(verb, received, writer)
 
+    async def answer_in_sum(self, told: Callable[[Measured], Mapping[str, Value]]) -> Response:
+        """Answer what is a sum over rows: of many rows the sums of those that came are kept."""
+        received = await receive(self.request, extra_fields=self._extra_fields)
+        if isinstance(received, WholeBody):
+            return await self._whole_answer(lambda fitted, X: told(fitted.score(X)), received)
+        fitted = await self._opened_for_arriving()
+        sums = [part async for part in received.each(fitted.score)]
+        self.stopwatch.lap("compute")
+        content = encoded(fitted.version, told(reduce(add, sums)), self.media_type)
+        self.stopwatch.lap("encode")
+        return data_response(content, self.media_type, self._headers(fitted.version))
+
     async def _whole_answer(self, verb: Verb, whole: WholeBody) -> Response:
         """At once where that takes less than a hop to another thread, and else in one hop."""
         if whole.is_small:
@@ -153,10 +166,7 @@ class AskedQuestion:
         return fitted.version, content
 
     async def _arriving_answer(self, verb: Verb, rows: ArrivingRows, writer: RowWriter) -> Response:
-        target = await self._target(None)
-        fitted = await self.services.threads.look_up(
-            self.services.inference.open, target.model_id, target.version, target.alias
-        )
+        fitted = await self._opened_for_arriving()
 
         def written(table: Table) -> bytes:
             return writer.write(data_answer(fitted.version, verb(fitted, table)))
@@ -168,6 +178,12 @@ class AskedQuestion:
             self.services,
             media_type=self.media_type,
             headers=self._headers(fitted.version),
+        )
+
+    async def _opened_for_arriving(self) -> FittedModel:
+        target = await self._target(None)
+        return await self.services.threads.look_up(
+            self.services.inference.open, target.model_id, target.version, target.alias
         )
 
     @property
