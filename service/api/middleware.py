@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
-from service.api.turns import CALLER, Caller
+from service.api.turns import CALLER, Caller, Place
 from service.errors import MalformedRequest
 
 logger = logging.getLogger(__name__)
@@ -44,8 +44,7 @@ class RequestIdentity:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = Headers(scope=scope).get("x-request-id", "")
-        request_id = given if WELL_FORMED_REQUEST_ID.match(given) else secrets.token_hex(16)
+        request_id = request_id_for(Headers(scope=scope).get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_headers(message: Message) -> None:
@@ -54,6 +53,10 @@ class RequestIdentity:
             await send(message)
 
         await self.app(scope, receive, send_with_headers)
+
+
+def request_id_for(given: str) -> str:
+    return given if WELL_FORMED_REQUEST_ID.match(given) else secrets.token_hex(16)
 
 
 def _with_identity(headers: Iterable[RawHeader], request_id: bytes) -> list[RawHeader]:
@@ -177,7 +180,7 @@ class KnownCaller:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        caller = Caller(receive)
+        caller = Caller(receive, place=scope["state"].pop("place", None) or Place())
         given = Headers(scope=scope).get("request-timeout")
         if given is not None:
             if not SECONDS.match(given):

@@ -12,7 +12,7 @@ import anyio
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from service.api.turns import Turns
+from service.api.turns import Place, Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
@@ -76,6 +76,10 @@ class Threads:
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
         return await self._large.run(partial(call, *args, **kwargs))
+
+    def let_in(self) -> Place | None:
+        """Keep a place in the queue for a large body; None when it would be refused later on."""
+        return self._large.let_in()
 
     async def begin(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Begin a fit when its turn comes among others, however many questions wait."""
