@@ -98,6 +98,11 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayl
     return await _decoded(request, codec, head, expected)
 
 
+def few_bytes(codec: Codec) -> int:
+    """Return how many bytes are decoded sooner than handed to another thread."""
+    return LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES
+
+
 async def read_training_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
     """Read a data body of any size; rows that are too many for memory go to the disk."""
     received = await receive(request, extra_fields=extra_fields)
@@ -119,7 +124,7 @@ async def _whole_payload(request: Request, codec: Codec, expected: Expected) -> 
 
 async def _decoded(request: Request, codec: Codec, body: Body, expected: Expected) -> DataPayload:
     decode = partial(codec.decode, body, expected)
-    if len(body) < (LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES):
+    if len(body) <= few_bytes(codec):
         return decode()
     return await services_of(request).threads.compute(decode)
 
