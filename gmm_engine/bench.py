@@ -25,11 +25,12 @@ from gmm_engine.fitting import (
     FitWarning,
     Start,
     StepCallback,
+    StopReason,
     fit,
 )
 from gmm_engine.grid import Key, Origin
 from gmm_engine.mixture import Mixture
-from gmm_engine.neighbours import as_family, mergers, splits
+from gmm_engine.neighbours import as_family, as_many, mergers, splits
 from gmm_engine.samples import Samples
 
 TRIAL_STEPS, FINAL_STEPS = 8, 40
@@ -39,6 +40,12 @@ They begin close to where they end, unlike fresh starts.
 """
 NO_GAIN = 1e-6
 """A rise of the mean log-likelihood by less is no improvement."""
+RESTING = (
+    "these are the parameters of a simpler candidate, which describe the data better than what "
+    "runs of this one reach before a component collapses"
+)
+ROUNDING = 1e-10
+"""A log-likelihood that differs by less, relative to itself, is the same."""
 N_STAGES = 3
 """A run from a neighbour is tried, tried longer and carried to its end."""
 SPURIOUS_ROWS = 4
@@ -65,9 +72,11 @@ class Place:
     def of(cls, result: FitResult) -> Self:
         return cls(result.mixture, result.log_likelihood, is_degenerate(result))
 
-    @property
-    def rank(self) -> tuple[bool, float]:
-        return not self.is_degenerate, self.log_likelihood
+    def is_above(self, other: "Place") -> bool:
+        """Tell whether this is higher by more than rounding, and neither has collapsed."""
+        if self.is_degenerate or other.is_degenerate:
+            return False
+        return self.log_likelihood - other.log_likelihood > ROUNDING * abs(other.log_likelihood)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +157,8 @@ class Bench:
 
     def _bettered(self, task: Task) -> Outcome:
         best, found = Outcome(), task.found
+        if not self._whitening.shape[1] and found:  # all rows are the same: so are all ways
+            return best
         for origin, near in task.near:
             if self.is_late():
                 return replace(best, is_late=True)
@@ -159,11 +170,21 @@ class Bench:
     def _climb(
         self, key: Key, origin: Origin, near: Place, found: Place | None
     ) -> FitResult | None:
-        """Follow the most promising way from a neighbour to its end; return that if it is higher.
+        """Go on from a neighbour; return where that led if it is higher than what was found."""
+        starts = list(_ways(origin, key, near.mixture, self._part))
+        result = self._followed(key, starts, near, found)
+        if result is None and found and near.is_above(found):
+            result = self._resting(key, near, found)
+        return None if result is None else result.in_canonical_order()
+
+    def _followed(
+        self, key: Key, starts: Sequence[Mixture], near: Place, found: Place | None
+    ) -> FitResult | None:
+        """Follow the most promising way to its end; return that if it is higher.
 
         Ways that fall behind end after a few steps, and the best of them where it can't win.
         """
-        begun = self._most_promising(key, list(_ways(origin, key, near.mixture, self._part)))
+        begun = self._most_promising(key, starts)
         if begun is None or (found and not self._may_win(begun, found, near)):
             return None
         try:
@@ -177,7 +198,29 @@ class Bench:
         apart = NO_GAIN * self._samples.total_weight
         if found and _rank(result) <= (not found.is_degenerate, found.log_likelihood + apart):
             return None
-        return result.in_canonical_order()
+        return result
+
+    def _resting(self, key: Key, near: Place, found: Place) -> FitResult | None:
+        """Stay with the density of a neighbour that is higher, where the way from it collapses.
+
+        So what contains the neighbour does not end below it; what does not has no such density.
+        """
+        if near.mixture.n_components > key.n_components:
+            return None
+        start = as_many(as_family(near.mixture, key.covariance_type), key.n_components)
+        criteria = start.criteria(self._samples.X, self._samples.weight)
+        if not Place(start, criteria.log_likelihood).is_above(found):
+            return None
+        result = FitResult(
+            mixture=start,
+            criteria=criteria,
+            log_likelihoods=np.array([criteria.log_likelihood]),
+            n_iter=1,
+            stop_reason=StopReason.MAX_ITER,
+            warnings=(FitWarning("rests_on_neighbour", RESTING),),
+        )
+        named = self._with_spurious_named(result)
+        return None if is_degenerate(named) else named
 
     @property
     def _is_tried_on_all(self) -> bool:

@@ -30,6 +30,14 @@ def as_family(mixture: Mixture, covariance_type: str) -> Mixture:
     return _of_dense(mixture.weights, mixture.means, mixture.to_dense(), covariance_type)
 
 
+def as_many(mixture: Mixture, n_components: int) -> Mixture:
+    """Return the same density by more components: equal parts of the heaviest."""
+    while mixture.n_components < n_components:
+        heaviest = int(np.argmax(mixture.weights))
+        mixture = _split(mixture, heaviest, 0, 0.0, np.ones(mixture.n_features))
+    return mixture
+
+
 def splits(mixture: Mixture, n_components: int, scale: NDArray[np.float64]) -> Iterator[Mixture]:
     """Yield mixtures of more components, in which the heaviest are cut in two.
 

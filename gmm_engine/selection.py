@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from gmm_engine.blas import one_blas_thread
+from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
-from gmm_engine.errors import GmmEngineError, TooFewSamplesError
+from gmm_engine.errors import GmmEngineError, InvalidParameterError, TooFewSamplesError
 from gmm_engine.fitting import FitOptions, StepCallback
 from gmm_engine.grid import Grid
 from gmm_engine.samples import Samples
@@ -118,8 +119,7 @@ def select(
     if budget_seconds is not None:
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
     grid, samples = grid or Grid(), Samples.checked(X, sample_weight)
-    n_held_out_folds = n_folds if criterion == HELD_OUT else None
-    require_enough(samples.X, samples.weight, max(grid.n_components), n_held_out_folds)
+    require_comparable(samples, grid, criterion, n_folds=n_folds, n_features=samples.n_features)
     sweep = Sweep(
         samples,
         grid,
@@ -137,20 +137,43 @@ def select(
     return _compared(sweep, criterion)
 
 
-def require_enough(
-    X: NDArray[np.float64],
-    sample_weight: NDArray[np.float64] | None,
-    n_components: int,
-    n_folds: int | None,
+def require_comparable(
+    samples: Samples, grid: Grid, criterion: str, *, n_folds: int, n_features: int
 ) -> None:
-    """Refuse data of which some fit would have fewer rows than components, even without a fold."""
-    n_rows = Samples(X, sample_weight).n_positive
-    if n_folds is not None:
-        n_rows -= math.ceil(len(X) / n_folds)
-    if n_rows < n_components:
+    """Refuse data of which some fit has too few rows, or no candidate a value to compare by.
+
+    ``n_features`` are those that the candidates see.
+    """
+    n_rows = samples.n_positive
+    if criterion == HELD_OUT:
+        if n_folds > samples.n_rows:
+            message = f"must be at most the number of rows, {samples.n_rows}"
+            raise InvalidParameterError("n_folds", message)
+        n_rows -= math.ceil(samples.n_rows / n_folds)
+    if n_rows < max(grid.n_components):
         raise TooFewSamplesError(
-            f"{max(n_rows, 0)} rows (of positive weight) can't make {n_components} components; "
-            "lower n_components or send more rows"
+            f"{max(n_rows, 0)} rows (of positive weight) can't make {max(grid.n_components)} "
+            "components; lower n_components or send more rows"
+        )
+    if criterion == "aicc":
+        _require_aicc(samples.total_weight, grid, n_features)
+
+
+def _require_aicc(n_samples: float, grid: Grid, n_features: int) -> None:
+    """Refuse where every candidate has so many parameters that AICc is not defined."""
+    n_components = min(grid.n_components)
+    alike = np.broadcast_to(np.eye(n_features), (n_components, n_features, n_features))
+    weights = np.full(n_components, 1.0 / n_components)
+    of_covariances = (
+        COVARIANCE_FAMILIES[covariance_type].from_dense(alike, weights).n_parameters
+        for covariance_type in grid.covariance_types
+    )
+    n_parameters = min(of_covariances) + n_components * n_features + n_components - 1
+    if n_samples <= n_parameters + 1:
+        raise InvalidParameterError(
+            "criterion",
+            "'aicc' has no value for any candidate: that takes more rows than parameters and one, "
+            f"here at least {n_parameters + 2}; send more rows, or compare by 'bic' or 'aic'",
         )
 
 

@@ -3,9 +3,9 @@
 Besides the fresh starts of a fit, each candidate is begun from its neighbours: from the same family
 with fewer components by splitting one of them, with more by merging two, and from the other
 families with as many. So a family that contains another never ends below it, nor a number of
-components below a smaller one. The search goes by rounds: the tasks of one depend on what the
-rounds before have found and not on each other, so that several workers may share them, and find the
-same as one. Which candidate wins is ``selection``'s to say.
+components below a smaller one, unless one of the two has collapsed. The search goes by rounds: the
+tasks of one depend on what the rounds before have found and not on each other, so that several
+workers may share them, and find the same as one. Which candidate wins is ``selection``'s to say.
 """
 
 import math

@@ -26,7 +26,7 @@ FEATURES_AT_ONCE = 4
 def weigh(columns, means, scales, offset, n_features, constant, n_rows, block_rows, out, at):
     """Set out to constant − ½ Σ ((x − μ)·s)² for the rows of a block, stored by feature.
 
-    ``n_rows`` is rounded up to a multiple of 12.
+    ``n_rows`` is rounded up to a multiple of ``ROWS_AT_ONCE``.
     """
     minus_half = spread(-0.5)
     start = spread(constant)
@@ -83,7 +83,7 @@ def add_moments(
     n_rows,
     block_rows,
 ):
-    """Add Σγ, Σγd and Σγd², d = x − μ by feature, each in four partial sums."""
+    """Add Σγ, Σγd and Σγd², d = x − μ by feature, each in a partial sum a lane."""
     total = load(moments, moments_offset)
     for row in range(0, n_rows, LANES):
         total = add(load(resp, resp_offset + row), total)
@@ -205,7 +205,7 @@ def add_moments_of_rows(
     """Set first to Σγd and add Σγd² to a scatter, for chosen rows; features lie along the lanes.
 
     Many features are read where a row keeps them side by side, and of rows that hardly belong to
-    the component none is read. ``n_features`` is a multiple of 4.
+    the component none is read. ``n_features`` is a multiple of ``LANES``.
     """
     i = 0
     while i + FEATURES_AT_ONCE * LANES <= n_features:

@@ -7,142 +7,175 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, types
+from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
+from gmm_engine.kernels.lanes import LANES, aligned, fma, load, multiply, spread, store
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
+from gmm_engine.kernels.passes import STAMP
 from gmm_engine.kernels.ranges import in_order
+from gmm_engine.kernels.tiled import subtract_products
 
-_MATRICES = types.Array(types.float64, 3, "C", readonly=True)
-_FACTORS = types.float64[:, :, ::1]
 _TINY = float(np.finfo(float).tiny)
-LEAST_SHARED_FEATURES = 48
+_ROUNDING = 4.0 * float(np.finfo(float).eps)
+LEAST_SHARED_FEATURES = 96
 """From so many on a matrix takes long enough for threads to take one each."""
 
 
-# Inner loops go along rows and add no sums up, so that they vectorise as they are written. Four
-# columns at once are subtracted from the rest: it is read and written once for them.
-PANEL = 4
+# Matrices are worked on as rows of whole vectors, upper triangles of which the rest is zero.
+# Only rows of vectors are multiplied and added, in the order written.
 
 
 @njit(nogil=True, error_model="numpy")
-def factor_in_place(matrix, panel):
-    """Turn the lower triangle of Σ into L with Σ = L Lᵀ; tell whether there is one.
+def padded(n_features):
+    """Return n_features made whole vectors."""
+    return -(-n_features // LANES) * LANES
 
-    ``panel`` is room for ``PANEL`` columns, each along a row.
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _add_row(factor, source, target, begin, width, matrix):
+    """Add ``factor`` times a row to another, from column ``begin`` on."""
+    spread_factor = spread(factor)
+    for j in range(begin, width, LANES):
+        value = fma(spread_factor, load(matrix, source + j), load(matrix, target + j))
+        store(matrix, target + j, value)
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _scale_row(factor, row, begin, width, matrix):
+    spread_factor = spread(factor)
+    for j in range(begin, width, LANES):
+        store(matrix, row + j, multiply(spread_factor, load(matrix, row + j)))
+
+
+@njit(nogil=True, error_model="numpy")
+def factor_in_place(matrix, n_features, width):
+    """Turn the upper triangle of Σ into R = Lᵀ with Σ = L Lᵀ; tell whether there is one.
+
+    Panels of rows: what the rows above make of a panel is subtracted in tiles, and then row by
+    row within it. ``matrix`` is flat, ``n_features`` rows of ``width`` numbers and zeros behind.
+    There is none where what is left of a variance is not more than rounding.
     """
-    D = len(matrix)
-    for first in range(0, D, PANEL):
-        end = min(first + PANEL, D)
-        for j in range(first, end):
-            column = panel[j - first]
-            for i in range(j, D):
-                column[i] = matrix[i, j]
-            for earlier in range(j - first):
-                factor = panel[earlier, j]
-                for i in range(j, D):
-                    column[i] -= panel[earlier, i] * factor
-            pivot = column[j]
-            if not (pivot > 0.0 and pivot < np.inf):
+    least = np.empty(n_features)
+    for i in range(n_features):
+        least[i] = max(_ROUNDING * matrix[i * width + i], 0.0)
+    for panel in range(0, n_features, LANES):
+        if panel:
+            subtract_products(matrix, matrix, width, 0, panel, False, matrix)
+        end = min(panel + LANES, n_features)
+        for i in range(panel, end):
+            row = i * width
+            pivot = matrix[row + i]
+            if not (pivot > least[i] and pivot < np.inf):
                 return False
             root = np.sqrt(pivot)
-            column[j] = root
-            for i in range(j + 1, D):
-                column[i] /= root
-            for i in range(j, D):
-                matrix[i, j] = column[i]
-        for i in range(end, D):  # there are rows left below whole panels only
-            a, b, c, d = panel[0, i], panel[1, i], panel[2, i], panel[3, i]
-            for m in range(end, i + 1):
-                matrix[i, m] -= (a * panel[0, m] + b * panel[1, m]) + (
-                    c * panel[2, m] + d * panel[3, m]
-                )
+            _scale_row(1.0 / root, row, panel, width, matrix)
+            matrix[row + i] = root
+            for later in range(i + 1, end):
+                _add_row(-matrix[row + later], row, later * width, panel, width, matrix)
     return True
 
 
-@njit(types.intp(_MATRICES, _FACTORS), **AS_WRITTEN)
-def factor_all(matrices, lower):
-    """Set L with Σ = L Lᵀ; return the first that has none, or −1."""
-    D = matrices.shape[1]
-    panel = np.empty((PANEL, D))
-    for k in range(len(matrices)):
-        for i in range(D):
-            for j in range(i + 1):
-                lower[k, i, j] = matrices[k, i, j]
-        if not factor_in_place(lower[k], panel):
-            return k
-    return -1
+@njit(nogil=True, error_model="numpy")
+def _invert(upper, lower, n_features, width, inverse):
+    """Set ``inverse`` to R⁻¹, given R and Rᵀ; panel by panel from the last row up.
 
-
-@njit(types.void(_MATRICES, _FACTORS), **AS_WRITTEN)
-def invert_all(lower, upper):
-    """Set U = L⁻ᵀ; row j of U is column j of L⁻¹, found by forward substitution."""
-    D = lower.shape[1]
-    turned, rest = np.empty((D, D)), np.empty(D)
-    for k in range(len(lower)):
-        for i in range(D):
-            for m in range(i + 1):
-                turned[m, i] = lower[k, i, m]
-        for j in range(D):
-            for m in range(j, D):
-                rest[m] = 1.0 if m == j else 0.0
-            begin = j
-            while begin + PANEL < D:
-                for m in range(begin, begin + PANEL):
-                    value = rest[m] / turned[m, m]
-                    upper[k, j, m] = value
-                    for i in range(m + 1, begin + PANEL):
-                        rest[i] -= turned[m, i] * value
-                a, b = upper[k, j, begin], upper[k, j, begin + 1]
-                c, d = upper[k, j, begin + 2], upper[k, j, begin + 3]
-                for i in range(begin + PANEL, D):
-                    rest[i] -= (turned[begin, i] * a + turned[begin + 1, i] * b) + (
-                        turned[begin + 2, i] * c + turned[begin + 3, i] * d
-                    )
-                begin += PANEL
-            for m in range(begin, D):
-                value = rest[m] / turned[m, m]
-                upper[k, j, m] = value
-                for i in range(m + 1, D):
-                    rest[i] -= turned[m, i] * value
-
-
-@njit(
-    types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN, WRITTEN),
-    **AS_WRITTEN,
-)
-def factorize(is_dense, covariances, n_features, lower, upper, log_det):
-    """Factor covariances; return the first that is singular or beyond doubles, or −1.
-
-    Sets L and U with Σ = L Lᵀ and Σ⁻¹ = U Uᵀ (1/σ, and no L, where they are diagonal), and
-    log|Σ|, of each matrix, or of each row of variances.
+    ``inverse`` is zero before.
     """
-    D = n_features
-    n = len(log_det)
-    if is_dense:
-        shape = (n, D, D)
-        singular = factor_all(covariances.reshape(shape), lower.reshape(shape))
-        if singular >= 0:
-            return singular
-        invert_all(lower.reshape(shape), upper.reshape(shape))
-    n_variances = len(covariances) // n
-    for k in range(n):
-        total = 0.0
-        precision = 0.0
-        if is_dense:
-            for place in range(k * D * D, (k + 1) * D * D):
-                precision += upper[place] * upper[place]
+    for panel in range(width - LANES, -1, -LANES):
+        end = min(panel + LANES, n_features)
+        for i in range(panel, end):
+            inverse[i * width + i] = 1.0
+        subtract_products(lower, inverse, width, 0, panel, True, inverse)
+        for i in range(end - 1, panel - 1, -1):
+            row = i * width
+            for later in range(i + 1, end):
+                _add_row(-upper[row + later], later * width, row, panel, width, inverse)
+            _scale_row(1.0 / upper[row + i], row, panel, width, inverse)
+
+
+def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher, Dispatcher]:
+    """Compile what is called from outside, or load it; ``stamp`` keeps the cache current."""
+
+    @njit(types.intp(READ, types.intp, WRITTEN), **AS_WRITTEN)
+    def factor_all(matrices, n_features, lower):
+        """Set L with Σ = L Lᵀ, all flat; return the first that has none, or −1."""
+        D, width = n_features + 0 * stamp, padded(n_features)
+        work = aligned(width * width)
+        for k in range(len(matrices) // (D * D)):
+            base = k * D * D
+            work[:] = 0.0
             for i in range(D):
-                total += np.log(upper[k * D * D + i * D + i])
-        else:
-            for place in range(k * n_variances, (k + 1) * n_variances):
-                if not (covariances[place] >= _TINY and covariances[place] < np.inf):
-                    return k
-                upper[place] = 1.0 / np.sqrt(covariances[place])
-                total += np.log(upper[place]) * (D // n_variances)
-        if not precision < np.inf:
-            return k
-        log_det[k] = -2.0 * total
-    return -1
+                for j in range(i, D):
+                    work[i * width + j] = matrices[base + j * D + i]
+            if not factor_in_place(work, D, width):
+                return k
+            for i in range(D):
+                for j in range(i + 1):
+                    lower[base + i * D + j] = work[j * width + i]
+        return -1
+
+    @njit(types.void(READ, types.intp, WRITTEN), **AS_WRITTEN)
+    def invert_all(lower, n_features, upper):
+        """Set U = L⁻ᵀ, all flat."""
+        D, width = n_features + 0 * stamp, padded(n_features)
+        turned, straight = aligned(width * width), aligned(width * width)
+        inverse = aligned(width * width)
+        turned[:] = 0.0
+        straight[:] = 0.0
+        for k in range(len(lower) // (D * D)):
+            base = k * D * D
+            inverse[:] = 0.0
+            for i in range(D):
+                for j in range(i + 1):
+                    straight[i * width + j] = lower[base + i * D + j]
+                    turned[j * width + i] = lower[base + i * D + j]
+            _invert(turned, straight, D, width, inverse)
+            for i in range(D):
+                for j in range(D):
+                    upper[base + i * D + j] = inverse[i * width + j]
+
+    @njit(
+        types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN, WRITTEN),
+        **AS_WRITTEN,
+    )
+    def factorize(is_dense, covariances, n_features, lower, upper, log_det):
+        """Factor covariances; return the first that is singular or beyond doubles, or −1.
+
+        Sets L and U with Σ = L Lᵀ and Σ⁻¹ = U Uᵀ (1/σ, and no L, where they are diagonal), and
+        log|Σ|, of each matrix, or of each row of variances.
+        """
+        D = n_features + 0 * stamp
+        n = len(log_det)
+        if is_dense:
+            singular = factor_all(covariances, D, lower)
+            if singular >= 0:
+                return singular
+            invert_all(lower, D, upper)
+        n_variances = len(covariances) // n
+        for k in range(n):
+            total = 0.0
+            precision = 0.0
+            if is_dense:
+                for place in range(k * D * D, (k + 1) * D * D):
+                    precision = max(precision, abs(upper[place]))
+                for i in range(D):
+                    total += np.log(upper[k * D * D + i * D + i])
+            else:
+                for place in range(k * n_variances, (k + 1) * n_variances):
+                    if not (covariances[place] >= _TINY and covariances[place] < np.inf):
+                        return k
+                    upper[place] = 1.0 / np.sqrt(covariances[place])
+                    total += np.log(upper[place]) * (D // n_variances)
+            if not precision * precision * D < np.inf:
+                return k
+            log_det[k] = -2.0 * total
+        return -1
+
+    return factor_all, invert_all, factorize
+
+
+factor_all, invert_all, factorize = _compiled(STAMP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,11 +217,12 @@ def factors_of(
 def cholesky_factors(matrices: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
     """Return L with Σ = L Lᵀ for (K, D, D) matrices, and the first that has none, or −1."""
     lower = np.zeros(matrices.shape)
-    return lower, factor_all(np.ascontiguousarray(matrices), lower)
+    flat = np.ascontiguousarray(matrices).reshape(-1)
+    return lower, factor_all(flat, matrices.shape[-1], lower.reshape(-1))
 
 
 def inverse_transposes(lower: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return U = L⁻ᵀ, upper triangular, for (K, D, D) lower factors."""
     upper = np.zeros(lower.shape)
-    invert_all(np.ascontiguousarray(lower), upper)
+    invert_all(np.ascontiguousarray(lower).reshape(-1), lower.shape[-1], upper.reshape(-1))
     return upper

@@ -1,23 +1,36 @@
-"""Four doubles at a time: vector operations and elementary functions for the compiled passes.
+"""Vectors of doubles: operations on all lanes at once, for the compiled passes.
 
 Numba has no vector type, and loops over a few features are too short for LLVM to vectorise well
-by itself. These intrinsics emit LLVM vector instructions, which become whatever the machine has.
-Everything here is inlined into the passes; nothing else uses it.
+by itself. These intrinsics emit LLVM vector instructions as wide as the machine's own: four
+doubles, or eight. Sums are kept by lane, so their last bits depend on that width. Everything here
+is inlined into the passes; nothing else uses it.
 """
 
 import math
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from llvmlite.ir import IRBuilder, Value
 from numba import njit, types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.core.base import BaseContext
 from numba.core.typing.templates import Signature
 from numba.extending import intrinsic, models, register_model
+from numpy.typing import NDArray
 
-LANES = 4
+
+def _host_lanes() -> int:
+    """Return how many doubles the widest vectors hold of the processor that Numba compiles for."""
+    features = config.CPU_FEATURES
+    if features is None and config.CPU_NAME is None:
+        features = binding.get_host_cpu_features().flatten()
+    return 8 if "+avx512f" in (features or "").split(",") else 4
+
+
+LANES = _host_lanes()
 """Doubles in a vector."""
+REGISTERS = 16 if LANES == 4 else 32
+"""Vectors that the processor holds."""
 
 VECTOR = ir.VectorType(ir.DoubleType(), LANES)
 ZERO = ir.Constant(VECTOR, [0.0] * LANES)
@@ -25,7 +38,9 @@ _UNDEFINED = ir.Constant(VECTOR, ir.Undefined)
 _INT32 = ir.IntType(32)
 _FIRST_EVERYWHERE = ir.Constant(ir.VectorType(_INT32, LANES), [0] * LANES)
 _ALIGNMENT = 8
-"""Blocks are aligned to doubles only."""
+"""What is asked for; tables that callers hand over are aligned to doubles only."""
+_LINE = 8
+"""Doubles in a line of the cache."""
 
 
 class Lanes(types.Type):
@@ -72,13 +87,24 @@ def spread_scalar(builder: IRBuilder, scalar: Value) -> Value:
 def multiply_add(builder: IRBuilder, a: Value, b: Value, c: Value) -> Value:
     """Return a·b + c, rounded once."""
     signature = ir.FunctionType(VECTOR, [VECTOR] * 3)
-    function = cgutils.get_or_insert_function(builder.module, signature, "llvm.fma.v4f64")
+    function = cgutils.get_or_insert_function(builder.module, signature, f"llvm.fma.v{LANES}f64")
     return builder.call(function, [a, b, c])
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def aligned(size: int) -> NDArray[np.float64]:
+    """Return room for so many doubles that begins with a line of the cache.
+
+    A vector of eight that lies across two lines takes twice as long to load.
+    """
+    whole = np.empty(size + _LINE)
+    skipped = -(whole.ctypes.data // 8) % _LINE
+    return whole[skipped : skipped + size]
 
 
 @intrinsic
 def load(typing_context, array, offset):
-    """Return array[offset : offset + 4] of a flat array."""
+    """Return array[offset : offset + LANES] of a flat array."""
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
@@ -91,7 +117,7 @@ def load(typing_context, array, offset):
 
 @intrinsic
 def store(typing_context, array, offset, vector):
-    """Set array[offset : offset + 4] of a flat array."""
+    """Set array[offset : offset + LANES] of a flat array."""
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]

@@ -10,10 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, types
+from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.factors import PANEL, factor_in_place
+from gmm_engine.kernels.factors import factor_in_place, padded
+from gmm_engine.kernels.lanes import aligned
 from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+from gmm_engine.kernels.passes import STAMP
 
 _TINY = float(np.finfo(float).tiny)
 
@@ -42,14 +45,15 @@ class Estimates:
 
 
 @njit(nogil=True, error_model="numpy")
-def _is_above(covariances, begin, scale, floor, rest, panel):
+def _is_above(covariances, begin, scale, floor, rest, width):
     """Tell whether a matrix less the floor has a Cholesky factor."""
     D = len(scale)
+    rest[:] = 0.0
     for i in range(D):
-        for j in range(i + 1):
+        for j in range(i, D):
             in_units = covariances[begin + i * D + j] / scale[i] / scale[j]
-            rest[i, j] = in_units - floor[i * D + j]
-    return factor_in_place(rest, panel)
+            rest[i * width + j] = in_units - floor[i * D + j]
+    return factor_in_place(rest, D, width)
 
 
 @njit(nogil=True, error_model="numpy")
@@ -97,59 +101,70 @@ def _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covar
     return is_above
 
 
-@njit(
-    types.boolean(
-        types.boolean,
-        types.boolean,
-        READ,
-        READ_TABLE,
-        READ,
-        READ_TABLE,
-        types.float64,
-        READ,
-        READ,
-        WRITTEN,
-        WRITTEN_TABLE,
-        WRITTEN,
-    ),
-    **AS_WRITTEN,
-)
-def estimate(
-    is_dense,
-    is_common,
-    nk,
-    first,
-    scatter,
-    centers,
-    ridge,
-    scale,
-    floor,
-    weights,
-    means,
-    covariances,
-):
-    """Set the parameters from sums about ``centers``; tell whether all covariances are above."""
-    K, D = centers.shape
-    total = 0.0
-    for k in range(K):
-        total += nk[k]
-    shift = np.zeros((K, D))
-    for k in range(K):
-        weights[k] = nk[k] / total
-        for i in range(D):
-            if nk[k] > 0.0:
-                shift[k, i] = first[k, i] / nk[k]
-            means[k, i] = centers[k, i] + shift[k, i]
-    if not is_dense:
-        return _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covariances)
-    _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
-    if len(floor) == 0:
+def _compiled(stamp: int) -> Dispatcher:
+    """Compile the M-step, or load it; ``stamp`` keeps the cache current."""
+
+    @njit(
+        types.boolean(
+            types.boolean,
+            types.boolean,
+            READ,
+            READ_TABLE,
+            READ,
+            READ_TABLE,
+            types.float64,
+            READ,
+            READ,
+            WRITTEN,
+            WRITTEN_TABLE,
+            WRITTEN,
+        ),
+        **AS_WRITTEN,
+    )
+    def estimate(
+        is_dense,
+        is_common,
+        nk,
+        first,
+        scatter,
+        centers,
+        ridge,
+        scale,
+        floor,
+        weights,
+        means,
+        covariances,
+    ):
+        """Set the parameters from sums about ``centers``; tell whether all are above the floor."""
+        K, D = centers.shape
+        total = 0.0 * stamp
+        for k in range(K):
+            total += nk[k]
+        shift = np.zeros((K, D))
+        for k in range(K):
+            weights[k] = nk[k] / total
+            for i in range(D):
+                if nk[k] > 0.0:
+                    shift[k, i] = first[k, i] / nk[k]
+                means[k, i] = centers[k, i] + shift[k, i]
+        if not is_dense:
+            return _estimate_diagonal(
+                is_common, nk, first, scatter, shift, ridge, floor, covariances
+            )
+        _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
+        if len(floor) == 0:
+            return True
+        width = padded(D)
+        rest = aligned(width * width)
+        for begin in range(0, len(covariances), D * D):
+            if not _is_above(covariances, begin, scale, floor, rest, width):
+                return False
         return True
-    rest, panel = np.empty((D, D)), np.empty((PANEL, D))
-    for begin in range(0, len(covariances), D * D):
-        if not _is_above(covariances, begin, scale, floor, rest, panel):
-            return False
-    return True
+
+    return estimate
+
+
+estimate = _compiled(STAMP)
 
 
 def estimates(

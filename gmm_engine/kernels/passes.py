@@ -27,7 +27,7 @@ from numba.core.typing.templates import Signature
 
 from gmm_engine.kernels import diagonal, tiled, unrolled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
-from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
+from gmm_engine.kernels.lanes import LANES, aligned, log_of_at_least_one
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 BLOCK_ROWS = 96
@@ -36,6 +36,8 @@ MAX_UNROLLED_FEATURES = 9
 MAX_NARROW_FEATURES = 32
 _CACHED_NUMBERS = 3072
 """Of a block that is read for one component after another: 24 KiB stay in the first cache."""
+
+_ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
 
 _SOURCES = Path(__file__).parent
 
@@ -115,9 +117,8 @@ _weigh_unrolled = unrolled.weigh
 _add_unrolled_moments = unrolled.add_moments
 _exponentiate = exponentiate
 _find_largest = find_largest
-_subtract_mean = tiled.subtract_mean
-_squared_lengths = tiled.squared_lengths
-_weigh_deviations = tiled.weigh_deviations
+_weigh_tiled = tiled.weigh
+_scale_deviations = tiled.scale_deviations
 _add_scatter = tiled.add_scatter
 
 
@@ -128,12 +129,13 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
     n_features = X.shape[1]
-    for row in range(n_rows):
-        for i in range(n_features):
-            value = float(X[begin + row, i])
-            columns[i * BLOCK_ROWS + row] = value
-            if keeps_rows:
-                rows[row * width + i] = value
+    if keeps_rows:
+        for row in range(n_rows):
+            for i in range(n_features):
+                rows[row * width + i] = X[begin + row, i]
+    for i in range(n_features):
+        for row in range(n_rows):
+            columns[i * BLOCK_ROWS + row] = X[begin + row, i]
     for row in range(n_rows, n_padded):
         for i in range(n_features):
             columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
@@ -165,6 +167,19 @@ def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, l
     _exponentiate(
         joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, BLOCK_ROWS
     )
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _count(weight, begin, n_rows, n_padded, counts):
+    """Set counts to how often each row of a block counts: nothing behind the last.
+
+    Sums over rows read this copy and never a caller's array: where that happens to lie close
+    before what a loop writes, the loop is run another way, and adds up in another order.
+    """
+    for row in range(n_rows):
+        counts[row] = weight[begin + row] if len(weight) else 1.0
+    for row in range(n_rows, n_padded):
+        counts[row] = 0.0
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -205,14 +220,11 @@ def _weigh(
     n_padded,
     deviations,
     whitened,
-    lengths,
     joint,
 ):
     """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning."""
     if is_shared:
-        center = width * width
-        _subtract_mean(columns, factors, center, width, n_padded, BLOCK_ROWS, deviations)
-        _whiten(deviations, factors, width, n_padded, BLOCK_ROWS, whitened)
+        _whiten(columns, factors, width, n_padded, BLOCK_ROWS, whitened)
     for k in range(len(constants)):
         if is_unrolled:
             _weigh_unrolled(
@@ -241,10 +253,20 @@ def _weigh(
                 k * BLOCK_ROWS,
             )
         elif is_tiled:
-            _subtract_mean(columns, means, k * width, width, n_padded, BLOCK_ROWS, deviations)
-            _squared_lengths(deviations, factors, k * factor_stride, width, n_padded, lengths)
-            for row in range(n_padded):
-                joint[k * BLOCK_ROWS + row] = constants[k] - 0.5 * lengths[row]
+            _weigh_tiled(
+                columns,
+                means,
+                k * width,
+                factors,
+                k * factor_stride,
+                width,
+                constants[k],
+                n_padded,
+                BLOCK_ROWS,
+                deviations,
+                joint,
+                k * BLOCK_ROWS,
+            )
         else:
             _weigh_diagonal(
                 columns,
@@ -274,8 +296,9 @@ def _add_moments(
     n_padded,
     chosen,
     gammas,
+    roots,
     deviations,
-    weighted,
+    scaled,
     sums,
     moments,
     scatter,
@@ -303,11 +326,11 @@ def _add_moments(
         elif is_tiled:
             count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
             if count:
-                _weigh_deviations(
-                    rows, means, k * width, chosen, gammas, width, count, deviations, weighted, sums
-                )
+                for row in range(count):
+                    roots[row] = np.sqrt(gammas[row])
+                _scale_deviations(rows, means, k * width, chosen, roots, width, count, scaled, sums)
                 _add_first(sums, gammas, k, width, count, moments)
-                _add_scatter(deviations, weighted, width, count, scatter, k * scatter_stride)
+                _add_scatter(scaled, width, count, scatter, k * scatter_stride)
         elif is_wide:
             count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
             if count:
@@ -351,8 +374,10 @@ def _flags(way: Way) -> tuple[bool, bool, bool]:
 
 @njit(inline="always")
 def _n_rows_at_once(width):
-    """Return how many rows of many features are a block; a multiple of 12."""
-    return max(12, min(BLOCK_ROWS, _CACHED_NUMBERS // width // 12 * 12))
+    """Return how many rows of many features are a block."""
+    return max(
+        _ROWS_AT_ONCE, min(BLOCK_ROWS, _CACHED_NUMBERS // width // _ROWS_AT_ONCE * _ROWS_AT_ONCE)
+    )
 
 
 def _compiled_under_its_own_name(
@@ -399,17 +424,21 @@ def expectation_pass(way: Way, D: int):
         scatter_stride,
     ):
         n_components = len(constants)
-        columns = np.zeros(width * BLOCK_ROWS)
-        rows = np.zeros(width * BLOCK_ROWS)
-        deviations = np.empty(width * BLOCK_ROWS)
-        weighted = np.empty(width * BLOCK_ROWS)
-        first = np.empty(width)
-        gammas = np.empty(BLOCK_ROWS)
-        least = np.empty(BLOCK_ROWS)
-        chosen = np.empty(BLOCK_ROWS, dtype=np.int64)
-        joint = np.empty(n_components * BLOCK_ROWS)
-        largest = np.empty(BLOCK_ROWS)
-        sums = np.empty(BLOCK_ROWS)
+        columns = aligned(width * BLOCK_ROWS)
+        rows = aligned(width * BLOCK_ROWS)
+        columns[:] = 0.0  # padding stays so
+        rows[:] = 0.0
+        deviations = aligned(width * BLOCK_ROWS)
+        scaled = aligned(width * BLOCK_ROWS)
+        first = aligned(width)
+        gammas = aligned(BLOCK_ROWS + LANES)
+        roots = aligned(BLOCK_ROWS)
+        least = aligned(BLOCK_ROWS)
+        chosen = np.empty(BLOCK_ROWS + LANES, dtype=np.int64)
+        joint = aligned(n_components * BLOCK_ROWS)
+        largest = aligned(BLOCK_ROWS)
+        sums = aligned(BLOCK_ROWS)
+        counts = aligned(BLOCK_ROWS)
         log_likelihood = 0.0
         log_max_resp = 0.0 * stamp
         n_padded = _n_rows_at_once(width) if is_wide else BLOCK_ROWS
@@ -429,8 +458,7 @@ def expectation_pass(way: Way, D: int):
                 constants,
                 n_padded,
                 deviations,
-                weighted,
-                sums,
+                scaled,
                 joint,
             )
             _log_sum_exp(
@@ -439,14 +467,12 @@ def expectation_pass(way: Way, D: int):
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
                 return 0.0, 0.0, begin + unreached
-            for row in range(n_rows):
-                counted = weight[begin + row] if len(weight) else 1.0
+            _count(weight, begin, n_rows, n_padded, counts)
+            for row in range(n_padded):
                 log_sum = log_of_at_least_one(sums[row])
-                log_likelihood += counted * (largest[row] + log_sum)
-                log_max_resp -= counted * log_sum
-                sums[row] = counted / sums[row]
-            for row in range(n_rows, n_padded):
-                sums[row] = 0.0
+                log_likelihood += counts[row] * (largest[row] + log_sum)
+                log_max_resp -= counts[row] * log_sum
+                sums[row] = counts[row] / sums[row]
             for k in range(n_components):
                 for row in range(n_padded):
                     joint[k * BLOCK_ROWS + row] *= sums[row]
@@ -463,8 +489,9 @@ def expectation_pass(way: Way, D: int):
                 n_padded,
                 chosen,
                 gammas,
+                roots,
                 deviations,
-                weighted,
+                scaled,
                 first,
                 moments,
                 scatter,
@@ -493,18 +520,19 @@ def scoring_pass(way: Way, D: int):
         X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
     ):
         n_components = len(constants)
-        columns = np.zeros(width * BLOCK_ROWS)
-        rows = np.zeros(width * BLOCK_ROWS)
-        deviations = np.empty(width * BLOCK_ROWS)
-        weighted = np.empty(width * BLOCK_ROWS if is_shared else 0)
-        joint = np.empty(n_components * BLOCK_ROWS)
-        largest = np.empty(BLOCK_ROWS)
-        sums = np.empty(BLOCK_ROWS)
+        columns = aligned(width * BLOCK_ROWS)
+        columns[:] = 0.0  # padding stays so
+        rows = aligned(0)
+        deviations = aligned(width * BLOCK_ROWS)
+        whitened = aligned(width * BLOCK_ROWS if is_shared else 0)
+        joint = aligned(n_components * BLOCK_ROWS)
+        largest = aligned(BLOCK_ROWS)
+        sums = aligned(BLOCK_ROWS)
         n_at_once = _n_rows_at_once(width) if is_diagonal else BLOCK_ROWS
         for begin in range(0, len(X), n_at_once):
             n_rows = min(n_at_once, len(X) - begin)
             n_padded = -(-n_rows // LANES) * LANES
-            _turn(X, begin, n_rows, n_padded, columns, is_tiled, rows, width)
+            _turn(X, begin, n_rows, n_padded, columns, False, rows, width)
             _weigh(
                 is_unrolled,
                 is_tiled,
@@ -518,8 +546,7 @@ def scoring_pass(way: Way, D: int):
                 constants,
                 n_padded,
                 deviations,
-                weighted,
-                sums,
+                whitened,
                 joint,
             )
             for row in range(n_rows if len(joint_out) else 0):

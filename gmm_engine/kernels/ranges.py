@@ -13,6 +13,8 @@ SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000
 """Nanoseconds that a range should take: long against a change of threads, short against a pass."""
 FEW_RANGES, MAX_RANGES = 16, 64
 """So many short ranges do for a few cores; only long work is cut into more."""
+LEAST_DENSE_ROWS = 1024
+"""Matrices of sums are added up after every range, which should take longer by far."""
 
 Part = TypeVar("Part")
 
@@ -29,7 +31,8 @@ def row_ranges(
     if wanted < 2:
         return (slice(0, n_rows),)
     n_blocks = -(-n_rows // BLOCK_ROWS)
-    n_ranges = max(1, min(int(wanted), MAX_RANGES, n_blocks))
+    most = min(MAX_RANGES, n_rows // LEAST_DENSE_ROWS if is_dense else n_blocks)
+    n_ranges = max(1, min(int(wanted), most))
     blocks_a_range = -(-n_blocks // n_ranges)
     step = blocks_a_range * BLOCK_ROWS
     return [slice(begin, min(begin + step, n_rows)) for begin in range(0, n_rows, step)]

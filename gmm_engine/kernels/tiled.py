@@ -1,411 +1,493 @@
-"""Dense covariances over many features: matrix products in tiles that stay in registers.
+"""Dense covariances over many features: matrix products in tiles whose sums stay in registers.
 
-Twelve vectors of sums at a time, in both directions: whitening takes 12 rows by 4 features,
-the scatter 4 by 12 features. Features are padded with zeros to a multiple of 4.
+Whitening takes rows along the lanes, three vectors of them by a panel of as many features as a
+vector has lanes; the scatter takes features along the lanes. Features are padded with zeros to
+whole vectors. Tiles are emitted, for which products a triangle needs is known beforehand.
 """
 
-from numba import njit
+from collections.abc import Callable, Sequence
+from itertools import product
+
+from llvmlite import ir
+from llvmlite.ir import IRBuilder, Value
+from numba import njit, types
+from numba.core import cgutils
+from numba.core.base import BaseContext
+from numba.core.typing.templates import Signature
+from numba.extending import intrinsic
 
 from gmm_engine.kernels.lanes import (
     LANES,
-    add,
-    fma,
-    load,
-    multiply,
-    spread,
-    spread_at,
-    store,
-    subtract,
+    VECTOR,
+    ZERO,
+    array_data,
+    load_vector,
+    multiply_add,
+    spread_scalar,
+    store_vector,
 )
 
-ROWS_AT_ONCE = 3 * LANES
-"""Rows that ``squared_lengths`` takes together; blocks are a multiple of it."""
-FEATURES_AT_ONCE = 4 * LANES
-"""Features that ``weigh_deviations`` takes together: whole lines of the cache."""
+VECTORS = 3
+"""Vectors at once, of rows or of features; by ``LANES`` others they make as many sums as the
+registers hold beside what is multiplied: 12 of 16, or 24 of 32."""
+ROWS_AT_ONCE = VECTORS * LANES
+"""Rows that are whitened together; blocks are a multiple of it."""
+_ENOUGH_CHAINS = 8
+"""Sums side by side that hide the latency of a product."""
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def subtract_mean(columns, means, means_offset, n_features, n_rows, block_rows, deviations):
-    """Set deviations to x − μ, by groups of rows and by feature in a group.
+class _Emitter:
+    """Emits loads, stores and sums about one builder, with integers of the machine's width."""
 
-    A group with all its features is read again and again for one panel after another: it is
-    stored without gaps, so that it stays in the first cache with the factors. ``n_rows`` is a
-    multiple of 4.
+    def __init__(self, context: BaseContext, builder: IRBuilder) -> None:
+        self.builder = builder
+        self.intp = context.get_value_type(types.intp)
+
+    def integer(self, number: int) -> Value:
+        return ir.Constant(self.intp, number)
+
+    def place(self, base: Value, number: int) -> Value:
+        return self.builder.add(base, self.integer(number))
+
+    def scaled(self, value: Value, factor: int) -> Value:
+        return self.builder.mul(value, self.integer(factor))
+
+    def loop(self, count: Value):
+        return cgutils.for_range(self.builder, count, intp=self.intp)
+
+    def load(self, pointer: Value, offset: Value) -> Value:
+        return load_vector(self.builder, pointer, offset)
+
+    def store(self, pointer: Value, offset: Value, vector: Value) -> None:
+        store_vector(self.builder, pointer, offset, vector)
+
+    def spread(self, pointer: Value, offset: Value) -> Value:
+        address = self.builder.gep(pointer, [offset], inbounds=True)
+        return spread_scalar(self.builder, self.builder.load(address))
+
+    def register(self, value: Value) -> Value:
+        register = cgutils.alloca_once(self.builder, VECTOR)
+        self.builder.store(value, register)
+        return register
+
+    def add_product(self, register: Value, a: Value, b: Value) -> None:
+        total = multiply_add(self.builder, a, b, self.builder.load(register))
+        self.builder.store(total, register)
+
+
+def _whitened_panel(
+    emit: _Emitter,
+    n_vectors: int,
+    panel: Value,
+    factors: Value,
+    deviations_of: Callable[[Value], Sequence[Value]],
+) -> list[list[Value]]:
+    """Emit the sums Σ_i u_ij d_i of a panel of columns j; registers by column and vector.
+
+    ``factors`` points to the panel. Of U, upper triangular, only what is not zero is multiplied:
+    above the diagonal's square all columns, in it those from the row on.
     """
-    for group in range(0, n_rows, ROWS_AT_ONCE):
-        n_vectors = min(ROWS_AT_ONCE, n_rows - group) // LANES
-        for i in range(n_features):
-            mean = spread_at(means, means_offset + i)
-            source = i * block_rows + group
-            target = group * n_features + i * ROWS_AT_ONCE
-            for vector in range(n_vectors):
-                x = load(columns, source + vector * LANES)
-                store(deviations, target + vector * LANES, subtract(x, mean))
+    sums = [[emit.register(ZERO) for _ in range(n_vectors)] for _ in range(LANES)]
+
+    def add_row(i: Value, columns: Sequence[int]) -> None:
+        deviations = deviations_of(i)
+        base = emit.scaled(i, LANES)
+        for column in columns:
+            u = emit.spread(factors, emit.place(base, column))
+            for register, deviation in zip(sums[column], deviations, strict=True):
+                emit.add_product(register, u, deviation)
+
+    square = emit.scaled(panel, LANES)
+    with emit.loop(square) as rows:
+        add_row(rows.index, range(LANES))
+    for row in range(LANES):
+        add_row(emit.place(square, row), range(row, LANES))
+    return sums
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def whiten(deviations, factors, n_features, n_rows, block_rows, whitened):
-    """Set whitened to Uᵀd by feature, for rows whose deviations are as ``subtract_mean`` sets them.
+@intrinsic(prefer_literal=True)
+def _squared_lengths_of_vectors(
+    typing_context,
+    columns,
+    row,
+    block_rows,
+    means,
+    means_offset,
+    factors,
+    factors_offset,
+    n_features,
+    constant,
+    deviations,
+    out,
+    out_offset,
+    n_vectors,
+):
+    """Set out = constant − ½ |Uᵀ(x − μ)|² for vectors of rows that begin at ``row``.
 
-    ``factors`` begins with U as ``squared_lengths`` reads it. ``n_rows`` is rounded up to a
-    multiple of 12.
+    The last panel comes first: it needs all deviations, and leaves them for the others.
     """
-    for row in range(0, n_rows, ROWS_AT_ONCE):
-        for j in range(n_features):
-            panel, column = j // LANES, j % LANES
-            base = panel * n_features * LANES + column
-            a = b = c = spread(0.0)
-            for i in range(j + 1):  # U is upper triangular
-                at = row * n_features + i * ROWS_AT_ONCE
-                u = spread_at(factors, base + LANES * i)
-                a = fma(u, load(deviations, at), a)
-                b = fma(u, load(deviations, at + LANES), b)
-                c = fma(u, load(deviations, at + 2 * LANES), c)
-            store(whitened, j * block_rows + row, a)
-            store(whitened, j * block_rows + row + LANES, b)
-            store(whitened, j * block_rows + row + 2 * LANES, c)
+    V, B = n_vectors.literal_value, block_rows.literal_value
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        emit = _Emitter(context, builder)
+        x, mu, u, kept, target = (
+            array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 9, 10)
+        )
+        row, mu_at, u_at, width, target_at = args[1], args[4], args[6], args[7], args[11]
+        n_panels = builder.sdiv(width, emit.integer(LANES))
+        stride = emit.scaled(width, LANES)
+        totals = [emit.register(ZERO) for _ in range(V)]
+
+        def subtracted(i: Value) -> list[Value]:
+            mean = emit.spread(mu, builder.add(mu_at, i))
+            source = builder.add(row, emit.scaled(i, B))
+            deviations = []
+            for vector in range(V):
+                deviation = builder.fsub(emit.load(x, emit.place(source, vector * LANES)), mean)
+                emit.store(
+                    kept, emit.place(emit.scaled(i, ROWS_AT_ONCE), vector * LANES), deviation
+                )
+                deviations.append(deviation)
+            return deviations
+
+        def read(i: Value) -> list[Value]:
+            begin = emit.scaled(i, ROWS_AT_ONCE)
+            return [emit.load(kept, emit.place(begin, vector * LANES)) for vector in range(V)]
+
+        def add_panel(panel: Value, deviations_of: Callable[[Value], Sequence[Value]]) -> None:
+            begin = builder.gep(u, [builder.add(u_at, builder.mul(panel, stride))])
+            for registers in _whitened_panel(emit, V, panel, begin, deviations_of):
+                for total, register in zip(totals, registers, strict=True):
+                    y = builder.load(register)
+                    emit.add_product(total, y, y)
+
+        last = builder.sub(n_panels, emit.integer(1))
+        add_panel(last, subtracted)
+        with emit.loop(last) as panels:
+            add_panel(panels.index, read)
+        start = spread_scalar(builder, args[8])
+        minus_half = ir.Constant(VECTOR, [-0.5] * LANES)
+        for vector, total in enumerate(totals):
+            value = multiply_add(builder, minus_half, builder.load(total), start)
+            place = emit.place(builder.add(target_at, row), vector * LANES)
+            emit.store(target, place, value)
+        return context.get_dummy_value()
+
+    return (
+        types.void(
+            columns,
+            types.intp,
+            block_rows,
+            means,
+            types.intp,
+            factors,
+            types.intp,
+            types.intp,
+            types.float64,
+            deviations,
+            out,
+            types.intp,
+            n_vectors,
+        ),
+        codegen,
+    )
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def squared_lengths(deviations, factors, factors_offset, n_features, n_rows, out):
-    """Set out to |Uᵀd|² for rows whose deviations d are stored as ``subtract_mean`` does.
+def weigh(
+    columns,
+    means,
+    means_offset,
+    factors,
+    factors_offset,
+    n_features,
+    constant,
+    n_rows,
+    block_rows,
+    deviations,
+    out,
+    out_offset,
+):
+    """Set out = constant − ½ |Uᵀ(x − μ)|² for the rows of a block, stored by feature.
 
-    ``factors`` holds U in panels of four columns: panel, row, column in the panel.
+    ``factors`` holds U in panels of columns: panel, row, column in the panel. ``deviations`` is
+    room for those of ``ROWS_AT_ONCE`` rows, which stay in the first cache with the factors.
     """
     row = 0
     while row + ROWS_AT_ONCE <= n_rows:
-        _lengths_of_three_vectors(deviations, factors, factors_offset, n_features, row, out)
+        _squared_lengths_of_vectors(
+            columns,
+            row,
+            block_rows,
+            means,
+            means_offset,
+            factors,
+            factors_offset,
+            n_features,
+            constant,
+            deviations,
+            out,
+            out_offset,
+            VECTORS,
+        )
         row += ROWS_AT_ONCE
-    if row + 2 * LANES <= n_rows:
-        _lengths_of_two_vectors(deviations, factors, factors_offset, n_features, row, out)
-    elif row < n_rows:
-        _lengths_of_one_vector(deviations, factors, factors_offset, n_features, row, out)
+    while row < n_rows:
+        _squared_lengths_of_vectors(
+            columns,
+            row,
+            block_rows,
+            means,
+            means_offset,
+            factors,
+            factors_offset,
+            n_features,
+            constant,
+            deviations,
+            out,
+            out_offset,
+            1,
+        )
+        row += LANES
+
+
+@intrinsic(prefer_literal=True)
+def _whiten_vectors(typing_context, columns, row, block_rows, factors, n_features, whitened):
+    """Set whitened to Uᵀ(x − c) by feature for ``ROWS_AT_ONCE`` rows that begin at ``row``."""
+    B = block_rows.literal_value
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        emit = _Emitter(context, builder)
+        x, u, target = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5))
+        row, width = args[1], args[4]
+        n_panels = builder.sdiv(width, emit.integer(LANES))
+        stride = emit.scaled(width, LANES)
+        center = builder.gep(u, [builder.mul(width, width)])
+
+        def subtracted(i: Value) -> list[Value]:
+            mean = emit.spread(center, i)
+            source = builder.add(row, emit.scaled(i, B))
+            return [
+                builder.fsub(emit.load(x, emit.place(source, vector * LANES)), mean)
+                for vector in range(VECTORS)
+            ]
+
+        with emit.loop(n_panels) as panels:
+            begin = builder.gep(u, [builder.mul(panels.index, stride)])
+            sums = _whitened_panel(emit, VECTORS, panels.index, begin, subtracted)
+            first = builder.add(row, emit.scaled(panels.index, LANES * B))
+            for column, vector in product(range(LANES), range(VECTORS)):
+                place = emit.place(first, column * B + vector * LANES)
+                emit.store(target, place, builder.load(sums[column][vector]))
+        return context.get_dummy_value()
+
+    return (
+        types.void(columns, types.intp, block_rows, factors, types.intp, whitened),
+        codegen,
+    )
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def _lengths_of_three_vectors(deviations, factors, factors_offset, n_features, row, out):
-    zero = spread(0.0)
-    sum_a = zero
-    sum_b = zero
-    sum_c = zero
-    for panel in range(n_features // LANES):
-        a0 = a1 = a2 = a3 = zero
-        b0 = b1 = b2 = b3 = zero
-        c0 = c1 = c2 = c3 = zero
-        base = factors_offset + panel * n_features * LANES
-        for i in range(LANES * (panel + 1)):  # U is upper triangular
-            at = row * n_features + i * ROWS_AT_ONCE
-            a = load(deviations, at)
-            b = load(deviations, at + LANES)
-            c = load(deviations, at + 2 * LANES)
-            u = spread_at(factors, base + LANES * i)
-            a0 = fma(u, a, a0)
-            b0 = fma(u, b, b0)
-            c0 = fma(u, c, c0)
-            u = spread_at(factors, base + LANES * i + 1)
-            a1 = fma(u, a, a1)
-            b1 = fma(u, b, b1)
-            c1 = fma(u, c, c1)
-            u = spread_at(factors, base + LANES * i + 2)
-            a2 = fma(u, a, a2)
-            b2 = fma(u, b, b2)
-            c2 = fma(u, c, c2)
-            u = spread_at(factors, base + LANES * i + 3)
-            a3 = fma(u, a, a3)
-            b3 = fma(u, b, b3)
-            c3 = fma(u, c, c3)
-        sum_a = fma(a0, a0, fma(a1, a1, fma(a2, a2, fma(a3, a3, sum_a))))
-        sum_b = fma(b0, b0, fma(b1, b1, fma(b2, b2, fma(b3, b3, sum_b))))
-        sum_c = fma(c0, c0, fma(c1, c1, fma(c2, c2, fma(c3, c3, sum_c))))
-    store(out, row, sum_a)
-    store(out, row + LANES, sum_b)
-    store(out, row + 2 * LANES, sum_c)
+def whiten(columns, factors, n_features, n_rows, block_rows, whitened):
+    """Set whitened to Uᵀ(x − c) by feature.
+
+    ``factors`` begins with U as ``weigh`` reads it, and the centre c comes behind. ``n_rows`` is
+    rounded up to a multiple of ``ROWS_AT_ONCE``.
+    """
+    for row in range(0, n_rows, ROWS_AT_ONCE):
+        _whiten_vectors(columns, row, block_rows, factors, n_features, whitened)
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _lengths_of_two_vectors(deviations, factors, factors_offset, n_features, row, out):
-    zero = spread(0.0)
-    sum_a = zero
-    sum_b = zero
-    for panel in range(n_features // LANES):
-        a0 = a1 = a2 = a3 = zero
-        b0 = b1 = b2 = b3 = zero
-        base = factors_offset + panel * n_features * LANES
-        for i in range(LANES * (panel + 1)):  # U is upper triangular
-            at = row * n_features + i * ROWS_AT_ONCE
-            a = load(deviations, at)
-            b = load(deviations, at + LANES)
-            u = spread_at(factors, base + LANES * i)
-            a0 = fma(u, a, a0)
-            b0 = fma(u, b, b0)
-            u = spread_at(factors, base + LANES * i + 1)
-            a1 = fma(u, a, a1)
-            b1 = fma(u, b, b1)
-            u = spread_at(factors, base + LANES * i + 2)
-            a2 = fma(u, a, a2)
-            b2 = fma(u, b, b2)
-            u = spread_at(factors, base + LANES * i + 3)
-            a3 = fma(u, a, a3)
-            b3 = fma(u, b, b3)
-        sum_a = fma(a0, a0, fma(a1, a1, fma(a2, a2, fma(a3, a3, sum_a))))
-        sum_b = fma(b0, b0, fma(b1, b1, fma(b2, b2, fma(b3, b3, sum_b))))
-    store(out, row, sum_a)
-    store(out, row + LANES, sum_b)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _lengths_of_one_vector(deviations, factors, factors_offset, n_features, row, out):
-    zero = spread(0.0)
-    sum_a = zero
-    for panel in range(n_features // LANES):
-        a0 = a1 = a2 = a3 = zero
-        base = factors_offset + panel * n_features * LANES
-        for i in range(LANES * (panel + 1)):  # U is upper triangular
-            at = row * n_features + i * ROWS_AT_ONCE
-            a = load(deviations, at)
-            u = spread_at(factors, base + LANES * i)
-            a0 = fma(u, a, a0)
-            u = spread_at(factors, base + LANES * i + 1)
-            a1 = fma(u, a, a1)
-            u = spread_at(factors, base + LANES * i + 2)
-            a2 = fma(u, a, a2)
-            u = spread_at(factors, base + LANES * i + 3)
-            a3 = fma(u, a, a3)
-        sum_a = fma(a0, a0, fma(a1, a1, fma(a2, a2, fma(a3, a3, sum_a))))
-    store(out, row, sum_a)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def weigh_deviations(
-    rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums
+@intrinsic(prefer_literal=True)
+def _scale_stripe(
+    typing_context,
+    rows,
+    means,
+    means_offset,
+    chosen,
+    roots,
+    n_features,
+    n_rows,
+    scaled,
+    sums,
+    i,
+    n_vectors,
 ):
-    """Set plain to x − μ, weighted to γ·(x − μ), of chosen rows, and sums to Σγ·(x − μ)."""
+    V = n_vectors.literal_value
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        emit = _Emitter(context, builder)
+        x, mu, picked, root_of, target, totals = (
+            array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 7, 8)
+        )
+        width, first = args[5], args[9]
+        mean_at = builder.add(args[2], first)
+        offsets = [vector * LANES for vector in range(V)]
+        mean = [emit.load(mu, emit.place(mean_at, offset)) for offset in offsets]
+        registers = [emit.register(ZERO) for _ in offsets]
+        with emit.loop(args[6]) as loop:
+            row = builder.load(builder.gep(picked, [loop.index]))
+            source = builder.add(builder.mul(row, width), first)
+            place = builder.add(builder.mul(loop.index, width), first)
+            root = emit.spread(root_of, loop.index)
+            for offset, register, center in zip(offsets, registers, mean, strict=True):
+                deviation = builder.fsub(emit.load(x, emit.place(source, offset)), center)
+                value = builder.fmul(root, deviation)
+                emit.store(target, emit.place(place, offset), value)
+                emit.add_product(register, root, value)
+        for offset, register in zip(offsets, registers, strict=True):
+            emit.store(totals, emit.place(first, offset), builder.load(register))
+        return context.get_dummy_value()
+
+    return (
+        types.void(
+            rows,
+            means,
+            types.intp,
+            chosen,
+            roots,
+            types.intp,
+            types.intp,
+            scaled,
+            sums,
+            types.intp,
+            n_vectors,
+        ),
+        codegen,
+    )
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def scale_deviations(rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums):
+    """Set scaled to √γ·(x − μ) of chosen rows, and sums to Σγ·(x − μ)."""
     i = 0
-    while i + FEATURES_AT_ONCE <= n_features:
-        _weigh_wide_stripe(
-            rows,
-            means,
-            means_offset,
-            chosen,
-            gammas,
-            n_features,
-            n_rows,
-            plain,
-            weighted,
-            sums,
-            i,
+    while i + 4 * LANES <= n_features:
+        _scale_stripe(
+            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 4
         )
-        i += FEATURES_AT_ONCE
-    while i < n_features:
-        _weigh_narrow_stripe(
-            rows,
-            means,
-            means_offset,
-            chosen,
-            gammas,
-            n_features,
-            n_rows,
-            plain,
-            weighted,
-            sums,
-            i,
+        i += 4 * LANES
+    while i + 2 * LANES <= n_features:
+        _scale_stripe(
+            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 2
         )
-        i += LANES
+        i += 2 * LANES
+    if i < n_features:
+        _scale_stripe(
+            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 1
+        )
+
+
+def _tile(places: Sequence[tuple[int, int]], *, subtracts: bool = False):
+    """Make what adds to a tile of a matrix, or subtracts: Σ_m left[m, i + r]·right[m, j + v].
+
+    ``places`` are (r, v), a feature and a vector of them; m goes from ``begin`` to ``end``, an even
+    number of rows. All three matrices have rows of ``stride`` numbers.
+    """
+    n_chains = max(1, _ENOUGH_CHAINS // len(places))
+    offsets = [vector * LANES for vector in range(max(vector for _, vector in places) + 1)]
+
+    @intrinsic
+    def add_tile(typing_context, left, right, stride, begin, end, target, target_offset, i, j):
+        def codegen(
+            context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+        ) -> Value:
+            emit = _Emitter(context, builder)
+            spread_from, loaded_from, totals = (
+                array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 5)
+            )
+            width, begin, end, i, j = (args[k] for k in (2, 3, 4, 7, 8))
+
+            def place_of(r: int, vector: int) -> Value:
+                row = builder.add(args[6], builder.mul(emit.place(i, r), width))
+                return emit.place(builder.add(row, j), vector * LANES)
+
+            sums = {place: emit.register(emit.load(totals, place_of(*place))) for place in places}
+            chains = [sums] + [
+                {place: emit.register(ZERO) for place in places} for _ in range(n_chains - 1)
+            ]
+            n_steps = builder.sdiv(builder.sub(end, begin), emit.integer(n_chains))
+            with emit.loop(n_steps) as steps:
+                first = builder.add(begin, emit.scaled(steps.index, n_chains))
+                for step, chain in enumerate(chains):
+                    row = builder.mul(emit.place(first, step), width)
+                    along = [
+                        emit.load(loaded_from, emit.place(builder.add(row, j), offset))
+                        for offset in offsets
+                    ]
+                    for r in dict.fromkeys(r for r, _ in places):
+                        value = emit.spread(spread_from, emit.place(builder.add(row, i), r))
+                        if subtracts:
+                            value = builder.fneg(value)
+                        for vector in (v for other, v in places if other == r):
+                            emit.add_product(chain[r, vector], value, along[vector])
+            for place in places:
+                total = builder.load(sums[place])
+                for chain in chains[1:]:
+                    total = builder.fadd(total, builder.load(chain[place]))
+                emit.store(totals, place_of(*place), total)
+            return context.get_dummy_value()
+
+        matrix, intp = left, types.intp
+        return (
+            types.void(matrix, right, intp, intp, intp, target, intp, intp, intp),
+            codegen,
+        )
+
+    return add_tile
+
+
+def _rectangle(n_vectors: int) -> list[tuple[int, int]]:
+    return list(product(range(LANES), range(n_vectors)))
+
+
+_add_tile = _tile(_rectangle(VECTORS))
+_add_last = _tile(_rectangle(1))
+_add_corner = _tile([(r, vector) for r in range(2 * LANES) for vector in range(r // LANES + 1)])
+"""Two tiles on the diagonal and the one between: as many sums as in a whole tile."""
+_subtract_tile = _tile(_rectangle(VECTORS), subtracts=True)
+_subtract_narrow_tile = _tile(_rectangle(1), subtracts=True)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def _weigh_wide_stripe(
-    rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums, i
-):
-    zero = spread(0.0)
-    mean_a = load(means, means_offset + i)
-    mean_b = load(means, means_offset + i + LANES)
-    mean_c = load(means, means_offset + i + 2 * LANES)
-    mean_d = load(means, means_offset + i + 3 * LANES)
-    sum_a = sum_b = sum_c = sum_d = zero
-    for row in range(n_rows):
-        at = row * n_features + i
-        source = chosen[row] * n_features + i
-        gamma = spread_at(gammas, row)
-        deviation = subtract(load(rows, source), mean_a)
-        product = multiply(gamma, deviation)
-        store(plain, at, deviation)
-        store(weighted, at, product)
-        sum_a = add(product, sum_a)
-        deviation = subtract(load(rows, source + LANES), mean_b)
-        product = multiply(gamma, deviation)
-        store(plain, at + LANES, deviation)
-        store(weighted, at + LANES, product)
-        sum_b = add(product, sum_b)
-        deviation = subtract(load(rows, source + 2 * LANES), mean_c)
-        product = multiply(gamma, deviation)
-        store(plain, at + 2 * LANES, deviation)
-        store(weighted, at + 2 * LANES, product)
-        sum_c = add(product, sum_c)
-        deviation = subtract(load(rows, source + 3 * LANES), mean_d)
-        product = multiply(gamma, deviation)
-        store(plain, at + 3 * LANES, deviation)
-        store(weighted, at + 3 * LANES, product)
-        sum_d = add(product, sum_d)
-    store(sums, i, sum_a)
-    store(sums, i + LANES, sum_b)
-    store(sums, i + 2 * LANES, sum_c)
-    store(sums, i + 3 * LANES, sum_d)
+def add_scatter(scaled, n_features, n_rows, scatter, offset):
+    """Add scaledᵀ·scaled to the lower triangle of a scatter; ``n_rows`` is even.
 
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _weigh_narrow_stripe(
-    rows, means, means_offset, chosen, gammas, n_features, n_rows, plain, weighted, sums, i
-):
-    mean = load(means, means_offset + i)
-    total = spread(0.0)
-    for row in range(n_rows):
-        at = row * n_features + i
-        deviation = subtract(load(rows, chosen[row] * n_features + i), mean)
-        product = multiply(spread_at(gammas, row), deviation)
-        store(plain, at, deviation)
-        store(weighted, at, product)
-        total = add(product, total)
-    store(sums, i, total)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def add_scatter(plain, weighted, n_features, n_rows, scatter, scatter_offset):
-    """Add weightedᵀ·plain to the lower triangle of a scatter, in tiles along its diagonal."""
-    for i in range(0, n_features, LANES):
-        j = 0
+    Each row of tiles ends in one or two that are not part of a whole tile: with those of the next
+    row they make a corner.
+    """
+    D = n_features
+    for i in range(0, D, LANES):
         end = i + LANES
-        while j + 3 * LANES <= end:
-            _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
-            j += 3 * LANES
-        if j + 2 * LANES <= end:
-            _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
-            j += 2 * LANES
-        if j < end:
-            _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j)
+        j = 0
+        while j + VECTORS * LANES <= end:
+            _add_tile(scaled, scaled, D, 0, n_rows, scatter, offset, i, j)
+            j += VECTORS * LANES
+        if j + LANES == end:
+            if end < D:
+                _add_corner(scaled, scaled, D, 0, n_rows, scatter, offset, i, j)
+            else:
+                _add_last(scaled, scaled, D, 0, n_rows, scatter, offset, i, j)
 
 
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _add_wide_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
-    row_0 = scatter_offset + i * n_features + j
-    row_1 = row_0 + n_features
-    row_2 = row_1 + n_features
-    row_3 = row_2 + n_features
-    a0, a1, a2 = (
-        load(scatter, row_0),
-        load(scatter, row_0 + LANES),
-        load(scatter, row_0 + 2 * LANES),
-    )
-    b0, b1, b2 = (
-        load(scatter, row_1),
-        load(scatter, row_1 + LANES),
-        load(scatter, row_1 + 2 * LANES),
-    )
-    c0, c1, c2 = (
-        load(scatter, row_2),
-        load(scatter, row_2 + LANES),
-        load(scatter, row_2 + 2 * LANES),
-    )
-    d0, d1, d2 = (
-        load(scatter, row_3),
-        load(scatter, row_3 + LANES),
-        load(scatter, row_3 + 2 * LANES),
-    )
-    for row in range(n_rows):
-        at = row * n_features
-        x = load(plain, at + j)
-        y = load(plain, at + j + LANES)
-        z = load(plain, at + j + 2 * LANES)
-        w = spread_at(weighted, at + i)
-        a0 = fma(w, x, a0)
-        a1 = fma(w, y, a1)
-        a2 = fma(w, z, a2)
-        w = spread_at(weighted, at + i + 1)
-        b0 = fma(w, x, b0)
-        b1 = fma(w, y, b1)
-        b2 = fma(w, z, b2)
-        w = spread_at(weighted, at + i + 2)
-        c0 = fma(w, x, c0)
-        c1 = fma(w, y, c1)
-        c2 = fma(w, z, c2)
-        w = spread_at(weighted, at + i + 3)
-        d0 = fma(w, x, d0)
-        d1 = fma(w, y, d1)
-        d2 = fma(w, z, d2)
-    store(scatter, row_0, a0)
-    store(scatter, row_0 + LANES, a1)
-    store(scatter, row_0 + 2 * LANES, a2)
-    store(scatter, row_1, b0)
-    store(scatter, row_1 + LANES, b1)
-    store(scatter, row_1 + 2 * LANES, b2)
-    store(scatter, row_2, c0)
-    store(scatter, row_2 + LANES, c1)
-    store(scatter, row_2 + 2 * LANES, c2)
-    store(scatter, row_3, d0)
-    store(scatter, row_3 + LANES, d1)
-    store(scatter, row_3 + 2 * LANES, d2)
+@njit(nogil=True, error_model="numpy")
+def subtract_products(left, right, width, begin, panel, is_triangular, target):
+    """Subtract Σ_m left[m, i]·right[m, j] from the rows of a panel i, for the columns j behind it.
 
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _add_middle_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
-    row_0 = scatter_offset + i * n_features + j
-    row_1 = row_0 + n_features
-    row_2 = row_1 + n_features
-    row_3 = row_2 + n_features
-    a0, a1 = load(scatter, row_0), load(scatter, row_0 + LANES)
-    b0, b1 = load(scatter, row_1), load(scatter, row_1 + LANES)
-    c0, c1 = load(scatter, row_2), load(scatter, row_2 + LANES)
-    d0, d1 = load(scatter, row_3), load(scatter, row_3 + LANES)
-    for row in range(n_rows):
-        at = row * n_features
-        x = load(plain, at + j)
-        y = load(plain, at + j + LANES)
-        w = spread_at(weighted, at + i)
-        a0 = fma(w, x, a0)
-        a1 = fma(w, y, a1)
-        w = spread_at(weighted, at + i + 1)
-        b0 = fma(w, x, b0)
-        b1 = fma(w, y, b1)
-        w = spread_at(weighted, at + i + 2)
-        c0 = fma(w, x, c0)
-        c1 = fma(w, y, c1)
-        w = spread_at(weighted, at + i + 3)
-        d0 = fma(w, x, d0)
-        d1 = fma(w, y, d1)
-    store(scatter, row_0, a0)
-    store(scatter, row_0 + LANES, a1)
-    store(scatter, row_1, b0)
-    store(scatter, row_1 + LANES, b1)
-    store(scatter, row_2, c0)
-    store(scatter, row_2 + LANES, c1)
-    store(scatter, row_3, d0)
-    store(scatter, row_3 + LANES, d1)
-
-
-@njit(nogil=True, error_model="numpy", forceinline=True)
-def _add_narrow_tile(plain, weighted, n_features, n_rows, scatter, scatter_offset, i, j):
-    row_0 = scatter_offset + i * n_features + j
-    row_1 = row_0 + n_features
-    row_2 = row_1 + n_features
-    row_3 = row_2 + n_features
-    a, b = load(scatter, row_0), load(scatter, row_1)
-    c, d = load(scatter, row_2), load(scatter, row_3)
-    zero = spread(0.0)
-    a_odd = b_odd = c_odd = d_odd = zero  # two chains a sum, to hide the latency of one
-    for row in range(0, n_rows, 2):
-        at = row * n_features
-        x = load(plain, at + j)
-        a = fma(spread_at(weighted, at + i), x, a)
-        b = fma(spread_at(weighted, at + i + 1), x, b)
-        c = fma(spread_at(weighted, at + i + 2), x, c)
-        d = fma(spread_at(weighted, at + i + 3), x, d)
-        at += n_features
-        x = load(plain, at + j)
-        a_odd = fma(spread_at(weighted, at + i), x, a_odd)
-        b_odd = fma(spread_at(weighted, at + i + 1), x, b_odd)
-        c_odd = fma(spread_at(weighted, at + i + 2), x, c_odd)
-        d_odd = fma(spread_at(weighted, at + i + 3), x, d_odd)
-    store(scatter, row_0, add(a, a_odd))
-    store(scatter, row_1, add(b, b_odd))
-    store(scatter, row_2, add(c, c_odd))
-    store(scatter, row_3, add(d, d_odd))
+    m goes from ``begin`` to the panel; or, where ``right`` is triangular, from behind the panel to
+    the last row that is not zero in the columns. All are flat matrices of ``width``² numbers.
+    """
+    j = panel
+    while j < width:
+        n_columns = VECTORS * LANES if j + VECTORS * LANES <= width else LANES
+        first = panel + LANES if is_triangular else begin
+        last = min(j + n_columns, width) if is_triangular else panel
+        if n_columns > LANES:
+            _subtract_tile(left, right, width, first, last, target, 0, panel, j)
+        else:
+            _subtract_narrow_tile(left, right, width, first, last, target, 0, panel, j)
+        j += n_columns

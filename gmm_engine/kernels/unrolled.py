@@ -15,6 +15,7 @@ from numba.extending import intrinsic
 
 from gmm_engine.kernels.lanes import (
     LANES,
+    REGISTERS,
     VECTOR,
     array_data,
     load_vector,
@@ -23,8 +24,8 @@ from gmm_engine.kernels.lanes import (
     store_vector,
 )
 
-MAX_SUMS_AT_ONCE = 12
-"""Sums that a loop over the rows keeps in registers; the machine has 16, and others are needed."""
+MAX_SUMS_AT_ONCE = REGISTERS * 3 // 4
+"""Sums that a loop over the rows keeps in registers; others are needed for what is multiplied."""
 
 
 def triangle_index(row: int, column: int) -> int:
@@ -120,7 +121,7 @@ def add_moments(
     n_features,
     block_rows,
 ):
-    """Add Σγ, Σγd and the lower triangle of Σγddᵀ, d = x − μ, each in four partial sums.
+    """Add Σγ, Σγd and the lower triangle of Σγddᵀ, d = x − μ, each in a partial sum a lane.
 
     ``deviations`` is room for the d of a block: they are read for one run of sums after another.
     """

@@ -102,6 +102,9 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "float_type": ("wrong_type", "must be a number"),
     "float_parsing": ("wrong_type", "must be a number"),
     "bool_parsing": ("wrong_type", "must be true or false"),
+    "bool_type": ("wrong_type", "must be true or false"),
+    "literal_error": ("invalid_value", "must be one of {expected}"),
+    "string_pattern_mismatch": ("invalid_value", "must match {pattern}"),
     "string_type": ("wrong_type", "must be a string"),
     "dict_type": ("wrong_type", "must be an object"),
     "string_too_short": ("invalid_value", "must have at least {min_length} characters"),
@@ -113,6 +116,9 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "less_than_equal": ("out_of_range", "must be at most {le}"),
 }
 """Codes and sentences by Pydantic's names of what can be wrong; a test knows them all."""
+
+ALTERNATIVES = re.compile(r"\^\(([a-z_|-]+)\)\$")
+"""A pattern that is a list of words."""
 
 Location = tuple[str | int, ...]
 Problem = dict[str, object]
@@ -270,12 +276,20 @@ def _refusal_of_parameters(error: RequestValidationError, path: str) -> ServiceE
     impossible = {f"{{{wrong['loc'][-1]}}}" for wrong in errors if wrong["loc"][0] == "path"}
     for part, code in NOT_FOUND_CODES.items():
         if part in path and part.partition("/")[2] in impossible:
-            return NotFound(code, f"There is no such {code.removesuffix('_not_found')}.")
+            return NotFound(code, _absence_of(code.removesuffix("_not_found"), errors))
     issues = [
         Issue(f"#/{'/'.join(map(str, wrong['loc'][:2]))}", *_code_and_detail(wrong))
         for wrong in errors[:MAX_NAMED_ISSUES]
     ]
     return InvalidInput("invalid_parameter", _sentence(issues), issues=issues)
+
+
+def _absence_of(thing: str, errors: Sequence[ErrorDetails]) -> str:
+    """Tell that there is no such thing; and which there are, where they are few."""
+    patterns = [str(wrong.get("ctx", {}).get("pattern")) for wrong in errors]
+    known = next(filter(None, map(ALTERNATIVES.fullmatch, patterns)), None)
+    there_are = "" if known is None else f"; there are {known[1].replace('|', ', ')}"
+    return f"There is no such {thing}{there_are}."
 
 
 def refusal_of_fields(

@@ -31,7 +31,7 @@ MAX_SIZES = 1024
 """Numbers of components that one request may name, before the limit of candidates is looked at."""
 
 SizesQuery = Annotated[
-    list[Annotated[str, Query(pattern=RANGE_PATTERN)]],
+    list[Annotated[str, Query(json_schema_extra={"pattern": RANGE_PATTERN})]],
     Query(
         max_length=64,
         description="Numbers of components: single ones or ranges such as `1-9`, several times.",
@@ -110,6 +110,11 @@ def sizes_of(ranges: Sequence[str]) -> list[int]:
 
 
 def _sizes_in(text: str) -> Iterator[int]:
+    if not RANGE.match(text):
+        raise _refused(
+            "n_components takes numbers from 1 on, such as 3, and ranges, such as 1-9; give it "
+            "once for each"
+        )
     first, _, last = text.partition("-")
     begin, end = int(first), int(last or first)
     if end < begin:

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
 from gmm_engine.costs import Costs
 from gmm_engine.preprocessing import Preprocessing
-from gmm_engine.selection import require_enough
+from gmm_engine.samples import Samples
+from gmm_engine.selection import require_comparable
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
 from service.domain.estimates import FitEstimate, estimate_of
@@ -134,7 +135,14 @@ class Fitting:
             self._limits.require_options(options)
             task = self._checked_task(job_id, options, table, sample_weight)
         else:
-            task = self._selection_task(job_id, options, table, sample_weight, selection)
+            task = self._selection_task(
+                job_id,
+                options,
+                table,
+                sample_weight,
+                selection,
+                preprocessing=model.preprocessing,
+            )
         task = _mapping(task, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
@@ -352,25 +360,27 @@ class Fitting:
         table: Table,
         sample_weight: NDArray[np.float64] | None,
         selection: SelectionRequest,
+        *,
+        preprocessing: Preprocessing,
     ) -> FitTask:
         """Check a selection by its largest candidate."""
         plan = selection.plan
         self._limits.require_candidates(plan.n_candidates)
         with engine_refusals():
-            Grid(plan.n_components, plan.covariance_types)
             options = replace(
                 options,
                 n_components=max(plan.n_components),
                 n_init=selection.n_init or options.n_init,
             )
-        self._limits.require_options(options)
+        self._limits.require_options(options, place="#/query")
         task = self._checked_task(job_id, options, table, sample_weight)
-        with engine_refusals():
-            require_enough(
-                task.X,
-                task.sample_weight,
-                max(plan.n_components),
-                plan.n_folds if plan.is_cross_validated else None,
+        with engine_refusals(n_folds="query/n_folds", criterion="query/criterion"):
+            require_comparable(
+                Samples(task.X, task.sample_weight),
+                Grid(plan.n_components, plan.covariance_types),
+                plan.criterion,
+                n_folds=plan.n_folds,
+                n_features=preprocessing.pca_components or task.X.shape[1],
             )
         return replace(task, plan=plan)
 

@@ -27,7 +27,8 @@ class Limits:
     max_memory_bytes: int = 2 * 1024**3
     """An estimate of the arrays that one fit or one answer needs at once."""
 
-    def require_options(self, options: FitOptions) -> None:
+    def require_options(self, options: FitOptions, *, place: str = "#") -> None:
+        """Refuse what is too much; ``place`` points to where the options stand in the request."""
         for name, value, bound in (
             ("n_components", options.n_components, self.max_components),
             ("n_init", options.n_init, self.max_n_init),
@@ -38,14 +39,20 @@ class Limits:
                 raise InvalidInput(
                     "invalid_parameter",
                     detail,
-                    issues=[Issue(f"#/{name}", "invalid_parameter", detail)],
+                    issues=[Issue(f"{place}/{name}", "invalid_parameter", detail)],
                 )
 
     def require_candidates(self, n_candidates: int) -> None:
         if n_candidates > self.max_candidates:
-            raise _over_budget(
+            detail = (
                 f"{n_candidates} candidates were asked for; a selection has {self.max_candidates} "
                 "at the most"
+            )
+            pointer = "#/query/n_components"
+            raise InvalidInput(
+                "work_budget_exceeded",
+                detail,
+                issues=[Issue(pointer, "work_budget_exceeded", detail)],
             )
 
     def require_analysed(self, n_rows: int) -> None:

@@ -29,7 +29,7 @@ class Component:
     mean: NDArray[np.float64]  # (n_axes,)
     covariance: NDArray[np.float64]  # (n_axes, n_axes)
     ellipses: Sequence[Ellipse]
-    """None on a single axis."""
+    """Of no height on a single axis."""
 
 
 @dataclass(frozen=True, slots=True)

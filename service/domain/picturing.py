@@ -33,17 +33,15 @@ from service.domain.pictures import (
     Style,
     UncertaintyPicture,
 )
-from service.domain.planes import Feature, Plane, plane_of
+from service.domain.planes import WINDOW_SIGMAS, Feature, Plane, places_along, plane_of
 from service.domain.ports import Painter
 from service.domain.records import CandidateRecord
 from service.domain.refusals import engine_refusals
-from service.errors import Conflict, InvalidInput, Issue
+from service.errors import Conflict, InvalidInput
 
 SIGMAS = (1.0, 2.0)
-GRID = 100
-"""Places along each axis at which a density is looked at."""
-WINDOW_SIGMAS = 3.5
-"""How far around every mean a density is shown."""
+GRID = 150
+"""Places along each of two axes at which a density is looked at."""
 SHARES = (0.25, 0.5, 0.75, 0.9, 0.99)
 """Of the probability that the contours of a density enclose."""
 MAX_RESPONSIBILITIES = 200_000
@@ -92,20 +90,13 @@ class Scene:
         """The rows of a kind that needs some."""
         return required(self.X)
 
-    def plane(self, *, n_axes: Sequence[int] = (2,)) -> Plane:
-        """Return the plane that is wanted; refuse one of another number of axes."""
+    @property
+    def plane(self) -> Plane:
+        """The one that is wanted."""
         features, wanted = self.features, self.view.features
         if wanted is None and features[0].share_of_variance is not None:
             wanted = [feature.name for feature in features[:2]]
-        plane = plane_of(self.mixture, self.X, features, wanted)
-        if len(plane.axes) not in n_axes:
-            detail = "this picture has two axes; of a single feature there is the density"
-            raise InvalidInput(
-                "invalid_parameter",
-                detail,
-                issues=[Issue("#/query/features", "invalid_value", detail)],
-            )
-        return plane
+        return plane_of(self.mixture, self.X, features, wanted)
 
     def chosen(self, most: int) -> NDArray[np.int64]:
         """Return the indices of the rows that are shown, in order."""
@@ -123,12 +114,12 @@ class Scene:
 
 
 def clusters(scene: Scene) -> ClustersPicture:
-    plane = scene.plane()
+    plane = scene.plane
     return ClustersPicture(plane, components_of(plane.shadow(scene.mixture)), scene.points(plane))
 
 
 def uncertainty(scene: Scene) -> UncertaintyPicture:
-    plane, rows = scene.plane(), scene.rows
+    plane, rows = scene.plane, scene.rows
     points = points_of(scene, plane)
     return UncertaintyPicture(
         plane=plane,
@@ -150,7 +141,7 @@ def responsibilities(scene: Scene) -> ResponsibilitiesPicture:
 
 
 def density(scene: Scene) -> DensityPicture:
-    plane = scene.plane(n_axes=(1, 2))
+    plane = scene.plane
     shadow, points = plane.shadow(scene.mixture), scene.points(plane)
     x, *others = window_of(shadow, points)
     grid = np.stack(np.meshgrid(x, *others), axis=-1)  # (n, n, 2) or (n, 1)
@@ -193,7 +184,7 @@ def selection(scene: Scene) -> SelectionPicture:
 
 
 def kmeans(scene: Scene) -> KMeansPicture:
-    plane, view = scene.plane(), scene.view
+    plane, view = scene.plane, scene.view
     labels, found = scene.analysis.k_means_beside(
         scene.fitted, required(scene.sent), n_init=view.n_init, random_state=view.random_state
     )
@@ -302,7 +293,9 @@ def components_of(shadow: Mixture) -> list[Component]:
 
 def ellipses_of(covariance: NDArray[np.float64]) -> Sequence[Ellipse]:
     if len(covariance) == 1:
-        return ()
+        return [
+            Ellipse(each, 2 * each * float(covariance.item() ** 0.5), 0.0, 0.0) for each in SIGMAS
+        ]
     variances, directions = np.linalg.eigh(covariance)
     minor, major = np.sqrt(np.maximum(variances, 0.0)).tolist()
     across, along = directions[:, -1]
@@ -312,9 +305,12 @@ def ellipses_of(covariance: NDArray[np.float64]) -> Sequence[Ellipse]:
 
 def window_of(shadow: Mixture, points: Points | None) -> list[NDArray[np.float64]]:
     """Return the places along each axis: around all components and points."""
-    reach = WINDOW_SIGMAS * np.sqrt(np.diagonal(shadow.to_dense(), axis1=1, axis2=2))
-    seen = [shadow.means - reach, shadow.means + reach, *([] if points is None else [points.X])]
-    everything = np.concatenate(seen)
+    deviations = np.sqrt(np.diagonal(shadow.to_dense(), axis1=1, axis2=2))
+    seen = np.empty((0, shadow.n_features)) if points is None else points.X
+    if shadow.n_features == 1:
+        return [places_along(shadow.means[:, 0], deviations[:, 0], seen[:, 0])]
+    reach = WINDOW_SIGMAS * deviations
+    everything = np.concatenate([shadow.means - reach, shadow.means + reach, seen])
     bounds = zip(everything.min(axis=0), everything.max(axis=0), strict=True)
     return [np.linspace(low, high, GRID) for low, high in bounds]
 

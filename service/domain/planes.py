@@ -13,6 +13,11 @@ from numpy.typing import NDArray
 from gmm_engine import Mixture
 from service.errors import InvalidInput, Issue
 
+WINDOW_SIGMAS = 3.5
+"""How far around every mean a density is shown."""
+PLACES, PLACES_AROUND = 200, 41
+"""Along an axis, and around every mean, so that a narrow component is seen too."""
+
 
 @dataclass(frozen=True, slots=True)
 class Feature:
@@ -54,6 +59,21 @@ class Plane:
     @property
     def _basis(self) -> NDArray[np.float64]:  # (n_features, n_axes)
         return np.stack([axis.direction for axis in self.axes], axis=1)
+
+
+def places_along(
+    means: NDArray[np.float64],  # (K,)
+    deviations: NDArray[np.float64],  # (K,)
+    seen: NDArray[np.float64] | None = None,
+) -> NDArray[np.float64]:
+    """Return places along an axis at which the density of components is looked at, in order.
+
+    They go around all components and what else is ``seen``.
+    """
+    around = means + deviations * np.linspace(-WINDOW_SIGMAS, WINDOW_SIGMAS, PLACES_AROUND)[:, None]
+    everything = np.append(around, [] if seen is None else seen)
+    even = np.linspace(everything.min(), everything.max(), PLACES)
+    return np.unique(np.append(even, around))
 
 
 def plane_of(

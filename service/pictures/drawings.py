@@ -22,13 +22,18 @@ from service.domain.pictures import (
     SelectionPicture,
     UncertaintyPicture,
 )
-from service.domain.planes import Axis, Plane
+from service.domain.planes import Axis, Plane, places_along
 from service.pictures.sheet import Sheet
 
 POINT_AREA = 14.0
 MANY_COMPONENTS = 12
 """From here on a legend or numbers at the means would hide what they explain."""
-ENTROPY_COLORS = "viridis"
+MANY_POINTS = 100
+"""From here on thick rings would hide what they mark."""
+MOST_BARS = 40
+"""Of a histogram."""
+LINES = slice(2, None)
+"""The part of a ramp that thin lines can be seen in."""
 CRITERION_NAMES = {
     "log_likelihood": "log-likelihood",
     "held_out_log_likelihood": "held-out log-likelihood a row",
@@ -47,6 +52,9 @@ def draw(picture: Picture, sheet: Sheet) -> None:
 
 @draw.register
 def draw_clusters(picture: ClustersPicture, sheet: Sheet) -> None:
+    if len(picture.plane.axes) == 1:
+        draw_clusters_along(picture, sheet)
+        return
     (field,) = sheet.axes()
     name_plane(sheet, field, picture.plane)
     if picture.points is not None:
@@ -55,78 +63,97 @@ def draw_clusters(picture: ClustersPicture, sheet: Sheet) -> None:
     note_ellipses(sheet, picture.points)
 
 
+def draw_clusters_along(picture: ClustersPicture, sheet: Sheet) -> None:
+    """Draw where the rows lie along a single axis, and below how far each component reaches."""
+    field, foot = sheet.stack(3, 1 + len(picture.components) / 6)
+    draw_hills(sheet, field, picture.components, picture.points)
+    draw_reaches(sheet, foot, picture.components)
+    sheet.name_axes(foot, axis_name(picture.plane.axes[0], sheet.room(foot)), "component")
+    sheet.note(f"Bars reach to 1σ (thick) and 2σ (thin){shown_rows(picture.points)}")
+
+
 @draw.register
 def draw_uncertainty(picture: UncertaintyPicture, sheet: Sheet) -> None:
+    if len(picture.plane.axes) == 1:
+        draw_uncertainty_along(picture, sheet)
+        return
     hard, soft = sheet.axes(2, share=True)
-    for field in (hard, soft):
-        name_plane(sheet, field, picture.plane)
+    name_twins(sheet, (hard, soft), picture.plane)
     draw_points(sheet, hard, picture.points, len(picture.components))
     draw_components(sheet, hard, picture.components)
     sheet.title(hard, "labels")
+    surest_first = np.argsort(picture.entropy, kind="stable")
     shades = soft.scatter(
-        picture.points.X[:, 0],
-        picture.points.X[:, 1],
-        c=picture.entropy,
-        s=POINT_AREA,
-        cmap=ENTROPY_COLORS,
+        picture.points.X[surest_first, 0],
+        picture.points.X[surest_first, 1],
+        c=picture.entropy[surest_first],
+        s=POINT_AREA * (0.7 + 1.5 * picture.entropy[surest_first] / (picture.max_entropy or 1.0)),
+        cmap=sheet.ramp(),
         vmin=0.0,
         vmax=picture.max_entropy or 1.0,
         linewidths=0,
     )
-    bar = sheet.figure.colorbar(shades, ax=soft)
-    bar.set_label("entropy of the responsibilities, nats", color=sheet.theme.ink)
-    bar.ax.tick_params(colors=sheet.theme.ink)
+    sheet.scale(shades, soft, "entropy, nats")
     sheet.title(soft, "uncertainty")
     note_ellipses(sheet, picture.points)
 
 
+def draw_uncertainty_along(picture: UncertaintyPicture, sheet: Sheet) -> None:
+    hard, soft = sheet.stack(1, 1)
+    draw_hills(sheet, hard, picture.components, picture.points)
+    draw_means(sheet, hard, picture.components)
+    sheet.title(hard, "labels")
+    places = np.column_stack([picture.points.X[:, 0], picture.entropy])
+    draw_labelled(sheet, soft, places, picture.points.labels, len(picture.components))
+    soft.set_ylim(-0.05 * picture.max_entropy, 1.05 * picture.max_entropy or 1.0)
+    sheet.title(soft, "uncertainty")
+    sheet.name_axes(soft, axis_name(picture.plane.axes[0], sheet.room(soft)), "entropy, nats")
+    sheet.note(f"At most ln K = {picture.max_entropy:.2f} nats{shown_rows(picture.points)}")
+
+
 @draw.register
 def draw_density(picture: DensityPicture, sheet: Sheet) -> None:
+    if picture.y is None:
+        draw_density_along(picture, sheet)
+        return
     (field,) = sheet.axes()
     name_plane(sheet, field, picture.plane)
-    if picture.y is None:
-        draw_curve(sheet, field, picture)
-        return
     if picture.points is not None:
         field.scatter(
             picture.points.X[:, 0],
             picture.points.X[:, 1],
             s=POINT_AREA / 2,
-            color=sheet.theme.faint,
+            color=sheet.theme.ink,
+            alpha=0.3,
             linewidths=0,
         )
     # Two shares may have one density, and levels must rise.
     levels = sorted({level.log_density for level in picture.levels})
     shares = {level.log_density: f"{level.share:.0%}" for level in picture.levels}
     lines = field.contour(
-        picture.x, picture.y, picture.log_density, levels=levels, cmap="viridis", linewidths=1.4
+        picture.x,
+        picture.y,
+        picture.log_density,
+        levels=levels,
+        cmap=sheet.ramp(LINES),
+        linewidths=1.4,
     )
-    field.clabel(lines, fmt=shares, fontsize=8)
+    for text in field.clabel(lines, fmt=shares, fontsize=8, colors=sheet.theme.ink):
+        text.set_path_effects(sheet.halo)
     draw_means(sheet, field, picture.components)
     shown = shown_rows(picture.points)
     sheet.note(f"Each line encloses that share of the probability{shown}")
 
 
-def draw_curve(sheet: Sheet, field: Axes, picture: DensityPicture) -> None:
+def draw_density_along(picture: DensityPicture, sheet: Sheet) -> None:
     """Draw the density along a single axis, with the part of every component."""
-    x, components = picture.x, picture.components
-    field.plot(x, np.exp(picture.log_density), color=sheet.theme.ink, label="mixture")
-    field.set_ylabel("density", color=sheet.theme.ink)
-    if len(components) <= MANY_COMPONENTS:
-        for number, (part, color) in enumerate(
-            zip(components, sheet.colors(len(components)), strict=True)
-        ):
-            variance = part.covariance.item()
-            away = np.square(x - part.mean.item()) / variance
-            heights = part.weight * np.exp(-0.5 * away) / np.sqrt(2 * np.pi * variance)
-            field.plot(x, heights, color=color, linestyle="--", label=f"component {number}")
-        sheet.legend(field)
+    (field,) = sheet.axes()
+    name_plane(sheet, field, picture.plane)
+    draw_curves(sheet, field, picture.components, picture.x)
     if picture.points is not None:
-        ground = np.zeros(len(picture.points.X))
-        field.scatter(
-            picture.points.X[:, 0], ground, marker="|", s=60, color=sheet.theme.ink, linewidths=0.6
-        )
-        sheet.note(f"Rows at the foot{shown_rows(picture.points)}")
+        draw_ticks(sheet, field, picture.points.X[:, 0])
+    rows = "" if picture.points is None else f"Rows at the foot{shown_rows(picture.points)}"
+    sheet.legend(field, rows)
 
 
 @draw.register
@@ -138,14 +165,12 @@ def draw_responsibilities(picture: ResponsibilitiesPicture, sheet: Sheet) -> Non
         picture.probabilities.T,
         aspect="auto",
         interpolation="nearest",
-        cmap=ENTROPY_COLORS,
+        cmap=sheet.ramp(from_paper=True),
         vmin=0.0,
         vmax=1.0,
         extent=(0, n_points, n_components - 0.5, -0.5),
     )
-    bar = sheet.figure.colorbar(image, ax=field)
-    bar.set_label("responsibility", color=sheet.theme.ink)
-    bar.ax.tick_params(colors=sheet.theme.ink)
+    sheet.scale(image, field, "responsibility")
     if n_components <= MANY_COMPONENTS:
         field.set_yticks(range(n_components))
     sheet.name_axes(field, "rows, by label and then the surest first", "component")
@@ -181,12 +206,14 @@ def draw_selection(picture: SelectionPicture, sheet: Sheet) -> None:
                 linewidth=1.2,
                 label=curve.covariance_type,
             )
-        mark_best(sheet, field, picture.best.get(criterion))
+        best = picture.best.get(criterion)
+        mark_best(sheet, field, best)
+        field.margins(x=0.1)
         field.xaxis.set_major_locator(MaxNLocator(integer=True))
-        sheet.title(field, CRITERION_NAMES[criterion])
+        found = "" if best is None else f"\nbest {best.n_components}, {best.covariance_type}"
+        sheet.title(field, CRITERION_NAMES[criterion] + found)
         sheet.name_axes(field, "components", "")
-    sheet.legend(field)
-    sheet.note(f"Rings mark the best. Chosen by {CRITERION_NAMES[picture.criterion]}")
+    sheet.legend(field, f"Rings mark the best. Chosen by {CRITERION_NAMES[picture.criterion]}")
 
 
 def mark_best(sheet: Sheet, field: Axes, best: BestCandidate | None) -> None:
@@ -204,10 +231,12 @@ def mark_best(sheet: Sheet, field: Axes, best: BestCandidate | None) -> None:
 
 @draw.register
 def draw_kmeans(picture: KMeansPicture, sheet: Sheet) -> None:
+    if len(picture.plane.axes) == 1:
+        draw_kmeans_along(picture, sheet)
+        return
     ours, theirs = sheet.axes(2, share=True)
+    name_twins(sheet, (ours, theirs), picture.plane)
     points, count = picture.points, len(picture.components)
-    for field in (ours, theirs):
-        name_plane(sheet, field, picture.plane)
     draw_points(sheet, ours, points, count)
     draw_components(sheet, ours, picture.components)
     sheet.title(ours, "mixture")
@@ -215,10 +244,10 @@ def draw_kmeans(picture: KMeansPicture, sheet: Sheet) -> None:
     theirs.scatter(
         points.X[picture.differing, 0],
         points.X[picture.differing, 1],
-        s=POINT_AREA * 4,
+        s=POINT_AREA * 2.5,
         facecolors="none",
         edgecolors=sheet.theme.ink,
-        linewidths=0.7,
+        linewidths=0.7 if len(picture.differing) < MANY_POINTS else 0.3,
     )
     draw_crosses(sheet, theirs, picture.kmeans_centers)
     sheet.title(theirs, "k-means")
@@ -226,18 +255,44 @@ def draw_kmeans(picture: KMeansPicture, sheet: Sheet) -> None:
     sheet.note(f"Rings mark the rows that the two label differently: {picture.n_differing}{shown}")
 
 
+def draw_kmeans_along(picture: KMeansPicture, sheet: Sheet) -> None:
+    ours, theirs = sheet.stack(1, 1)
+    points, count = picture.points, len(picture.components)
+    x = points.X[:, 0]
+    draw_hills(sheet, ours, picture.components, points)
+    draw_means(sheet, ours, picture.components)
+    sheet.title(ours, "mixture")
+    draw_bars(sheet, theirs, x, picture.kmeans_labels, count)
+    draw_crosses(sheet, theirs, picture.kmeans_centers)
+    draw_ticks(sheet, theirs, x[picture.differing])
+    sheet.title(theirs, "k-means")
+    sheet.name_axes(theirs, axis_name(picture.plane.axes[0], sheet.room(theirs)), "density")
+    shown = shown_rows(points)
+    sheet.note(
+        f"Strokes mark the rows that the two label differently: {picture.n_differing}{shown}"
+    )
+
+
 # --- parts of drawings --------------------------------------------------------------------------
 
 
 def name_plane(sheet: Sheet, field: Axes, plane: Plane) -> None:
-    names = [axis_name(axis) for axis in plane.axes]
-    sheet.name_axes(field, names[0], names[1] if len(names) > 1 else "")
+    names = [axis_name(axis, sheet.room(field)) for axis in plane.axes]
+    sheet.name_axes(field, names[0], names[1] if len(names) > 1 else "density")
 
 
-def axis_name(axis: Axis) -> str:
+def name_twins(sheet: Sheet, fields: tuple[Axes, Axes], plane: Plane) -> None:
+    """Name the axes of two fields that share them; between the two there is no room."""
+    for field in fields:
+        name_plane(sheet, field, plane)
+    fields[1].set_ylabel("")
+
+
+def axis_name(axis: Axis, room: int) -> str:
     if axis.share_of_variance is None:
         return axis.name
-    return f"{axis.name} ({axis.share_of_variance:.1%} of the variance)"
+    whole = f"{axis.name} ({axis.share_of_variance:.1%} of the variance)"
+    return whole if len(whole) <= room else f"{axis.name} ({axis.share_of_variance:.1%})"
 
 
 def draw_points(sheet: Sheet, field: Axes, points: Points, n_components: int) -> None:
@@ -281,12 +336,96 @@ def draw_components(sheet: Sheet, field: Axes, components: Sequence[Component]) 
     draw_means(sheet, field, components)
 
 
+def draw_hills(
+    sheet: Sheet, field: Axes, components: Sequence[Component], points: Points | None
+) -> None:
+    """Draw along a single axis where the rows lie, by label, and the density above them."""
+    means = np.array([component.mean.item() for component in components])
+    deviations = np.sqrt([component.covariance.item() for component in components])
+    if points is not None:
+        draw_bars(sheet, field, points.X[:, 0], points.labels, len(components))
+    draw_curves(sheet, field, components, places_along(means, deviations))
+    sheet.name_axes(field, "", "density")
+
+
+def draw_bars(
+    sheet: Sheet,
+    field: Axes,
+    x: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    n_components: int,
+) -> None:
+    present = np.unique(labels).tolist()
+    colors = sheet.colors(n_components)
+    field.hist(
+        [x[labels == label] for label in present],
+        bins=edges_of(x),
+        density=True,
+        stacked=True,
+        color=[colors[label] for label in present],
+        alpha=0.45,
+    )
+
+
+def edges_of(x: NDArray[np.float64]) -> list[float]:
+    """Return where the bars of a histogram begin and end."""
+    low, high = float(x.min()), float(x.max())
+    n_bars = min(MOST_BARS, max(1, round(2 * len(x) ** 0.5)))
+    edges: list[float] = np.unique(np.linspace(low, high, n_bars + 1)).tolist()
+    room = 0.05 * abs(low) or 0.5
+    return edges if len(edges) > 1 else [low - room, low + room]
+
+
+def draw_curves(
+    sheet: Sheet, field: Axes, components: Sequence[Component], x: NDArray[np.float64]
+) -> None:
+    """Draw the density along a single axis and, unless they are many, every component's part."""
+    total = np.zeros(len(x))
+    for number, (part, color) in enumerate(
+        zip(components, sheet.colors(len(components)), strict=True)
+    ):
+        variance = part.covariance.item()
+        away = np.square(x - part.mean.item()) / variance
+        heights = part.weight * np.exp(-0.5 * away) / np.sqrt(2 * np.pi * variance)
+        total += heights
+        if len(components) <= MANY_COMPONENTS:
+            field.plot(x, heights, color=color, linestyle="--", label=f"component {number}")
+    field.plot(x, total, color=sheet.theme.ink, linewidth=1.2, label="mixture", zorder=1.9)
+
+
+def draw_reaches(sheet: Sheet, field: Axes, components: Sequence[Component]) -> None:
+    """Draw where each component lies along a single axis, a line for each."""
+    means = np.array([component.mean.item() for component in components])
+    levels = np.arange(len(components))
+    colors = sheet.colors(len(components))
+    for sigmas, width in ((0, 4.0), (1, 1.4)):
+        half = np.array([component.ellipses[sigmas].width / 2 for component in components])
+        field.hlines(levels, means - half, means + half, colors=colors, linewidths=width)
+    draw_crosses(sheet, field, np.column_stack([means, levels]))
+    field.set_ylim(len(components) - 0.4, -0.6)
+    field.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def draw_ticks(sheet: Sheet, field: Axes, x: NDArray[np.float64]) -> None:
+    """Mark rows along a single axis, at its foot."""
+    field.scatter(
+        x,
+        np.zeros(len(x)),
+        marker="|",
+        s=60,
+        color=sheet.theme.ink,
+        linewidths=0.6,
+    )
+
+
 def draw_means(sheet: Sheet, field: Axes, components: Sequence[Component]) -> None:
     draw_crosses(sheet, field, np.array([component.mean for component in components]))
 
 
 def draw_crosses(sheet: Sheet, field: Axes, places: NDArray[np.float64]) -> None:
-    """Mark centres, with the numbers of their clusters."""
+    """Mark centres, with the numbers of their clusters; on a single axis at the foot."""
+    if places.shape[1] == 1:
+        places = np.column_stack([places, np.zeros(len(places))])
     field.scatter(
         places[:, 0],
         places[:, 1],
@@ -295,6 +434,7 @@ def draw_crosses(sheet: Sheet, field: Axes, places: NDArray[np.float64]) -> None
         color=sheet.theme.ink,
         edgecolors=sheet.theme.paper,
         linewidths=0.8,
+        clip_on=False,
         zorder=4,
     )
     if len(places) <= MANY_COMPONENTS:
@@ -312,6 +452,7 @@ def write_number(sheet: Sheet, field: Axes, number: int, place: Iterable[float])
         textcoords="offset points",
         color=sheet.theme.ink,
         fontweight="bold",
+        path_effects=sheet.halo,
         zorder=5,
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.lanes import log_of_at_least_one
+from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
 from gmm_engine.kernels.passes import (
     BLOCK_ROWS,
     MAX_UNROLLED_FEATURES,
@@ -190,7 +190,7 @@ def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
     for begin in range(0, len(x), BLOCK_ROWS):
         part = x[begin : begin + BLOCK_ROWS]
         block[: len(part)] = part
-        _exponentiate(block, 1, BLOCK_ROWS // 4, nothing, sums, nothing, 0, BLOCK_ROWS)
+        _exponentiate(block, 1, BLOCK_ROWS // LANES, nothing, sums, nothing, 0, BLOCK_ROWS)
         out[begin : begin + BLOCK_ROWS] = block[: len(part)]
     return out
 
@@ -240,3 +240,39 @@ def test_what_fails_in_a_range_reaches_the_caller_and_leaves_the_threads_usable(
     with pytest.raises(OutOfRangeError, match="seventh"):
         list(in_order(work, ranges))
     assert list(in_order(lambda rows: rows.start, ranges)) == list(range(20))
+
+
+def test_sums_have_the_same_bits_wherever_the_weights_lie_in_memory() -> None:
+    rng = np.random.default_rng(0)
+    mixture = example("full", 1)
+    X, weight = rows_of(mixture, 300, rng), rng.uniform(0.5, 1.5, 300)
+    found, kept = set(), []
+    for _ in range(500):
+        kept.append(np.empty(int(rng.integers(1, 3000))))  # what is allocated next lies elsewhere
+        sums = kernels.expectation(mixture.prepared, [(X, weight.copy())])
+        found.add((sums.log_likelihood, sums.log_max_resp, sums.nk.tobytes()))
+
+    assert len(found) == 1
+
+
+@pytest.mark.parametrize("n_features", [1, 2, 7, 8, 9, 16, 25, 33, 130])
+def test_factors_are_those_of_lapack(n_features: int) -> None:
+    A = np.random.default_rng(n_features).standard_normal((3, n_features, 2 * n_features + 2))
+    matrices = A @ A.transpose(0, 2, 1)
+
+    factors, singular = kernels.cholesky_factors(0.5 * (matrices + matrices.transpose(0, 2, 1)))
+    inverses = kernels.inverse_transposes(factors)
+
+    assert singular == -1
+    np.testing.assert_allclose(factors, np.linalg.cholesky(matrices), atol=1e-13 * n_features)
+    identities = np.einsum("kij,kil->kjl", inverses, factors)
+    np.testing.assert_allclose(
+        identities, np.broadcast_to(np.eye(n_features), identities.shape), atol=1e-12
+    )
+    assert not np.tril(inverses, -1).any()
+
+
+def test_a_matrix_of_lower_rank_has_no_factor() -> None:
+    matrices = np.stack([np.eye(2), np.array([[1.0, 1.0 / 3.0], [1.0 / 3.0, 1.0 / 9.0]])])
+
+    assert kernels.cholesky_factors(matrices)[1] == 1

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from gmm_engine import (
     COVARIANCE_FAMILIES,
@@ -112,6 +113,73 @@ def test_a_family_that_contains_another_never_ends_below_it(poorer: str, richer:
 def test_more_components_never_end_below_fewer(covariance_type: str) -> None:
     heights = [log_likelihood(faithful_selection(), K, covariance_type) for K in range(1, 10)]
     assert heights == sorted(heights)
+
+
+def awkward(name: str) -> NDArray[np.float64]:
+    """Data on which runs of richer families collapse where those of simpler ones do not."""
+    rng = np.random.default_rng(1)
+    match name:
+        case "outliers":
+            return rng.standard_t(2, size=(400, 2))
+        case "a line":
+            return np.column_stack([np.arange(100.0), 2 * np.arange(100.0)])
+        case "whole numbers":
+            return rng.integers(0, 5, size=(300, 2)).astype(float)
+        case "repeated rows":
+            return np.repeat(rng.normal(size=(8, 2)), 10, axis=0)
+        case "few rows":
+            return rng.normal(size=(12, 3))
+        case _:
+            groups = [3 * rng.normal(size=2) + rng.normal(size=(3000, 2)) for _ in range(4)]
+            return np.concatenate(groups)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "outliers",
+        "a line",
+        "whole numbers",
+        "repeated rows",
+        "few rows",
+        "more than starts look at",
+    ],
+)
+def test_what_contains_another_candidate_ends_below_it_only_if_one_has_collapsed(
+    name: str,
+) -> None:
+    sizes = range(1, 6)
+    selection = select(awkward(name), Grid(sizes), FitOptions(random_state=0))
+    pairs = [((K, richer), (K, poorer)) for K in sizes for poorer, richer in CONTAINED]
+    pairs += [((K, family), (K - 1, family)) for K in sizes[1:] for family in COVARIANCE_FAMILIES]
+    n_compared = 0
+    for richer, poorer in pairs:
+        upper, lower = candidate(selection, *richer), candidate(selection, *poorer)
+        if upper.is_degenerate or lower.is_degenerate or upper.result is None:
+            continue
+        assert lower.result is not None
+        height = lower.result.log_likelihood
+        assert upper.result.log_likelihood >= height - 1e-9 * abs(height), (richer, poorer)
+        n_compared += 1
+    assert n_compared > 0
+
+
+def test_a_candidate_whose_way_collapses_rests_on_a_simpler_one_and_says_so() -> None:
+    selection = select(awkward("repeated rows"), Grid(range(1, 6)), FitOptions(random_state=0))
+    resting = [
+        found
+        for found in selection.candidates
+        if found.result and "rests_on_neighbour" in {each.code for each in found.result.warnings}
+    ]
+    assert resting
+    for found in resting:
+        assert found.result is not None
+        assert not found.result.converged
+        assert not found.is_degenerate
+        assert found is not selection.best
+        history = found.result.log_likelihoods
+        assert (len(history), history[-1]) == (found.result.n_iter, found.result.log_likelihood)
 
 
 # The table

@@ -52,8 +52,8 @@ FeaturesQuery = Annotated[
     str | None,
     Query(
         max_length=1024,
-        description="The axes: two features by name or index, such as `0,2` (of a density also "
-        "one). Without it, beyond two features, the plane of the first two principal components.",
+        description="The axes: one feature or two, by name or index, such as `0,2`. Without it, "
+        "beyond two features, the plane of the first two principal components.",
     ),
 ]
 PointsQuery = Annotated[

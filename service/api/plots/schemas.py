@@ -21,7 +21,7 @@ class PlotPlane(BaseModel):
 class PlotEllipse(BaseModel):
     sigmas: float
     width: float
-    height: float
+    height: float = Field(description="0 on a single axis.")
     angle_degrees: float = Field(description="Of the width, counter-clockwise.")
 
 

@@ -1,5 +1,6 @@
 """Pictures over HTTP: what they show as numbers, and that they can be drawn whatever is sent."""
 
+import re
 import sys
 import xml.etree.ElementTree as ET
 from typing import Any
@@ -7,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.stats import chi2, multivariate_normal
 from scipy.stats import entropy as scipy_entropy
-from scipy.stats import multivariate_normal
 from sklearn.decomposition import PCA
 
-from gmm_engine import FitOptions, Mixture, fit
+from gmm_engine import COVARIANCE_FAMILIES, FitOptions, Mixture, fit
 from service.api.plots.schemas import Plot
 from service.domain.picturing import KINDS, Rows
 from service.extras import installed_painter
@@ -19,8 +20,14 @@ from tests.service.client import Client
 from tests.service.rows import TWO_GROUPS
 from tests.support.data import iris
 
-JSON = {"accept": "application/json"}
-PNG = {"accept": "image/png"}
+SVG, PNG_TYPE, JSON_TYPE = "image/svg+xml", "image/png", "application/json"
+BEGINNINGS = {
+    SVG: re.compile(rb"<\?xml .*\s*<!DOCTYPE svg"),
+    PNG_TYPE: re.compile(rb"\x89PNG\r\n\x1a\n"),
+    JSON_TYPE: re.compile(rb'\{"model":'),
+}
+JSON = {"accept": JSON_TYPE}
+PNG = {"accept": PNG_TYPE}
 SMALL = "width=480&height=320"
 OF_ROWS = [name for name, kind in KINDS.items() if kind.rows is not Rows.NONE]
 
@@ -59,23 +66,55 @@ def axis_field(plane: dict[str, Any], name: str) -> NDArray[np.float64]:
     return np.array([axis[name] for axis in plane["axes"]])
 
 
-def test_the_ellipses_hold_the_share_of_draws_that_normal_ones_hold(client: Client) -> None:
-    rng = np.random.default_rng(0)
-    covariance = np.array([[4.0, 1.8], [1.8, 1.0]])
-    X = rng.multivariate_normal([3.0, -1.0], covariance, size=20_000)
-    client.post("/models", {"id": "one"})
-    client.post("/models/one/fit", {"X": X.tolist()})
-    (component,) = numbers(client, "/models/one/plots/clusters")["components"]
+def share_within(ellipse: dict[str, float], away: NDArray[np.float64]) -> float:
+    """Return how many of the places, seen from the mean, lie in an ellipse."""
+    angle = np.deg2rad(ellipse["angle_degrees"])
+    along = away @ [np.cos(angle), np.sin(angle)] / (ellipse["width"] / 2)
+    across = away @ [-np.sin(angle), np.cos(angle)] / (ellipse["height"] / 2)
+    return float(np.mean(along**2 + across**2 <= 1))
 
-    away = X - component["mean"]
-    for ellipse, expected in zip(
-        component["ellipses"], (1 - np.exp(-0.5), 1 - np.exp(-2)), strict=True
-    ):
-        angle = np.deg2rad(ellipse["angle_degrees"])
-        along = away @ [np.cos(angle), np.sin(angle)] / (ellipse["width"] / 2)
-        across = away @ [-np.sin(angle), np.cos(angle)] / (ellipse["height"] / 2)
-        share = np.mean(along**2 + across**2 <= 1)
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
+@pytest.mark.parametrize("features", ["", "?features=2,0"], ids=["principal", "chosen"])
+def test_the_ellipses_hold_the_share_of_draws_that_normal_ones_hold(
+    client: Client, covariance_type: str, features: str
+) -> None:
+    client.post(
+        "/models",
+        {
+            "id": "iris",
+            "n_components": 3,
+            "covariance_type": covariance_type,
+            "standardize": True,
+            "random_state": 0,
+        },
+    )
+    client.post("/models/iris/fit", {"X": iris().tolist()})
+    found = numbers(client, f"/models/iris/plots/clusters{features}")
+    drawn = client.post("/models/iris/sample", {"n_samples": 20_000, "random_state": 0}).json()
+    basis = axis_field(found["plane"], "direction").T
+    scaled = (np.array(drawn["X"]) - iris().mean(axis=0)) / iris().std(axis=0)
+    places, labels = (scaled - found["plane"]["origin"]) @ basis, np.array(drawn["labels"])
+
+    for number, component in enumerate(found["components"]):
+        away = places[labels == number] - component["mean"]
+        for ellipse in component["ellipses"]:
+            expected = 1 - np.exp(-0.5 * ellipse["sigmas"] ** 2)
+            spread = np.sqrt(expected * (1 - expected) / len(away))
+            assert share_within(ellipse, away) == pytest.approx(expected, abs=4 * spread)
+
+
+def test_the_bars_of_a_single_feature_hold_the_share_that_normal_ones_hold(client: Client) -> None:
+    X = np.random.default_rng(0).normal(3.0, 2.0, size=(20_000, 1))
+    client.post("/models", {"id": "line"})
+    client.post("/models/line/fit", {"X": X.tolist()})
+    (component,) = numbers(client, "/models/line/plots/clusters")["components"]
+
+    for bar in component["ellipses"]:
+        expected = chi2(1).cdf(bar["sigmas"] ** 2)
+        share = np.mean(np.abs(X - component["mean"]) <= bar["width"] / 2)
         assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / len(X)))
+        assert bar["height"] == 0
 
 
 def test_beyond_two_features_the_plane_is_that_of_the_rows_principal_components(
@@ -217,13 +256,33 @@ def test_a_selection_is_drawn_from_the_table_of_its_version_or_job(selected: Cli
     assert selected.get(f"/models/groups/plots/selection?{SMALL}", PNG).status_code == 200
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("media_type", [SVG, PNG_TYPE, JSON_TYPE])
+def test_each_kind_is_answered_with_or_without_rows_in_each_format_or_refused(
+    selected: Client, kind: str, method: str, media_type: str
+) -> None:
+    path, accept = f"/models/groups/plots/{kind}?{SMALL}", {"accept": media_type}
+    rows = {"X": np.random.default_rng(0).standard_normal((60, 2)).tolist()}
+    answer = selected.get(path, accept) if method == "GET" else selected.post(path, rows, accept)
+    unfit = {"GET": Rows.NEEDED, "POST": Rows.NONE}[method]
+
+    if KINDS[kind].rows is unfit:
+        code = {"GET": "rows_required", "POST": "rows_not_shown"}[method]
+        assert (answer.status_code, answer.json()["code"]) == (422, code)
+    else:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, media_type)
+        assert BEGINNINGS[media_type].match(answer.content)
+        assert answer.headers["vary"] == "Accept"
+
+
 @pytest.mark.parametrize("kind", OF_ROWS)
 def test_every_picture_of_rows_is_drawn_alike_each_time(flowers: Client, kind: str) -> None:
     body = {"X": iris()[::5].tolist()}
     path = f"/models/iris/plots/{kind}?{SMALL}&theme=dark&palette=viridis"
     one, other = flowers.post(path, body), flowers.post(path, body)
 
-    assert (one.status_code, one.headers["content-type"]) == (200, "image/svg+xml")
+    assert (one.status_code, one.headers["content-type"]) == (200, SVG)
     assert one.headers["gmm-model-version"] == "1"
     root = ET.fromstring(one.content)  # noqa: S314  # our own
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
@@ -261,14 +320,44 @@ def test_few_or_equal_rows_can_be_drawn(client: Client, kind: str) -> None:
         assert drawn.status_code == 200, drawn.text
 
 
-def test_a_single_feature_has_a_density_and_no_plane(client: Client) -> None:
+@pytest.mark.parametrize("kind", OF_ROWS)
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_single_feature_is_seen_in_every_kind_of_picture(
+    client: Client, kind: str, theme: str
+) -> None:
     X = [[row[0]] for row in TWO_GROUPS]
     client.post("/models", {"id": "line", "n_components": 2, "random_state": 0})
     client.post("/models/line/fit", {"X": X})
+    for rows in (X, X[:1], [X[0]] * 3):
+        drawn = client.post(f"/models/line/plots/{kind}?{SMALL}&theme={theme}", {"X": rows}, PNG)
+        few = kind == "kmeans" and rows is not X
+        assert drawn.status_code == (422 if few else 200), drawn.text
+    if KINDS[kind].rows is Rows.WELCOME:
+        assert client.get(f"/models/line/plots/{kind}?{SMALL}", PNG).status_code == 200
 
-    assert client.post(f"/models/line/plots/density?{SMALL}", {"X": X}, PNG).status_code == 200
-    refused = client.post("/models/line/plots/clusters", {"X": X})
-    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+
+def test_one_of_several_features_can_be_looked_at(flowers: Client) -> None:
+    found = numbers(flowers, "/models/iris/plots/clusters?features=2", iris())
+    mixture = mixture_of_iris()
+
+    assert found["points"]["X"] == iris()[:, [2]].tolist()
+    assert found["points"]["labels"] == mixture.predict(iris()).tolist()
+    for component, mean, covariance in zip(
+        found["components"], mixture.means, mixture.to_dense(), strict=True
+    ):
+        assert component["mean"] == pytest.approx([mean[2]], rel=1e-12)
+        assert component["covariance"][0] == pytest.approx([covariance[2, 2]], rel=1e-12)
+
+
+def test_a_narrow_component_of_a_single_feature_is_not_missed(client: Client) -> None:
+    rng = np.random.default_rng(0)
+    X = np.concatenate([rng.normal(0, 1, 200), rng.normal(1e4, 1e-3, 200)])[:, np.newaxis]
+    client.post("/models", {"id": "line", "n_components": 2, "random_state": 0})
+    client.post("/models/line/fit", {"X": X.tolist()})
+    found = numbers(client, "/models/line/plots/density")
+    density = np.exp(np.array(found["log_density"], dtype=float))
+
+    assert np.trapezoid(density, found["x"]) == pytest.approx(1.0, abs=0.01)
 
 
 def test_names_of_features_are_no_formulas_and_no_markup(client: Client) -> None:
@@ -293,7 +382,7 @@ def test_names_of_features_are_no_formulas_and_no_markup(client: Client) -> None
         ("GET", "pie", 404, "plot_not_found"),
         ("GET", "clusters?features=0,7", 422, "invalid_parameter"),
         ("GET", "clusters?features=0,0", 422, "invalid_parameter"),
-        ("GET", "clusters?features=0", 422, "invalid_parameter"),
+        ("GET", "clusters?features=", 422, "invalid_parameter"),
         ("GET", "clusters?features=0,1,0", 422, "invalid_parameter"),
         ("GET", "clusters?width=1", 422, "invalid_parameter"),
         ("GET", "clusters?palette=rainbow", 422, "invalid_parameter"),

@@ -352,6 +352,7 @@ def require_shape(headers: Mapping[str, str], content: bytes, problem: dict[str,
 @pytest.mark.parametrize(
     ("path", "body", "sentence"),
     [
+        (MODELS, b'{"standardize": "no"}', "#/standardize: must be true or false"),
         (PREDICT, b'{"X":[[NaN,2]]}', "NaN and Infinity are not JSON"),
         (PREDICT, b'{"X":[[1,-Infinity]]}', "NaN and Infinity are not JSON"),
         (PREDICT, '{"é":[["ü", NaN]]}'.encode(), "NaN and Infinity are not JSON"),
@@ -412,6 +413,10 @@ def test_a_refusal_says_in_our_words_what_is_wrong(
         ("/jobs?model=A", "#/query/model: an id has 1 to 63 lower-case letters"),
         ("/jobs/job-1?wait=long", "#/query/wait: must be a number"),
         ("/jobs/job-1?wait=inf", "#/query/wait: must be a finite number"),
+        ("/models/groups/plots/clusters?theme=pink", "must be one of 'light' or 'dark'"),
+        ("/models/groups/plots/clusters?palette=jet", "must be one of 'okabe-ito', 'tol-muted'"),
+        ("/models/groups/plots/pie", "There is no such plot; there are clusters, convergence"),
+        ("/models/groups/score/gini", "There is no such metric; there are "),
     ],
 )
 def test_a_wrong_query_is_told_in_our_words(client: Client, query: str, sentence: str) -> None:

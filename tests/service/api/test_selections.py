@@ -173,20 +173,62 @@ def test_a_grid_without_sense_is_refused_with_its_place(
 
 
 @pytest.mark.parametrize(
-    ("query", "code"),
+    ("query", "code", "pointers"),
     [
-        ("n_components=1-9", "too_few_samples"),
-        ("n_components=6&criterion=held_out_log_likelihood&n_folds=2", "too_few_samples"),
-        ("n_components=1-300&covariance_type=full", "work_budget_exceeded"),
-        ("n_components=5&n_init=101", "invalid_parameter"),
+        ("n_components=1-9", "too_few_samples", []),
+        ("n_components=6&criterion=held_out_log_likelihood&n_folds=2", "too_few_samples", []),
+        (
+            "n_components=1&criterion=held_out_log_likelihood&n_folds=9",
+            "invalid_parameter",
+            ["#/query/n_folds"],
+        ),
+        ("n_components=2&criterion=aicc", "invalid_parameter", ["#/query/criterion"]),
+        (
+            "n_components=1-300&covariance_type=full",
+            "work_budget_exceeded",
+            ["#/query/n_components"],
+        ),
+        ("n_components=1025", "invalid_parameter", ["#/query/n_components"]),
+        ("n_components=5&n_init=101", "invalid_parameter", ["#/query/n_init"]),
     ],
 )
 def test_what_can_t_succeed_is_refused_before_there_is_a_job(
-    declared: Client, query: str, code: str
+    declared: Client, query: str, code: str, pointers: list[str]
 ) -> None:
-    status, found, _ = refusal(declared, query)
-    assert (status, found) == (422, code)
+    status, found, where = refusal(declared, query)
+    assert (status, found, where) == (422, code, pointers)
     assert declared.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize("n_folds", [2, 8])
+def test_as_many_folds_as_rows_can_be_held_out(declared: Client, n_folds: int) -> None:
+    grid = "n_components=1&covariance_type=spherical&criterion=held_out_log_likelihood"
+    body = selected(declared, f"{grid}&n_folds={n_folds}")
+    assert body["selection"]["complete"] is True  # type: ignore[index]  # a JSON object
+
+
+def test_aicc_compares_those_that_have_a_value(declared: Client) -> None:
+    body = selected(declared, "n_components=1-2&criterion=aicc")
+    table = body["selection"]["candidates"]  # type: ignore[index]  # a JSON object
+    by_rank = sorted(table, key=lambda line: line["rank"])
+    known = [line["value"] for line in by_rank if line["value"] is not None]
+    assert 0 < len(known) < len(table)
+    assert by_rank[0]["value"] == min(known)
+
+
+def test_of_principal_axes_those_that_are_kept_count_for_aicc(client: Client) -> None:
+    client.post("/models", {"id": "groups", "pca_components": 1, "random_state": 0})
+    rows = np.random.default_rng(0).standard_normal((6, 3)).tolist()
+    body = selected(client, "n_components=1&criterion=aicc&covariance_type=full", rows)
+    assert body["aicc"] is not None
+
+
+@pytest.mark.parametrize("text", ["2,4", "many", "1..3", "-1"])
+def test_a_wrong_number_of_components_is_told_how_it_is_written(
+    declared: Client, text: str
+) -> None:
+    problem = declared.post(f"/models/groups/select?n_components={text}", {"X": TWO_GROUPS}).json()
+    assert "such as 3, and ranges, such as 1-9" in problem["detail"]
 
 
 def test_the_number_of_candidates_is_bounded_by_a_setting() -> None:
