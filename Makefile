@@ -67,7 +67,7 @@ fuzz: $(STAMP) ## Send ten million mutants of requests to the service, and what 
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	@echo "Starting the service; a few seconds ..."
-	@$(BIN)/gmm-service serve
+	@GMM_PRELOAD_EXTRAS=true $(BIN)/gmm-service serve
 
 openapi: $(STAMP) ## Write openapi.json anew from the code.
 	$(BIN)/gmm-service openapi --output openapi.json

@@ -1,7 +1,7 @@
 """The service beside MLServer and a bare application, over HTTP, in one run.
 
     make bench-serving        all of it; the page is docs/benchmarks/serving.md
-    python -m benchmarks.serving --only throughput
+    python -m benchmarks.serving --only throughput --sizes 10000
 
 All three serve the same mixture (8 features, 8 components, full covariances): the service as it
 starts by default; MLServer with its scikit-learn runtime, from an environment of its own and
@@ -10,7 +10,6 @@ but for overload, which needs a client that does not wait for answers.
 """
 
 import argparse
-import asyncio
 import json
 import os
 import platform
@@ -25,6 +24,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from statistics import median
 
@@ -34,6 +34,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 
+from benchmarks.open_loop import OpenLoop
 from service.api.payloads import codec_of
 from service.api.payloads.values import DataAnswer
 
@@ -153,8 +154,8 @@ def wait_for(url: str, request: Request | None = None) -> None:
 
 
 @contextmanager
-def peers(directory: Path) -> Iterator[list[Peer]]:
-    """Start all three with one mixture, which the service has fitted."""
+def peers(directory: Path, *, are_alone: bool) -> Iterator[list[Peer]]:
+    """Start all three with one mixture, which the service has fitted; or the service alone."""
     for name in ("service", "floor", "mlserver"):
         (directory / name).mkdir()
     with ExitStack() as stack:
@@ -164,6 +165,9 @@ def peers(directory: Path) -> Iterator[list[Peer]]:
         stack.enter_context(process(command, directory / "service", PYTHONPATH=home))
         wait_for(f"{ours.url}/readyz")
         fit_model(ours.url)
+        if are_alone:
+            yield [ours]
+            return
         mixture = httpx.get(f"{ours.url}/models/m/parameters").raise_for_status().json()
         floor = Peer("floor", free_port(), of_rows)
         stack.enter_context(floor_server(floor.port, mixture, directory / "floor"))
@@ -238,14 +242,16 @@ def _percentile(told: str, number: int) -> float:
     return float(found[1]) * UNITS[found[2]] if found else float("nan")
 
 
-def print_throughput(started: Sequence[Peer], home: Path, seconds: int) -> None:
+def print_throughput(
+    started: Sequence[Peer], home: Path, seconds: int, sizes: Sequence[int]
+) -> None:
     print("| rows | format | server | requests/s | p50, ms | p99, ms |\n|---|---|---|---|---|---|")
-    for n_rows in SIZES:
+    for n_rows in sizes:
         for peer in started:
             request = peer.json_request(rows(n_rows))
             load = wrk(peer.url, request, connections=8, seconds=seconds, home=home)
             print_load(n_rows, "JSON", peer.name, load)
-    for media_type, name in ((NPY, "NPY"), (ARROW, "Arrow")):
+    for media_type, name in ((NPY, "NPY"), (ARROW, "Arrow")) if SIZES[-1] in sizes else ():
         request = of_rows(rows(SIZES[-1]), media_type)
         load = wrk(started[0].url, request, connections=8, seconds=seconds, home=home)
         print_load(SIZES[-1], name, started[0].name, load)
@@ -297,57 +303,37 @@ def print_slow_clients(ours: Peer, home: Path, seconds: int, count: int = 500) -
     print(f"{beside:.0f} requests/s, {share:.0f} % of the {alone:.0f} without.", flush=True)
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
-    status: int
-    seconds: float
-
-
-async def one_answer(port: int, raw: bytes) -> Answered:
-    begun = time.perf_counter()
-    reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    try:
-        writer.write(raw)
-        status = int((await reader.readline()).split()[1])
-        seconds = time.perf_counter() - begun
-        await reader.read()
-    finally:
-        writer.close()
-    return Answered(status, seconds)
-
-
-async def open_loop(port: int, raw: bytes, rate: float, seconds: float) -> list[Answered]:
-    """Send at a constant rate, whatever is answered."""
-    begun, sent = time.perf_counter(), []
-    for number in range(int(rate * seconds)):
-        await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
-        sent.append(asyncio.create_task(one_answer(port, raw)))
-    answers = await asyncio.gather(*sent, return_exceptions=True)
-    return [answer for answer in answers if isinstance(answer, Answered)]
-
-
 def print_overload(ours: Peer, home: Path, seconds: int) -> None:
-    request = of_rows(rows(SIZES[-1]), NPY)
-    best = wrk(ours.url, request, connections=8, seconds=seconds, home=home).per_second
+    X = rows(SIZES[-1])
+    for name, request in (("JSON", of_rows(X)), ("NPY", of_rows(X, NPY))):
+        best = wrk(ours.url, request, connections=8, seconds=seconds, home=home).per_second
+        load = OpenLoop(ours.port, raw(request), rate=5 * best, seconds=seconds)
+        load.run()
+        good = len(load.seconds_of(HTTPStatus.OK)) / load.took
+        refused = load.seconds_of(HTTPStatus.SERVICE_UNAVAILABLE)
+        after = [asked_in(ours.url, request) for _ in range(20)]
+        print(f"\nOverload, {SIZES[-1]:,} rows as {name}, five times the best rate, open loop\n")
+        print(f"- best with 8 connections: {best:.0f} requests/s")
+        print(f"- wished {5 * best:.0f}/s, sent {load.sent / load.took:.0f}/s")
+        print(f"- answered {good:.0f}/s, {100 * good / best:.0f} % of the best")
+        if refused:
+            late = 1e3 * float(np.quantile(refused, 0.99))
+            print(f"- {len(refused)} refused, p50 {1e3 * median(refused):.1f}, p99 {late:.1f} ms")
+        print(f"- lost without an answer: {load.lost}")
+        print(f"- right after it: median {1e3 * median(after):.1f} ms of {len(after)}", flush=True)
+
+
+def raw(request: Request) -> bytes:
     lines = [f"POST {request.path} HTTP/1.1", "Host: service", "Connection: close"]
     lines += [f"{name}: {value}" for name, value in request.headers.items()]
     lines.append(f"Content-Length: {len(request.body)}")
-    raw = "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + request.body
+
+
+def asked_in(url: str, request: Request) -> float:
     begun = time.perf_counter()
-    answers = asyncio.run(open_loop(ours.port, raw, 5 * best, seconds))
-    took = time.perf_counter() - begun
-    good = sum(answer.status == 200 for answer in answers) / took
-    refused = [answer.seconds for answer in answers if answer.status == 503]
-    after = [asyncio.run(one_answer(ours.port, raw)).seconds for _ in range(20)]
-    print(f"\nOverload, {SIZES[-1]:,} rows as NPY, five times the best rate, open loop\n")
-    print(f"- best with 8 connections: {best:.0f} requests/s")
-    print(
-        f"- offered {5 * best:.0f}/s; answered {good:.0f}/s, {100 * good / best:.0f} % of the best"
-    )
-    if refused:
-        late = 1e3 * float(np.quantile(refused, 0.99))
-        print(f"- {len(refused)} refused, p50 {1e3 * median(refused):.1f} ms, p99 {late:.1f} ms")
-    print(f"- right after it: median {1e3 * median(after):.1f} ms of {len(after)}", flush=True)
+    asked(url, request)
+    return time.perf_counter() - begun
 
 
 def main() -> None:
@@ -356,22 +342,24 @@ def main() -> None:
     )
     parts = ("throughput", "bulk", "tail", "slow", "overload")
     parser.add_argument("--only", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--sizes", nargs="+", type=int, choices=SIZES, default=SIZES)
     parser.add_argument("--seconds", type=int, default=5, help="of each measurement")
     arguments = parser.parse_args()
     if shutil.which("wrk") is None:
         raise SystemExit("wrk is missing; Debian has it as a package")
     home = Path(tempfile.mkdtemp(prefix="gmm-serving-"))
     try:
-        with peers(home) as started:
-            run(arguments.only, started, home, arguments.seconds)
+        with peers(home, are_alone={"throughput", "tail"}.isdisjoint(arguments.only)) as started:
+            run(arguments, started, home)
     finally:
         shutil.rmtree(home)
 
 
-def run(parts: Sequence[str], started: Sequence[Peer], home: Path, seconds: int) -> None:
+def run(arguments: argparse.Namespace, started: Sequence[Peer], home: Path) -> None:
+    parts, seconds = arguments.only, arguments.seconds
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     if "throughput" in parts:
-        print_throughput(started, home, seconds)
+        print_throughput(started, home, seconds, arguments.sizes)
     if "bulk" in parts:
         print_bulk(started[0])
     if "tail" in parts:

@@ -6,6 +6,7 @@ published ones and ends with 1 if any of them is missed.
 """
 
 import csv
+import os
 import re
 import shutil
 import subprocess
@@ -106,8 +107,11 @@ def running_service(output: Path) -> Iterator[httpx.Client]:
     output.mkdir(exist_ok=True)
     command = [str(Path(sys.executable).with_name("gmm-service")), "serve"]
     command += ["--host", "127.0.0.1", "--port", "0", "--registry-dir", str(registry)]
+    settings = {**os.environ, "GMM_PRELOAD_EXTRAS": "true"}
     with log.open("w", encoding="utf-8") as out:
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT)  # noqa: S603 (our own command)
+        process = subprocess.Popen(  # noqa: S603 (our own command)
+            command, stdout=out, stderr=subprocess.STDOUT, env=settings
+        )
     try:
         url = wait_for_url(process, log)
         with httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_SECONDS) as client:

@@ -388,7 +388,8 @@ def _rank(result: FitResult) -> tuple[bool, float]:
 
 def _spread(samples: Samples) -> NDArray[np.float64]:  # (D,)
     """Return the range of each feature; 1 for one that does not vary."""
-    extent = samples.largest - samples.smallest
+    smallest, largest = samples.extent
+    extent = largest - smallest
     return np.where(extent > 0, extent, 1.0)
 
 

@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import nnls
 
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.covariances import COVARIANCE_FAMILIES
@@ -25,7 +24,7 @@ from gmm_engine.fitting import (
     fit,
     n_start_rows,
 )
-from gmm_engine.initialization import INITIALIZERS
+from gmm_engine.initialization import INITIALIZERS, StartRows
 from gmm_engine.kernels import thread_count
 from gmm_engine.kernels.ranges import row_ranges
 from gmm_engine.regularization import DataScale, regularization
@@ -196,6 +195,8 @@ def _step_costs(covariance_type: str, clock: Clock) -> NDArray[np.float64]:
     terms = np.array([_terms(covariance_type, *size) for size in SIZES])
     seconds = np.array([_seconds_of_step(covariance_type, *size, clock) for size in SIZES])
     # Relative errors are what matters: a step of 100 µs as much as one of 10 ms.
+    from scipy.optimize import nnls  # noqa: PLC0415 - a third of a second that no start waits for
+
     costs, _ = nnls(terms / seconds[:, np.newaxis], np.ones(len(seconds)))
     return np.asarray(costs)
 
@@ -204,7 +205,7 @@ def _seconds_of_step(covariance_type: str, n: int, D: int, K: int, clock: Clock)
     samples, scale = _drawn(n, D)
     family = COVARIANCE_FAMILIES[covariance_type]
     (initialize,) = INITIALIZERS["random_from_data"]
-    start = initialize(samples, scale, K, family.form, np.random.default_rng(0))
+    start = initialize(StartRows(samples, scale), K, family.form, np.random.default_rng(0))
     seconds = []
     for _ in range(TIMED_RUNS):
         steps = em_steps(samples, start, family, regularization("auto", scale))
@@ -229,10 +230,9 @@ def _seconds_of_start(name: str, n: int, D: int, K: int, clock: Clock) -> float:
     """Return what one start takes, on the average over those of the name."""
     samples, scale = _drawn(n, D)
     form = COVARIANCE_FAMILIES["full"].form
-    rng = np.random.default_rng(0)
+    rows, rng = StartRows(samples, scale), np.random.default_rng(0)
     seconds = [
-        _timed(partial(initialize, samples, scale, K, form, rng), clock)
-        for initialize in INITIALIZERS[name]
+        _timed(partial(initialize, rows, K, form, rng), clock) for initialize in INITIALIZERS[name]
     ]
     return float(np.mean(seconds))
 

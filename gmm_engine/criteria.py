@@ -16,6 +16,15 @@ class Criteria:
     log_max_resp: float
     """Σ w_i log max_k γ_ik: how surely the rows are assigned; 0 is wholly."""
 
+    def __add__(self, other: "Criteria") -> "Criteria":
+        """Return the criteria of these rows and others of the same mixture together."""
+        return Criteria(
+            self.n_samples + other.n_samples,
+            self.n_parameters,
+            self.log_likelihood + other.log_likelihood,
+            self.log_max_resp + other.log_max_resp,
+        )
+
     @property
     def mean_log_likelihood(self) -> float:
         return self.log_likelihood / self.n_samples

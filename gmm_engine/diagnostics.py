@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.special import entr
 
 from gmm_engine.mixture import Mixture
@@ -94,6 +93,8 @@ def matching(
     """
     shared = np.zeros((n_clusters, n_clusters))
     np.add.at(shared, (others, labels), 1.0)
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
+
     return np.asarray(linear_sum_assignment(-shared)[1])
 
 

@@ -4,6 +4,7 @@
 ``convergence``, what to start from in ``initialization``, the fit around it all in ``fitting``.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,8 +24,9 @@ from gmm_engine.statistics import SufficientStatistics
 NEGLIGIBLE_ROWS = 1e-8
 """A component that holds less than this many rows of average weight has collapsed."""
 
-AT_ONCE = 16
-"""Steps at most that are taken in one compiled call, where a pass is too short for threads."""
+FIRST_AT_ONCE, AT_ONCE = 4, 16
+"""Steps that are taken in one compiled call, where a pass is too short for threads: few at first,
+since a run that begins may soon end, and then as many as have been taken before."""
 MOST_AT_ONCE = 20_000
 """Numbers in the covariances at most for that; each step keeps its own."""
 
@@ -65,15 +67,16 @@ def em_steps(
     step of an earlier iterator it goes on as that one would have.
     """
     iteration, accelerated = 0, False
+    way = _Way(samples, family, held_by)
     if isinstance(start, EMStep):
-        mixture, iteration, accelerated = start.mixture, start.iteration, start.accelerated
-        held = np.zeros(mixture.n_components, dtype=np.intp)
+        iteration, accelerated = start.iteration, start.accelerated
+        held = np.zeros(start.mixture.n_components, dtype=np.intp)
         held[list(start.degenerate)] = 1
+        way.begin(start.mixture, held)
     elif isinstance(start, Mixture):
-        mixture, held = start, np.zeros(start.n_components, dtype=np.intp)
+        way.begin(start, np.zeros(start.n_components, dtype=np.intp))
     else:
-        mixture, held = Mixture.from_statistics(start, family, held_by)
-    way = _Way(samples, mixture, held, family, held_by)
+        way.begin_by(start)
     while True:
         here = way.here
         yield EMStep(
@@ -112,26 +115,39 @@ class _Way:
     """Where a run stands and what comes next; a few steps ahead at once where rows are few."""
 
     here: _Place
+    _statistics: SufficientStatistics
+    """The sums that the next mixture is made of: those by ``here``, or by the last one ahead."""
 
     def __init__(
-        self,
-        samples: SampleSource,
-        mixture: Mixture,
-        held: NDArray[np.intp],
-        family: type[CovarianceFamily],
-        held_by: Regularization,
+        self, samples: SampleSource, family: type[CovarianceFamily], held_by: Regularization
     ) -> None:
         self._samples, self._family, self._held_by = samples, family, held_by
         self._negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
         self._ahead: deque[_Place] = deque()
+        self._n_looked = 0
         self._next: tuple[Mixture, NDArray[np.intp]] | None = None
-        self._go_to(mixture, held, expectation(mixture, samples))
-        self._few_rows = self._samples_if_few(mixture)
+
+    def begin(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
+        """Stand at a mixture."""
+        self._few_rows = self._samples_if_few(*mixture.means.shape)
+        self._go_to(mixture, held, expectation(mixture, self._samples))
+
+    def begin_by(self, start: SufficientStatistics) -> None:
+        """Stand at the mixture that these statistics make."""
+        self._few_rows = self._samples_if_few(*start.centers.shape)
+        if self._few_rows is not None:
+            self._statistics = start
+            self._look_ahead(1 + FIRST_AT_ONCE, self._few_rows)
+        if self._ahead:
+            self.here = self._ahead.popleft()
+        else:
+            self.begin(*Mixture.from_statistics(start, self._family, self._held_by))
 
     def following(self, n_plain: int) -> Mixture:
         """Return EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
-        if not self._ahead and n_plain and self._few_rows:
-            self._look_ahead(n_plain, self._few_rows)
+        if not self._ahead and n_plain and self._few_rows is not None:
+            n_steps = min(n_plain, AT_ONCE, max(self._n_looked, FIRST_AT_ONCE))
+            self._look_ahead(n_steps, self._few_rows)
         if self._ahead:
             return self._ahead[0].mixture
         self._next = Mixture.from_statistics(self._statistics, self._family, self._held_by)
@@ -172,14 +188,15 @@ class _Way:
     def _look_ahead(self, n_steps: int, samples: Samples) -> None:
         now = self._statistics
         steps = kernels.plain_steps(
-            min(n_steps, AT_ONCE),
+            n_steps,
             samples.X,
             samples.weight,
             start=kernels.Sums(now.centers, now.nk, now.first, now.scatter),
-            like=self.here.mixture.prepared,
+            like=self._layout(*now.centers.shape),
             is_common=self._family.is_common,
             bounds=self._family.bounds(self._held_by),
         )
+        self._n_looked += steps.n_taken
         is_lost = steps.nk[: steps.n_taken] < self._negligible
         log_likelihood, log_max_resp = steps.log_likelihood.tolist(), steps.log_max_resp.tolist()
         for row, any_lost in enumerate(np.asarray(is_lost.any(axis=1))):
@@ -201,15 +218,21 @@ class _Way:
                 log_max_resp=self._ahead[-1].log_max_resp,
             )
 
-    def _samples_if_few(self, mixture: Mixture) -> Samples | None:
+    def _samples_if_few(self, n_components: int, n_features: int) -> Samples | None:
         """Return the rows, as doubles, if threads would not share a pass over them."""
         samples = self._samples
-        size = mixture.family.precisions_cholesky.size
+        size = math.prod(self._family.shape(n_components, n_features))
         if not isinstance(samples, Samples) or size > MOST_AT_ONCE:
             return None
-        if not kernels.is_one_range(mixture.prepared, samples.n_rows):
+        if not kernels.is_one_range(self._layout(n_components, n_features), samples.n_rows):
             return None
         return Samples(np.ascontiguousarray(samples.X, dtype=np.float64), samples.weight)
+
+    def _layout(self, n_components: int, n_features: int) -> kernels.Prepared:
+        form = self._family.form
+        return kernels.layout(
+            n_components, n_features, is_dense=form.is_dense, is_shared=form.is_shared
+        )
 
 
 def expectation(mixture: Mixture, samples: SampleSource) -> SufficientStatistics:

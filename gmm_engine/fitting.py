@@ -11,7 +11,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
@@ -23,7 +22,7 @@ from gmm_engine.criteria import Criteria
 from gmm_engine.em import EMStep, em_steps
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
 from gmm_engine.given import Given
-from gmm_engine.initialization import INITIALIZERS, from_assignments
+from gmm_engine.initialization import INITIALIZERS, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
 from gmm_engine.samples import Blocks, Samples, SampleSource, sample_source
@@ -42,13 +41,18 @@ but no fewer than this."""
 TRIAL_STEPS = 16
 """EM steps that each start of a portfolio gets before it is compared with the others."""
 ENOUGH_ALIKE = 2
-"""When so many starts of different kinds have reached the best height, no more are tried."""
+"""When so many different starts have reached the best height, no more are tried."""
 FINAL_RUNS, FINAL_STEPS = 3, 48
 """So many distinct runs go on to so many steps before one is chosen."""
 RECENT_STEPS, OUT_OF_REACH = 8, 10.0
-"""A run goes no further that would have to gain ten times as much as in its last eight steps."""
+"""A run goes no further that would have to gain ten times as much as in its last eight steps, or in
+the second half of its way."""
+JUDGED_STEPS = 4
+"""Every so many steps a start is judged by that."""
 SAME_HEIGHT = 1e-6
 """Runs whose mean log-likelihoods are closer than this are taken to climb the same hill."""
+SAME_START = 1e-12
+"""Starts whose log-likelihoods are closer than this, relatively, are the same."""
 NEAR_HEIGHT, NEAR_MEANS, NEAR_WEIGHTS = 1e-3, 0.05, 0.02
 """So is one that is still on its way to a converged run: by its mean log-likelihood, its means in
 units of the data's spread, and its weights, all closer than these."""
@@ -320,11 +324,21 @@ class _Run:
         """Healthy runs before degenerate ones, whose likelihood means nothing; then by it."""
         return not self.last.degenerate, self.last.log_likelihood
 
+    @property
+    def first(self) -> float:
+        """The log-likelihood of the start."""
+        return self._way[0][0]
+
+    def begins_like(self, other: "_Run") -> bool:
+        """Tell whether it is the other's start again, as different ways to seek one may find."""
+        return math.isclose(self.first, other.first, rel_tol=SAME_START)
+
     def may_overtake(self, best: "_Run") -> bool:
-        """Tell whether it might, at the pace of its last steps, become better than ``best``."""
-        if best.last.degenerate or len(self._way) <= RECENT_STEPS:
+        """Tell whether it might, at its pace of late, become better than ``best``."""
+        if best.last.degenerate or len(self._way) <= JUDGED_STEPS:
             return True
-        gained = self.last.log_likelihood - self._way[-1 - RECENT_STEPS][0]
+        n_recent = min(RECENT_STEPS, len(self._way) // 2)
+        gained = self.last.log_likelihood - self._way[-1 - n_recent][0]
         return best.last.log_likelihood - self.last.log_likelihood <= OUT_OF_REACH * gained
 
     def carry_on(
@@ -349,6 +363,8 @@ class _Run:
 
 def _are_near(a: Mixture, b: Mixture, units: NDArray[np.float64]) -> bool:
     """Tell whether each component has one of its own in the other mixture, near and as heavy."""
+    from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
+
     moves = cdist(a.means / units, b.means / units, "chebyshev")
     there, back = linear_sum_assignment(moves)
     return bool(
@@ -453,11 +469,12 @@ class _Search:
         """
         part = self.samples.drawn(n_start_rows(self.options, self.samples.n_features), rng)
         initializers = INITIALIZERS[self.options.init_params]
+        rows = StartRows(part, self.scale)
         begun = (
             self._begun(
                 part,
                 self._with_given(
-                    initialize(part, self.scale, self.options.n_components, self.family.form, rng)
+                    initialize(rows, self.options.n_components, self.family.form, rng)
                 ),
                 restart,
                 n_plain=FINAL_STEPS if len(initializers) > 1 else PLAIN_STEPS,
@@ -474,9 +491,12 @@ class _Search:
         """Let the starts try a few steps, and the best of them some more; best first."""
         apart = SAME_HEIGHT * part.total_weight
         tried: list[_Run] = []
+        is_enough = False
         for run in begun:
+            if any(run.begins_like(other) for other in tried):
+                continue
             tried.append(self._tried(run, tried, part.total_weight))
-            is_enough = self._n_at_the_top(tried, part.total_weight) >= ENOUGH_ALIKE
+            is_enough = self._are_enough(tried, part.total_weight)
             if is_enough or self.ending() is not None:
                 break
         finalists = _best_distinct(tried, FINAL_RUNS, apart)
@@ -489,20 +509,34 @@ class _Search:
         return sorted(finalists, key=lambda run: run.rank, reverse=True)
 
     def _tried(self, run: _Run, others: list[_Run], n_samples: float) -> _Run:
-        """Let a start try a few steps; fewer if it collapses and another one has not."""
-        is_one_healthy = any(not other.last.degenerate for other in others)
+        """Let a start try a few steps; fewer if they lead nowhere and another one is healthy.
+
+        Beside one that has converged it takes as many as it needs to come up to it, or to fail.
+        """
+        best = max(others, key=lambda run: run.rank, default=run)
         run.carry_on(
-            min(TRIAL_STEPS, self.options.max_iter),
+            min(FINAL_STEPS if best.has_converged else TRIAL_STEPS, self.options.max_iter),
             tolerance=self.options.tol * n_samples,
             ending=self.ending,
-            gives_up=lambda: is_one_healthy and bool(run.last.degenerate),
+            gives_up=lambda: self._is_decided(run, best, n_samples),
         )
         return run
 
-    def _n_at_the_top(self, runs: list[_Run], n_samples: float) -> int:
-        """Return how many healthy runs climb the hill of the best, itself among them."""
+    def _is_decided(self, run: _Run, best: _Run, n_samples: float) -> bool:
+        """Tell whether it is for nothing that a start tries further beside a healthy ``best``."""
+        if best.last.degenerate or run.last.degenerate:
+            return run is not best and not best.last.degenerate
+        if run.last.iteration % JUDGED_STEPS or run.last.log_likelihood >= best.last.log_likelihood:
+            return False
+        return not run.may_overtake(best) or self._climbs(run, best, n_samples)
+
+    def _are_enough(self, runs: list[_Run], n_samples: float) -> bool:
+        """Tell whether so many healthy runs climb the hill of the best that it is the highest."""
         best = max(runs, key=lambda run: run.rank)
-        return sum(not run.last.degenerate and self._climbs(run, best, n_samples) for run in runs)
+        n_alike = sum(
+            not run.last.degenerate and self._climbs(run, best, n_samples) for run in runs
+        )
+        return n_alike >= ENOUGH_ALIKE
 
     def _climbs(self, run: _Run, best: _Run, n_samples: float) -> bool:
         below = (best.last.log_likelihood - run.last.log_likelihood) / n_samples

@@ -7,6 +7,7 @@ row of weight 2 is drawn like two equal rows. A new start is one function and it
 """
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,70 +22,83 @@ from gmm_engine.validation import as_real_array, require_finite
 MAX_LLOYD_STEPS = 30
 SETTLED_PART = 1e-3
 """Lloyd's steps end when fewer rows than this part change their cluster; EM does the rest."""
+LEAST_LINKED_ROWS, LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN = 300, 30, 4
+"""Hierarchical clustering takes time by the square of the rows: enough for the covariances, for
+each component and for each number of its mean (and one more), but no fewer than the first."""
 MAX_LINKED_ROWS = 1000
-"""Hierarchical clustering takes time and memory by the square of the rows."""
 
 RESPONSIBILITY_SUM_TOLERANCE = 1e-6
 
-Initializer = Callable[
-    [Samples, DataScale, int, type[Scatter], np.random.Generator], SufficientStatistics
-]
+
+class StartRows:
+    """Rows that starts are sought on, and what several kinds of start make of them, made once."""
+
+    def __init__(self, samples: Samples, scale: DataScale) -> None:
+        self.samples, self.scale = samples, scale
+        self.weight = samples.weights_or_ones  # (n_samples,)
+
+    @cached_property
+    def whitened(self) -> NDArray[np.float64]:  # (n_samples, D or less)
+        """The rows in the data's own principal axes, each in units of its spread."""
+        return self.scale.whitened(self.samples.X)
+
+    @cached_property
+    def standardized(self) -> NDArray[np.float64]:  # (n_samples, D)
+        """The rows with every feature in units of its own spread."""
+        return (self.samples.X - self.scale.mean) / self.scale.floor.scale
+
+
+Initializer = Callable[[StartRows, int, type[Scatter], np.random.Generator], SufficientStatistics]
 
 
 def k_means_plus_plus(
-    samples: Samples,
-    scale: DataScale,  # noqa: ARG001 - the signature of every initializer
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
     labels = kernels.k_means_labels(
-        samples.X, samples.weights_or_ones, n_components, rng, max_steps=0, n_settled=0
+        rows.samples.X, rows.weight, n_components, rng, max_steps=0, n_settled=0
     )
-    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
 def k_means(
-    samples: Samples,
-    scale: DataScale,  # noqa: ARG001 - the signature of every initializer
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows go to the clusters of k-means (Lloyd 1982) from a k-means++ start."""
-    labels = _lloyd(samples.X, samples.weights_or_ones, n_components, rng)
-    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    labels = _lloyd(rows.samples.X, rows.weight, n_components, rng)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
 def k_means_standardized(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """k-means with every feature in units of its own spread."""
-    rows = (samples.X - scale.mean) / scale.floor.scale
-    labels = _lloyd(rows, samples.weights_or_ones, n_components, rng)
-    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    labels = _lloyd(rows.standardized, rows.weight, n_components, rng)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
 def k_means_whitened(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """k-means in the data's own principal axes, each in units of its spread."""
-    labels = _lloyd(scale.whitened(samples.X), samples.weights_or_ones, n_components, rng)
-    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    labels = _lloyd(rows.whitened, rows.weight, n_components, rng)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
 def k_means_projected(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
@@ -94,24 +108,22 @@ def k_means_projected(
     Groups apart make a distribution flat. The direction is found by the fourth moments of whitened
     data (Cardoso 1989), so that parallel clusters show whatever their shape and the units.
     """
-    weight = samples.weights_or_ones
-    white = scale.whitened(samples.X)
+    white = rows.whitened
     lengths = np.einsum("ij,ij->i", white, white)
-    _, directions = np.linalg.eigh((white * (weight * lengths)[:, np.newaxis]).T @ white)
-    labels = _lloyd(white @ directions[:, :1], weight, n_components, rng)
-    return SufficientStatistics.of_labels(samples, labels, n_components, form)
+    _, directions = np.linalg.eigh((white * (rows.weight * lengths)[:, np.newaxis]).T @ white)
+    labels = _lloyd(white @ directions[:, :1], rows.weight, n_components, rng)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
 def random_responsibilities(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Every row belongs to every component by chance; all begin near the data's mean."""
-    statistics = SufficientStatistics.zeros(form, np.tile(scale.mean, (n_components, 1)))
-    for _, X, weight in samples.blocks():
+    statistics = SufficientStatistics.zeros(form, np.tile(rows.scale.mean, (n_components, 1)))
+    for _, X, weight in rows.samples.blocks():
         resp = rng.random((len(X), n_components))
         resp /= resp.sum(axis=1, keepdims=True)
         if weight is not None:
@@ -122,69 +134,61 @@ def random_responsibilities(
 
 
 def random_rows(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Components of equal weight at random rows, each with the covariance of all the data."""
-    chosen = _distinct_rows(samples.weights_or_ones, n_components, rng)
+    chosen = _distinct_rows(rows.weight, n_components, rng)
     share = np.full(n_components, 1.0 / n_components)
-    statistics = SufficientStatistics.zeros(form, samples.X[chosen])
+    statistics = SufficientStatistics.zeros(form, rows.samples.X[chosen])
     statistics.nk[:] = share
-    statistics.scatter[...] = form.from_total(scale.covariance, share)
+    statistics.scatter[...] = form.from_total(rows.scale.covariance, share)
     return statistics
 
 
 def ward_clusters(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows joined from the bottom up by Ward's criterion (1963), in the data's principal axes."""
-    part = samples.drawn(MAX_LINKED_ROWS, rng)
+    enough = max(LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN * (rows.samples.n_features + 1))
+    n_rows = max(LEAST_LINKED_ROWS, enough * n_components)
+    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng)
     if part.n_rows < 2:
-        return random_rows(samples, scale, n_components, form, rng)
-    labels = kernels.ward_labels(scale.whitened(part.X), min(n_components, part.n_rows))
+        return random_rows(rows, n_components, form, rng)
+    labels = kernels.ward_labels(rows.scale.whitened(part.X), min(n_components, part.n_rows))
     return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
 def neighborhoods(
-    samples: Samples,
-    scale: DataScale,
+    rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Spread-out rows, each with those nearest to it, for covariances that begin local."""
-    rows = scale.whitened(samples.X)
-    weight = samples.weights_or_ones
+    samples, white = rows.samples, rows.whitened
     n_near = min(samples.n_rows, max(2 * (samples.n_features + 1), samples.n_rows // n_components))
-    centers = kernels.spread_centers(rows, weight, n_components, rng)
-    near = [
-        np.argpartition(_squared_distances(rows, center), n_near - 1)[:n_near] for center in centers
-    ]
-    statistics = SufficientStatistics.zeros(
-        form, np.stack([samples.X[chosen].mean(axis=0) for chosen in near])
-    )
-    for component, chosen in enumerate(near):
-        statistics.add_rows(component, samples.X[chosen], weight[chosen])
-    return statistics
+    chosen = kernels.near_rows(white, rows.weight, n_components, n_near, rng).ravel()
+    labels = np.repeat(np.arange(n_components), n_near)
+    near = Samples(samples.X[chosen], rows.weight[chosen])
+    return SufficientStatistics.of_labels(near, labels, n_components, form)
 
 
 INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
     "auto": (  # neighbours differ in kind: what they agree on is hardly a bias that they share
         k_means,
-        k_means_projected,
-        random_rows,
-        k_means_whitened,
-        neighborhoods,
-        k_means_standardized,
         ward_clusters,
-        k_means,
+        k_means_projected,
+        neighborhoods,
+        k_means_whitened,
+        k_means_standardized,
+        random_rows,
+        ward_clusters,
         neighborhoods,
         random_rows,
     ),
@@ -239,13 +243,6 @@ def _distinct_rows(
         chosen[i] = _draw(remaining, rng)
         remaining[chosen[i]] = 0.0
     return chosen
-
-
-def _squared_distances(
-    X: NDArray[np.float64], center: NDArray[np.float64]
-) -> NDArray[np.float64]:  # (n_samples,)
-    deviations = X - center
-    return np.asarray(np.einsum("ij,ij->i", deviations, deviations))
 
 
 def _lloyd(

@@ -251,8 +251,9 @@ def _spread(
 ) -> NDArray[np.float64]:  # (n_features,)
     """Return the standard deviations; 1 for a feature that does not vary."""
     spread = np.sqrt(share @ np.square(samples.X - center))
-    magnitude = np.maximum(samples.largest, -samples.smallest)
-    is_constant = samples.largest - samples.smallest <= CONSTANT_FEATURE * magnitude
+    smallest, largest = samples.extent
+    magnitude = np.maximum(largest, -smallest)
+    is_constant = largest - smallest <= CONSTANT_FEATURE * magnitude
     return np.where(is_constant | (spread == 0.0), 1.0, spread)
 
 

@@ -26,6 +26,9 @@ FEATURE_FLOOR = 1e-13
 """The same relative to each feature alone; holds where features are collinear."""
 CONSTANT_FEATURE = 1e-14
 """A spread below this fraction of the magnitude is rounding, not variation."""
+FAR_FROM_MEAN = 100.0
+"""Squared deviations about a point are summed anew if it is, squared, so many variances from the
+mean: two digits are lost by then."""
 SMALLEST_SPREAD = 1e-142
 """The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
 
@@ -193,11 +196,13 @@ class DataScale:
 
     @classmethod
     def of(cls, samples: SampleSource) -> "DataScale":
-        """Measure the data in two passes; raises ``OutOfRangeError`` where a square would be."""
-        about_middle = _total(samples, 0.5 * samples.smallest + 0.5 * samples.largest)
-        whole = _total(samples, about_middle.means[0])
+        """Measure the data; raises ``OutOfRangeError`` where a square would be."""
+        smallest, largest = samples.extent
+        whole = _total(samples, 0.5 * smallest + 0.5 * largest)
         covariance = whole.central_scatter[0] / whole.n_samples
-        largest, smallest = samples.largest, samples.smallest
+        if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
+            whole = _total(samples, whole.means[0])
+            covariance = whole.central_scatter[0] / whole.n_samples
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
         too_narrow = np.flatnonzero(~constant & (extent < SMALLEST_SPREAD))

@@ -12,8 +12,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_engine import kernels
 from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
-from gmm_engine.kernels import Chunk
+from gmm_engine.kernels import Chunk, Extent
 from gmm_engine.validation import as_sample_weight, as_samples
 
 BLOCK_ROWS = 4096
@@ -38,12 +39,8 @@ class SampleSource(Protocol):
         """The sum of the weights; the number of rows where there are none."""
 
     @property
-    def smallest(self) -> NDArray[np.float64]:
-        """The smallest value of each feature among the rows that count, (D,)."""
-
-    @property
-    def largest(self) -> NDArray[np.float64]:
-        """The largest value of each feature among the rows that count, (D,)."""
+    def extent(self) -> Extent:
+        """The smallest and the largest value of each feature among the rows that count."""
 
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows, in the same order and portions every time."""
@@ -93,18 +90,8 @@ class Samples:
         return float(self.n_rows if self.weight is None else self.weight.sum())
 
     @property
-    def smallest(self) -> NDArray[np.float64]:  # (n_features,)
-        if self.weight is None:
-            return np.asarray(self.X.min(axis=0), dtype=np.float64)
-        counted = self.weight[:, np.newaxis] > 0
-        return np.asarray(self.X.min(axis=0, initial=np.inf, where=counted), dtype=np.float64)
-
-    @property
-    def largest(self) -> NDArray[np.float64]:  # (n_features,)
-        if self.weight is None:
-            return np.asarray(self.X.max(axis=0), dtype=np.float64)
-        counted = self.weight[:, np.newaxis] > 0
-        return np.asarray(self.X.max(axis=0, initial=-np.inf, where=counted), dtype=np.float64)
+    def extent(self) -> Extent:
+        return kernels.extent(self.X, self.weight)
 
     @property
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
@@ -166,7 +153,7 @@ class BlockedSamples:
         self.n_rows = self.n_positive = self.n_features = 0
         self.total_weight = 0.0
         self._is_weighted = False
-        self.smallest = self.largest = np.empty(0)
+        self.extent = Extent(np.empty(0), np.empty(0))
         for block in self._checked_blocks():
             self._take_note_of(block)
         if not self.n_rows:
@@ -219,7 +206,7 @@ class BlockedSamples:
     def _take_note_of(self, block: Samples) -> None:
         if self.n_rows == 0:
             self.n_features = block.n_features
-            self.smallest, self.largest = block.smallest, block.largest
+            self.extent = block.extent
         if block.n_features != self.n_features:
             raise DimensionMismatchError(
                 f"a block has {block.n_features} features, those before it {self.n_features}"
@@ -228,8 +215,11 @@ class BlockedSamples:
         self.n_positive += block.n_positive
         self.total_weight += block.total_weight
         self._is_weighted |= block.weight is not None
-        self.smallest = np.minimum(self.smallest, block.smallest)
-        self.largest = np.maximum(self.largest, block.largest)
+        of_block = block.extent
+        self.extent = Extent(
+            np.minimum(self.extent.smallest, of_block.smallest),
+            np.maximum(self.extent.largest, of_block.largest),
+        )
 
 
 def sample_source(X: ArrayLike | Blocks, sample_weight: ArrayLike | None) -> SampleSource:

@@ -21,7 +21,6 @@ from typing import Annotated
 
 import typer
 import uvicorn
-from fastapi import FastAPI
 
 import gmm_engine
 from service import __version__
@@ -68,6 +67,11 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self._services = services
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        # Before anyone asks; estimates wait for it.
+        threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
         self._services.lifecycle.begin_draining()
         self.force_exit = self.should_exit and sig == signal.SIGINT
@@ -92,9 +96,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
-        # Before anyone asks; estimates wait for it.
-        threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
-        server = Server(_server_config(create_app(services), settings), services)
+        server = Server(_server_config(services, settings), services)
         _announce(settings, listener)
         server.run(sockets=[listener])
 
@@ -148,10 +150,11 @@ def _usable(settings: Settings) -> Iterator[None]:
         raise typer.Exit(USAGE_ERROR) from error
 
 
-def _server_config(application: FastAPI, settings: Settings) -> uvicorn.Config:
+def _server_config(services: Services, settings: Settings) -> uvicorn.Config:
+    limits = _connection_limits(settings)
     return uvicorn.Config(
-        application,
-        http=BoundedProtocol.with_limits(_connection_limits(settings)),
+        create_app(services),
+        http=BoundedProtocol.bounded_by(limits, services.threads.let_in),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -3,6 +3,7 @@
 Their libraries take a second to import, which no start of the service waits for.
 """
 
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -26,6 +27,13 @@ def installed_painter() -> Painter:
     adapter = _adapter("plots", "matplotlib", "service.pictures.painter")
     painter: Painter = adapter.MatplotlibPainter()
     return painter
+
+
+def load_installed() -> None:
+    """Import what there is, so that no request has to wait for it."""
+    for installed in (installed_painter, installed_analyst):
+        with suppress(Unsupported):
+            installed()
 
 
 def _adapter(extra: str, library: str, module: str) -> ModuleType:

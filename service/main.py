@@ -41,6 +41,7 @@ from service.api.problems import install_problems
 from service.api.services import Services
 from service.api.short_way import ShortWay
 from service.errors import ServiceError
+from service.extras import load_installed
 from service.openapi import canonical_json, openapi_document
 
 ROUTERS = (
@@ -85,7 +86,7 @@ class Application(FastAPI):
 def create_app(services: Services) -> Application:
     app = new_app()
     app.stand_on(services)
-    app.state.document = contract()
+    app.state.contract = contract
     return app
 
 
@@ -130,6 +131,8 @@ async def serving(app: FastAPI) -> AsyncIterator[None]:
     services.lifecycle.begin_serving()
     async with anyio.create_task_group() as upkeep:
         upkeep.start_soon(recovering, services)
+        if services.options.preload_extras:
+            upkeep.start_soon(services.threads.look_up, load_installed)
         try:
             yield
         finally:

@@ -50,7 +50,10 @@ class Settings(BaseSettings):
         2, ge=1, le=64, description="Fits that run at once, each in a process of its own."
     )
     fit_threads: int = Field(
-        0, ge=0, le=64, description="Threads of each fit; 0 takes as many as there are cores."
+        0,
+        ge=0,
+        le=64,
+        description="Threads of each fit; 0 shares the cores out among those that run.",
     )
     fit_max_seconds: float = Field(
         3600.0,
@@ -127,6 +130,11 @@ class Settings(BaseSettings):
     )
     max_candidates: int = Field(
         256, ge=1, le=1024, description="Candidates of a selection: sizes times families."
+    )
+    preload_extras: bool = Field(
+        False,
+        description="Load what analyses and pictures need right after the start, beside other "
+        "work: some 100 MB and seconds that the first such request waits for otherwise.",
     )
     max_analysed_rows: int = Field(
         100_000, ge=1, le=10_000_000, description="Rows of one analysis: diagnostics, comparisons."

@@ -16,6 +16,7 @@ from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from service.adapters.scheduling import come_first
 from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
@@ -36,6 +37,8 @@ MACHINE_COSTS = MachineCosts()
 
 
 def build_services(settings: Settings) -> Services:
+    """Build them for the process that serves, whose threads come before those of its fits."""
+    come_first()
     registry = FileRegistry(settings.registry_dir)
     database = Database.at(settings.database, settings.registry_dir)
     runner = ProcessRunner(
@@ -109,6 +112,7 @@ def assemble(
             max_binary_body_bytes=settings.max_binary_body_bytes,
             max_stream_bytes=settings.max_stream_bytes,
             recovery_seconds=settings.recovery_seconds,
+            preload_extras=settings.preload_extras,
             # None for tests, which keep no registry on the disk.
             spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
         ),

@@ -22,20 +22,22 @@ from gmm_engine.kernels.clustering import (
     add_by_label,
     add_labelled,
     k_means_labels,
-    spread_centers,
+    near_rows,
     ward_labels,
 )
+from gmm_engine.kernels.extents import Extent, extent
 from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, inverse_transposes
 from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
-from gmm_engine.kernels.steps import Steps, Sums, plain_steps
+from gmm_engine.kernels.steps import Steps, Sums, layout, plain_steps
 from gmm_engine.kernels.warm_up import warm_up
 
 __all__ = [
     "Bounds",
     "Chunk",
     "Estimates",
+    "Extent",
     "Factors",
     "Moments",
     "Prepared",
@@ -47,14 +49,16 @@ __all__ = [
     "cholesky_factors",
     "estimates",
     "expectation",
+    "extent",
     "factors_of",
     "inverse_transposes",
     "is_one_range",
     "k_means_labels",
+    "layout",
+    "near_rows",
     "plain_steps",
     "score",
     "set_thread_count",
-    "spread_centers",
     "thread_count",
     "ward_labels",
     "warm_up",

@@ -25,17 +25,17 @@ def _distances(columns, begin, end, centers, k, out):
 
 
 @njit(nogil=True, error_model="numpy")
-def _index_at(mass, share):
-    """Return the index at which the running total of ``mass`` passes this share of the whole."""
-    total = 0.0
-    for row in range(len(mass)):
-        total += mass[row]
-    aim, running = share * total, 0.0
-    for row in range(len(mass)):
-        running += mass[row]
-        if running > aim:
-            return row
-    return len(mass) - 1
+def _index_at(running, share):
+    """Return the index at which a running total passes this share of the whole."""
+    aim = share * running[-1]
+    begin, end = 0, len(running) - 1
+    while begin < end:
+        middle = (begin + end) // 2
+        if running[middle] > aim:
+            end = middle
+        else:
+            begin = middle + 1
+    return begin
 
 
 @njit(nogil=True, error_model="numpy")
@@ -53,21 +53,23 @@ def spread_rows(columns, weight, draws, n_trials, centers):
     """
     n_rows = columns.shape[1]
     nearest, reached = np.empty(n_rows), np.empty(n_rows)
-    mass, candidate = np.empty(n_rows), np.empty((1, len(columns)))
-    _take_column(columns, _index_at(weight, draws[0]), centers, 0)
+    running, candidate = np.cumsum(weight), np.empty((1, len(columns)))
+    _take_column(columns, _index_at(running, draws[0]), centers, 0)
     _distances(columns, 0, n_rows, centers, 0, nearest)
     draw = 1
     for k in range(1, len(centers)):
         total = 0.0
         for row in range(n_rows):
-            mass[row] = weight[row] * nearest[row]
-            total += mass[row]
-        for row in range(n_rows):
-            if not total > 0.0:  # fewer distinct rows than centres
-                mass[row] = weight[row]
+            total += weight[row] * nearest[row]
+            running[row] = total
+        if not total > 0.0:  # fewer distinct rows than centres
+            total = 0.0
+            for row in range(n_rows):
+                total += weight[row]
+                running[row] = total
         least, best = np.inf, 0
         for trial in range(n_trials):
-            chosen = _index_at(mass, draws[draw])
+            chosen = _index_at(running, draws[draw])
             draw += 1
             _take_column(columns, chosen, candidate, 0)
             _distances(columns, 0, n_rows, candidate, 0, reached)
@@ -80,6 +82,26 @@ def spread_rows(columns, weight, draws, n_trials, centers):
         _distances(columns, 0, n_rows, centers, k, reached)
         for row in range(n_rows):
             nearest[row] = min(reached[row], nearest[row])
+
+
+@njit(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]), **AS_WRITTEN)
+def choose_nearest(columns, centers, chosen):
+    """Set each row of ``chosen`` to the rows nearest to a centre, in their order."""
+    n_rows = columns.shape[1]
+    distances, n_near = np.empty(n_rows), chosen.shape[1]
+    for k in range(len(centers)):
+        _distances(columns, 0, n_rows, centers, k, distances)
+        farthest = np.partition(distances, n_near - 1)[n_near - 1]
+        n_nearer = 0
+        for row in range(n_rows):
+            n_nearer += distances[row] < farthest
+        place, n_as_far = 0, n_near - n_nearer
+        for row in range(n_rows):
+            is_as_far = distances[row] == farthest and n_as_far > 0
+            n_as_far -= is_as_far
+            if distances[row] < farthest or is_as_far:
+                chosen[k, place] = row
+                place += 1
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -264,12 +286,26 @@ def k_means_labels(
     They end when no more than ``n_settled`` rows change their label; with no steps at all each row
     has the label of the nearest of the first centres.
     """
-    centers = spread_centers(X, weight, n_clusters, rng)
-    origin = centers[0].copy()
+    columns = _columns(X, weight)
+    centers = _spread_centers(columns, weight, n_clusters, rng)
     labels = np.empty(len(X), dtype=np.int64)
-    # As seen from a row of the data, so that nothing is lost where it lies far from zero.
-    lloyd(_columns(X - origin), weight, max_steps, n_settled, centers - origin, labels)
+    lloyd(columns, weight, max_steps, n_settled, centers, labels)
     return labels
+
+
+def near_rows(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_centers: int,
+    n_near: int,
+    rng: np.random.Generator,
+) -> NDArray[np.int64]:  # (n_centers, n_near)
+    """Return the rows nearest to each of some rows that are spread out."""
+    columns = _columns(X, weight)
+    centers = _spread_centers(columns, weight, n_centers, rng)
+    chosen = np.empty((n_centers, n_near), dtype=np.int64)
+    choose_nearest(columns, centers, chosen)
+    return chosen
 
 
 def ward_labels(X: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
@@ -286,8 +322,8 @@ def ward_labels(X: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
     return np.unique(joined_to, return_inverse=True)[1].astype(np.int64)
 
 
-def spread_centers(
-    X: NDArray[np.float64],
+def _spread_centers(
+    columns: NDArray[np.float64],
     weight: NDArray[np.float64],
     n_centers: int,
     rng: np.random.Generator,
@@ -295,10 +331,13 @@ def spread_centers(
     """Choose rows that are spread out, with a few drawn for each place."""
     n_trials = 2 + int(np.log(n_centers))
     draws = rng.random(1 + (n_centers - 1) * n_trials)
-    centers = np.empty((n_centers, X.shape[1]))
-    spread_rows(_columns(X), weight, draws, n_trials, centers)
+    centers = np.empty((n_centers, len(columns)))
+    spread_rows(columns, weight, draws, n_trials, centers)
     return centers
 
 
-def _columns(X: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.ascontiguousarray(X.T)
+def _columns(
+    X: NDArray[np.float64], weight: NDArray[np.float64]
+) -> NDArray[np.float64]:  # (D, n_rows)
+    """Return rows by feature, as seen from one that counts: nothing is lost far from zero."""
+    return np.ascontiguousarray((X - X[np.argmax(weight)]).T)

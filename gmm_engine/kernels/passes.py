@@ -27,7 +27,14 @@ from numba.core.typing.templates import Signature
 
 from gmm_engine.kernels import diagonal, tiled, unrolled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
-from gmm_engine.kernels.lanes import LANES, aligned, log_of_at_least_one
+from gmm_engine.kernels.lanes import (
+    LANES,
+    aligned,
+    load,
+    log_of_at_least_one,
+    square_root,
+    store,
+)
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 BLOCK_ROWS = 96
@@ -326,8 +333,8 @@ def _add_moments(
         elif is_tiled:
             count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
             if count:
-                for row in range(count):
-                    roots[row] = np.sqrt(gammas[row])
+                for row in range(0, count, LANES):
+                    store(roots, row, square_root(load(gammas, row)))
                 _scale_deviations(rows, means, k * width, chosen, roots, width, count, scaled, sums)
                 _add_first(sums, gammas, k, width, count, moments)
                 _add_scatter(scaled, width, count, scatter, k * scatter_stride)

@@ -6,7 +6,7 @@ be held up, a row out of reach, a number beyond doubles. The caller takes that o
 """
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from llvmlite import ir
@@ -67,6 +67,18 @@ class Steps:
     sums: Sums
 
 
+@lru_cache(maxsize=16)
+def layout(n_components: int, n_features: int, *, is_dense: bool, is_shared: bool) -> Prepared:
+    """Return how mixtures of a shape are laid out; its numbers are those of none."""
+    whitening = (1 if is_shared else n_components, *[n_features] * (2 if is_dense else 1))
+    return Prepared.of(
+        weights=np.full(n_components, 1.0 / n_components),
+        means=np.zeros((n_components, n_features)),
+        whitening=np.zeros(whitening),
+        log_det=np.zeros(n_components),
+    )
+
+
 def plain_steps(
     n_steps: int,
     X: NDArray[np.float64],
@@ -79,7 +91,7 @@ def plain_steps(
 ) -> Steps:
     """Take up to ``n_steps`` EM steps from the sums of an E-step, all rows in one range.
 
-    ``like`` is a mixture of the same shape; ``is_common`` tells whether its components share a
+    ``like`` is the layout of such mixtures; ``is_common`` tells whether its components share a
     matrix, or its features a variance.
     """
     K, D = start.centers.shape

@@ -158,10 +158,16 @@ def _squared_lengths_of_vectors(
 
         def add_panel(panel: Value, deviations_of: Callable[[Value], Sequence[Value]]) -> None:
             begin = builder.gep(u, [builder.add(u_at, builder.mul(panel, stride))])
-            for registers in _whitened_panel(emit, V, panel, begin, deviations_of):
-                for total, register in zip(totals, registers, strict=True):
-                    y = builder.load(register)
-                    emit.add_product(total, y, y)
+            columns = _whitened_panel(emit, V, panel, begin, deviations_of)
+            for vector, total in enumerate(totals):
+                halves = columns[: LANES // 2], columns[LANES // 2 :]  # two chains, for latency
+                sums = [emit.register(ZERO) for _ in halves]
+                for half, register in zip(halves, sums, strict=True):
+                    for column in half:
+                        y = builder.load(column[vector])
+                        emit.add_product(register, y, y)
+                length = builder.fadd(*(builder.load(register) for register in sums))
+                builder.store(builder.fadd(builder.load(total), length), total)
 
         last = builder.sub(n_panels, emit.integer(1))
         add_panel(last, subtracted)

@@ -2,10 +2,11 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from sqlalchemy import ColumnElement, Connection, Table, and_, delete, func, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, select, update
+from sqlalchemy.dialects import sqlite
 
 from service.adapters.database import ANSWERS, Database
 from service.domain.request_keys import (
@@ -19,11 +20,8 @@ from service.domain.request_keys import (
     too_many_keys,
 )
 
-INSERTS: Mapping[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
-    "sqlite": sqlite.insert,
-    "postgresql": postgresql.insert,
-}
-"""Only a dialect's own insert may meet a row that is there already."""
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 
 class SqlAnswerStore:
@@ -75,7 +73,7 @@ class SqlAnswerStore:
     ) -> bool:
         """Write the key down if it is not there; of racing processes one does."""
         made = connection.execute(
-            INSERTS[connection.dialect.name](ANSWERS)
+            _insert(connection.dialect.name)
             .values(
                 scope=key.scope,
                 key=key.key,
@@ -98,6 +96,15 @@ class SqlAnswerStore:
     def _forget_old(self, connection: Connection) -> None:
         oldest = int(self._clock() - KEPT_FOR.total_seconds())
         connection.execute(delete(ANSWERS).where(ANSWERS.c.created_at <= oldest))
+
+
+def _insert(dialect: str) -> "sqlite.Insert | postgresql.Insert":
+    """Return the dialect's own insert, which alone may meet a row that is there already."""
+    if dialect == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - it loads all its drivers
+
+        return postgresql.insert(ANSWERS)
+    return sqlite.insert(ANSWERS)
 
 
 def _is(key: RequestKey) -> ColumnElement[bool]:

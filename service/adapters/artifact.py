@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-import joblib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -60,6 +59,8 @@ def artifact_of(mixture: Mixture) -> Artifact:
         name: np.ascontiguousarray(array, dtype=DTYPE)
         for name, array in mixture.to_arrays().items()
     }
+    import joblib  # noqa: PLC0415 - it prepares for work in processes, which no start waits for
+
     content = {"schema": SCHEMA, "covariance_type": mixture.covariance_type, **plain}
     stream = io.BytesIO()
     joblib.dump(content, stream, protocol=PICKLE_PROTOCOL)

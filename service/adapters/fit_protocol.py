@@ -88,6 +88,13 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
+class Threads:
+    """Parent to worker: take so many from the next EM step on, which no result depends on."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Help:
     """Parent to a worker with nothing to do: share a selection that another one leads.
 
@@ -211,6 +218,7 @@ class Done:
 Message: TypeAlias = (
     Fit
     | Stop
+    | Threads
     | Help
     | Hand
     | Ready
@@ -280,6 +288,12 @@ class Wire:
     def is_silent(self, *, seconds: float = 0.0) -> bool:
         """Tell whether there is nothing to receive for so long, an end included."""
         return not (self._received or self._is_readable_within(seconds))
+
+    def has_room(self) -> bool:
+        """Tell whether a short message can be sent without waiting for the other side."""
+        poll = select.poll()
+        poll.register(self._connection, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def hang_up(self) -> None:
         """Let both sides hear the end, whatever they wait for."""

@@ -44,17 +44,20 @@ from service.adapters.fit_protocol import (
     Ready,
     Stop,
     Stopped,
+    Threads,
     Wire,
     most_steps,
 )
 from service.adapters.fit_results import head_of_result, send_result_arrays, send_transform
 from service.adapters.fit_spool import mapped
+from service.adapters.scheduling import step_back
 from service.domain.fit_task import FitCancelled, FitOutcome, FitTask, run_fit_task
 from service.domain.records import JobProgress
 
 ALIVE_SECONDS = 1.0
 PROGRESS_SECONDS = 0.1
-NICE = 10
+NICE = 15
+"""Once it is ready, which fits wait for."""
 FIRST_TO_GO = "1000"
 """For the kernel's out-of-memory killer."""
 PR_SET_PDEATHSIG = 1
@@ -113,6 +116,8 @@ class Inbox:
                     case Hand() as hand:
                         (end,) = self._wire.take_files(1)
                         self._welcome(hand, end)
+                    case Threads(count):
+                        gmm_engine.set_thread_count(count)
                     case Stop(job_id, keep_best):
                         self._stop(job_id, keep_best=keep_best)
         os._exit(0)  # the parent is gone, or not itself
@@ -156,26 +161,22 @@ class Reporter:
 
 
 def main() -> None:
-    descriptor, parent, n_threads = map(int, sys.argv[1:])
+    descriptor, parent = map(int, sys.argv[1:])
     _die_with(parent)
-    os.nice(NICE)
     logging.disable()  # what there is to say is said to the parent
-    if n_threads:
-        gmm_engine.set_thread_count(n_threads)
     gmm_engine.warm_up()
     _practise()
+    step_back(NICE)
     _offer_to_go_first()
     wire = Wire(socket.socket(fileno=descriptor))
     inbox = Inbox(wire)
     wire.send(Ready())
-    own_threads = gmm_engine.thread_count()
     while True:
         match inbox.next():
             case Lead() as lead:
                 _run(lead, wire, inbox)
             case Share() as share:
                 _help(share, wire, inbox)
-        gmm_engine.set_thread_count(own_threads)  # which is less while a selection is shared
 
 
 def _run(lead: Lead, wire: Wire, inbox: Inbox) -> None:

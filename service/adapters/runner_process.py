@@ -38,6 +38,7 @@ from service.adapters.fit_protocol import (
     Ready,
     Stop,
     Stopped,
+    Threads,
     Wire,
     most_steps,
 )
@@ -72,7 +73,7 @@ INHERITED = ("PATH", "LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "NUMBA_CACHE
 @dataclass(frozen=True, slots=True)
 class WorkerLimits:
     threads: int = 0
-    """Of each fit; 0 takes as many as there are cores."""
+    """Of each fit; 0 shares out the cores among those that run."""
     memory_bytes: int = 4 * GIBIBYTE
     """What a fit may take beside what a worker has taken at its start."""
     max_seconds: float = 3600.0
@@ -119,23 +120,29 @@ class _Broken(Exception):
 class _Worker:
     """One worker process; it dies with the thread that made it."""
 
-    def __init__(self, command: Sequence[str], n_threads: int) -> None:
+    def __init__(self, command: Sequence[str]) -> None:
         ours, theirs = socket.socketpair()
         self.wire = Wire(ours)
         with theirs:
             self.process = subprocess.Popen(  # noqa: S603  # our own module
-                [*command, str(theirs.fileno()), str(os.getpid()), str(n_threads)],
+                [*command, str(theirs.fileno()), str(os.getpid())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 env=_environment(),
                 cwd="/",
-                start_new_session=True,  # a Ctrl-C is the server's to answer
+                process_group=0,  # a Ctrl-C is the server's to answer
             )
 
     def stop(self, job_id: str, *, keep_best: bool = False) -> None:
         with suppress(OSError):
             self.wire.send(Stop(job_id, keep_best))
+
+    def take_threads(self, count: int) -> None:
+        """Nothing waits for it: a hung worker does not hold up who tells it."""
+        with suppress(OSError):
+            if self.wire.has_room():
+                self.wire.send(Threads(count))
 
     def kill(self) -> int:
         """End it if it still lives; return how it ended."""
@@ -178,6 +185,8 @@ class ProcessRunner:
         self._left_alone = False
         """The time is up: what ends now is no fit's end."""
         self._changed = threading.Condition()
+        self._sharing = threading.Lock()
+        """So that what is told last is true."""
         for number in range(processes):
             # Daemons, so that a fit that outlasts the drain does not hold up the exit.
             threading.Thread(target=self._work, name=f"fit-{number}", daemon=True).start()
@@ -356,7 +365,7 @@ class ProcessRunner:
 
     def _newly_ready(self) -> _Worker | None:
         try:
-            worker = _Worker(self._command, self._limits.threads)
+            worker = _Worker(self._command)
         except OSError:
             logger.exception("worker_not_started")
             return None
@@ -398,11 +407,25 @@ class ProcessRunner:
     def _lead(self, fit: _QueuedFit, worker: _Worker) -> bool:
         with self._changed:
             self._running[fit.job_id] = fit, worker
+        self._share_threads()
         is_whole = self._run(fit, worker)
         with self._changed:
             del self._running[fit.job_id]
             self._changed.notify_all()
+        self._share_threads()
         return is_whole
+
+    def _share_threads(self) -> None:
+        """Share the cores out among the fits that run.
+
+        Threads that take turns on a core slow each other down, and whoever has to answer between.
+        """
+        with self._sharing:
+            with self._changed:
+                workers = [worker for _, worker in self._running.values()]
+            share = max(1, gmm_engine.thread_count() // max(1, len(workers)))
+            for worker in workers:
+                worker.take_threads(self._limits.threads or share)
 
     def _lend(self, shared: _Shared, worker: _Worker) -> bool:
         """Let a worker help until it is needed elsewhere or no more; tell whether it is whole.

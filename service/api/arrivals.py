@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import TypeVar
 
 from fastapi import Request
 
@@ -15,6 +15,8 @@ from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.errors import InvalidInput
 
+T = TypeVar("T")
+
 LARGE_BODY_BYTES = 128 * 1024
 """Decoding more text than this takes longer than a hop to another thread, which moreover holds the
 interpreter's lock while it decodes."""
@@ -22,6 +24,22 @@ LARGE_BINARY_BODY_BYTES = 1024**2
 """The same of what is numbers already."""
 PORTION_BYTES = 1024**2
 """A body of more than this is read in portions of this, where its format allows it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WholeBody:
+    """A body that is there, and not decoded yet."""
+
+    codec: Codec
+    body: Body
+    expected: Expected
+
+    @property
+    def is_small(self) -> bool:
+        return is_decoded_at_once(len(self.body), self.codec)
+
+    def decode(self) -> DataPayload:
+        return self.codec.decode(self.body, self.expected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +51,7 @@ class ArrivingRows:
     rest: AsyncIterator[bytes]
     services: Services
 
-    async def each(self, work: Callable[[Table], bytes]) -> AsyncIterator[bytes]:
+    async def each(self, work: Callable[[Table], T]) -> AsyncIterator[T]:
         """Yield what ``work`` makes of each portion of rows, in a computing thread."""
         compute = self.services.threads.go_on
         n_tables = 0
@@ -57,14 +75,14 @@ class ArrivingRows:
         return spool.table()
 
     async def _portions(self) -> AsyncIterator[Iterator[Table]]:
-        yield self.reader.feed(bytes(self.head))
-        held = bytearray()
+        yield self.reader.feed(self.head)
+        held: list[bytes] = []
         async for chunk in self.rest:
-            held += chunk
-            if len(held) >= PORTION_BYTES:
-                yield self.reader.feed(bytes(held))
+            held.append(chunk)
+            if sum(map(len, held)) >= PORTION_BYTES:
+                yield self.reader.feed(b"".join(held))
                 held.clear()
-        yield self.reader.feed(bytes(held))
+        yield self.reader.feed(b"".join(held))
         yield self.reader.end()
 
 
@@ -73,10 +91,16 @@ async def read_payload(
 ) -> DataPayload:
     """Read and decode a data body, a large one in another thread."""
     codec, expected = _announced(request, extra_fields)
-    return await _whole_payload(request, codec, replace(expected, label_column=label_column))
+    expected = replace(expected, label_column=label_column)
+    return await _decoded(request, await _whole_body(request, codec, expected))
 
 
-async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayload | ArrivingRows:
+async def receive_whole(request: Request, *, extra_fields: frozenset[str]) -> WholeBody:
+    """Read a data body."""
+    return await _whole_body(request, *_announced(request, extra_fields))
+
+
+async def receive(request: Request, *, extra_fields: frozenset[str]) -> WholeBody | ArrivingRows:
     """Read a body, of a large one only the beginning, if its format can be read in portions."""
     codec, expected = _announced(request, extra_fields)
     services = services_of(request)
@@ -88,26 +112,26 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> DataPayl
     )
     reader = codec.reader(in_portions)
     if reader is None:
-        return await _whole_payload(request, codec, expected)
+        return await _whole_body(request, codec, expected)
     chunks = body_chunks(request, max_bytes=services.options.max_stream_bytes)
     head: Body = b""
     async for chunk in chunks:
         head = bytes(head) + chunk if head else chunk
         if len(head) > PORTION_BYTES:
             return ArrivingRows(reader, head, chunks, services)
-    return await _decoded(request, codec, head, expected)
+    return WholeBody(codec, head, expected)
 
 
-def few_bytes(codec: Codec) -> int:
-    """Return how many bytes are decoded sooner than handed to another thread."""
-    return LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES
+def is_decoded_at_once(n_bytes: int, codec: Codec) -> bool:
+    """Tell whether a body is decoded sooner than handed to another thread."""
+    return n_bytes < (LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES)
 
 
 async def read_training_payload(request: Request, *, extra_fields: frozenset[str]) -> DataPayload:
     """Read a data body of any size; rows that are too many for memory go to the disk."""
     received = await receive(request, extra_fields=extra_fields)
-    if isinstance(received, DataPayload):
-        return received
+    if isinstance(received, WholeBody):
+        return await _decoded(request, received)
     return DataPayload(await received.spooled())
 
 
@@ -117,18 +141,17 @@ def _announced(request: Request, extra_fields: frozenset[str]) -> tuple[Codec, E
     return codec_of(sent.media_type), Expected(extra_fields, sent.parameters, admit)
 
 
-async def _whole_payload(request: Request, codec: Codec, expected: Expected) -> DataPayload:
+async def _whole_body(request: Request, codec: Codec, expected: Expected) -> WholeBody:
     max_bytes = services_of(request).options.max_bytes(is_text=codec.is_text)
-    return await _decoded(request, codec, await read_body(request, max_bytes=max_bytes), expected)
+    return WholeBody(codec, await read_body(request, max_bytes=max_bytes), expected)
 
 
-async def _decoded(request: Request, codec: Codec, body: Body, expected: Expected) -> DataPayload:
-    decode = partial(codec.decode, body, expected)
-    if len(body) <= few_bytes(codec):
-        return decode()
-    return await services_of(request).threads.compute(decode)
+async def _decoded(request: Request, whole: WholeBody) -> DataPayload:
+    if whole.is_small:
+        return whole.decode()
+    return await services_of(request).threads.compute(whole.decode)
 
 
-def _next_made(tables: Iterator[Table], work: Callable[[Table], bytes]) -> bytes | None:
+def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:
     table = next(tables, None)
     return None if table is None else work(table)

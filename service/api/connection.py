@@ -2,10 +2,15 @@
 
 The server's parser answers for itself there, in plain text, and takes headers of any size; the
 server waits for a request's bytes without end. Here the same is said as a problem, the head of a
-request and the connections are bounded, and who sends too slowly is cut off.
+request and the connections are bounded, and who sends too slowly is cut off. While more is asked
+than can be computed, a request with a large body is refused at its head: reading what is refused
+afterwards would take the time of those that are answered.
+
+Bodies are handed over in portions of a megabyte, or whole when they are smaller: every portion
+wakes the request's task, and is joined once.
 """
 
-import secrets
+import logging
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +24,9 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from service.api.problems import PROBLEM_MEDIA_TYPE, problem_content, status_of
+from service.api.middleware import NO_SNIFFING, request_id_for
+from service.api.problems import problem_response
+from service.api.turns import Place, overloaded
 from service.errors import (
     HeadTooLarge,
     MalformedRequest,
@@ -28,8 +35,19 @@ from service.errors import (
     Unavailable,
 )
 
+logger = logging.getLogger(__name__)
+
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and all headers."""
+LARGE_BODY_BYTES = 128 * 1024
+"""A body of more than this is let in at the head of its request, or refused there."""
+PORTION_BYTES = 1024**2
+"""Of a body that are handed over at once, if it is not whole before."""
+LINGER_SECONDS = 2.0
+"""In which who was refused may end what it is sending, and read why."""
+ARRIVAL_SECONDS = 1.0
+"""For which a body on its way keeps its place in the queue; who sends slower than that competes
+with nobody, and could otherwise keep others out."""
 
 UNREADABLE = MalformedRequest("malformed_request", "This is not a request of HTTP/1.1.")
 TOO_LARGE = HeadTooLarge(
@@ -59,13 +77,19 @@ class ConnectionLimits:
     """Of a body on average, looked at when ``stall_seconds`` have passed."""
 
 
+def always_let_in() -> Place:
+    return Place()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds on what a client may keep open, send and take time for.
 
-    Refusals have the service's one shape. ``with_limits`` makes the class that has other limits.
+    Refusals have the service's one shape. ``bounded_by`` makes the class that has other limits.
     """
 
     limits = ConnectionLimits()
+    let_in: Callable[[], Place | None] = staticmethod(always_let_in)
+    """Keeps a place in the queue for a large body that is about to come; None when it is full."""
 
     _head_bytes = 0
     """Of the names, values and path of the head that the parser has made out so far."""
@@ -79,12 +103,21 @@ class BoundedProtocol(HttpToolsProtocol):
     _last_progress = 0.0
     _timer: TimerHandle | None = None
     """Runs while a head or a body is awaited, and never between requests."""
+    _is_leaving = False
+    """Refused: what still comes in is for nobody."""
+    _place = Place()
+    """In the queue, of the body that is coming in."""
+    _held_bytes = 0
+    """Of the pieces that are not handed over yet."""
 
     @classmethod
-    def with_limits(cls, limits: ConnectionLimits) -> "type[BoundedProtocol]":
-        return type(cls.__name__, (cls,), {"limits": limits})
+    def bounded_by(
+        cls, limits: ConnectionLimits, let_in: Callable[[], Place | None] = always_let_in
+    ) -> "type[BoundedProtocol]":
+        return type(cls.__name__, (cls,), {"limits": limits, "let_in": staticmethod(let_in)})
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
+        self._pieces: list[bytes] = []
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
@@ -93,11 +126,18 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._place.free()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if not self._is_leaving:
+            self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
         was_in_head, was_in_body = self._is_in_head, self._is_in_body
         super().data_received(data)
+        if self._is_leaving:
+            return
         if was_in_body:
             self._note_progress(len(data))
         if was_in_head and self._is_in_head:
@@ -173,12 +213,61 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._is_in_body = True
-        super().on_headers_complete()
-        self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(write_whole, self.cycle)}}
+        if self._is_let_in():
+            super().on_headers_complete()
+            self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(write_whole, self.cycle)}}
+
+    def _is_let_in(self) -> bool:
+        """Refuse a large body that would only wait to be refused."""
+        if self._is_leaving:
+            return False
+        if self._declared_bytes() <= LARGE_BODY_BYTES or self._is_answering():
+            return True
+        place = self.let_in()
+        if place is None:
+            self._refuse(overloaded())
+            return False
+        self._place = self.scope["state"]["place"] = place
+        self.loop.call_later(ARRIVAL_SECONDS, place.free)
+        return True
+
+    def _declared_bytes(self) -> int:
+        return next((int(value) for name, value in self.headers if name == b"content-length"), 0)
+
+    def _is_answering(self) -> bool:
+        """Say whether an earlier request is not answered yet: nothing may come in between."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def on_body(self, body: bytes) -> None:
+        if self._is_leaving or self.cycle.response_complete:
+            return
+        self._pieces.append(body)
+        self._held_bytes += len(body)
+        if self._held_bytes < PORTION_BYTES:
+            return
+        if self.cycle.body:  # the portion before was not taken yet
+            self.flow.pause_reading()
+        else:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        # Bytes, where uvicorn has an array of them: then it copies nothing when they are taken.
+        self.cycle.body = b"".join([self.cycle.body, *self._pieces])  # type: ignore[assignment]
+        self._pieces.clear()
+        self._held_bytes = 0
+        self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
+        if self._is_leaving:
+            return
+        if self._pieces:
+            self._hand_over()
         super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self._place.free()
+        super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
         """Answer what the parser stopped at, or what ``_count`` stopped the parser for."""
@@ -190,25 +279,36 @@ class BoundedProtocol(HttpToolsProtocol):
             raise httptools.HttpParserCallbackError(TOO_LARGE.detail)
 
     def _refuse(self, error: ServiceError) -> None:
-        request_id = secrets.token_hex(16)
-        content = problem_content(error, request_id)
-        status = HTTPStatus(status_of(error))
-        seconds = error.retry_after_seconds
-        retry_after = [] if seconds is None else [f"Retry-After: {seconds}"]
-        head = "\r\n".join(
-            [
-                f"HTTP/1.1 {status.value} {status.phrase}",
-                f"Content-Type: {PROBLEM_MEDIA_TYPE}",
-                f"Content-Length: {len(content)}",
-                f"X-Request-Id: {request_id}",
-                "X-Content-Type-Options: nosniff",
-                "Cache-Control: no-store",
-                "Connection: close",
-                *retry_after,
-            ]
+        given = self.headers or []  # none before the first request
+        request_id = request_id_for(dict(given).get(b"x-request-id", b"").decode("latin-1"))
+        path = self.url.decode("latin-1") if given else ""
+        answer = problem_response(error, {"path": path, "state": {"request_id": request_id}})
+        own = [(b"x-request-id", request_id.encode()), NO_SNIFFING, (b"connection", b"close")]
+        head = b"".join(b"%s: %s\r\n" % header for header in [*answer.raw_headers, *own])
+        self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + bytes(answer.body))
+        logger.info(
+            "request_refused",
+            extra={
+                "code": error.code,
+                "status": answer.status_code,
+                "request_id": request_id,
+            },
         )
-        self.transport.write(head.encode() + b"\r\n\r\n" + content)
-        self.transport.close()
+        if self._is_in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Let the client come to the answer: closing on what it still sends would take it away."""
+        self._is_leaving = True
+        self._pieces.clear()
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._unwatch()
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
 
 
 def write_whole(cycle: RequestResponseCycle, head: bytes, content: bytes) -> bool:

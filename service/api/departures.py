@@ -64,15 +64,14 @@ class ArrivingResponse(Response):
 
     async def _send_parts(self, send: Send) -> None:
         outbox = Outbox(self._services.options.spool_dir)
-        changed = asyncio.Event()
-        making = asyncio.create_task(self._make(outbox, changed))
+        changed, using_disk = asyncio.Event(), asyncio.Lock()
+        making = asyncio.create_task(self._make(outbox, changed, using_disk))
         making.add_done_callback(lambda _: changed.set())
-        look_up = self._services.threads.look_up
         try:
             while True:
                 changed.clear()
                 is_over = making.done()
-                while part := await look_up(outbox.take):
+                while part := await self._taken(outbox, using_disk):
                     await send({"type": "http.response.body", "body": part, "more_body": True})
                 if is_over:
                     break
@@ -84,7 +83,17 @@ class ArrivingResponse(Response):
                 await making
             outbox.close()
 
-    async def _make(self, outbox: Outbox, changed: asyncio.Event) -> None:
+    async def _taken(self, outbox: Outbox, using_disk: asyncio.Lock) -> bytes:
+        if not outbox.is_on_disk:
+            return outbox.take()
+        async with using_disk:
+            return await self._services.threads.look_up(outbox.take)
+
+    async def _make(self, outbox: Outbox, changed: asyncio.Event, using_disk: asyncio.Lock) -> None:
         async for part in self._parts:
-            await self._services.threads.look_up(outbox.put, part)
+            if outbox.has_room(len(part)):
+                outbox.put(part)
+            else:
+                async with using_disk:
+                    await self._services.threads.look_up(outbox.put, part)
             changed.set()

@@ -1,5 +1,7 @@
 """Routes of questions about rows that the client sends, each in three forms."""
 
+from functools import partial
+
 from fastapi import APIRouter, Response
 
 from service.api import examples
@@ -89,7 +91,7 @@ async def score_samples(question: Question) -> Response:
     verb=criteria_of,
 )
 async def score(question: Question) -> Response:
-    return await question.answer(criteria_of)
+    return await question.answer_in_sum(every_criterion)
 
 
 @on_every_form(
@@ -101,7 +103,7 @@ async def score(question: Question) -> Response:
     example=examples.METRIC,
 )
 async def score_metric(question: Question, metric: Metric) -> Response:
-    return await question.answer(lambda fitted, table: one_criterion(metric, fitted.score(table)))
+    return await question.answer_in_sum(partial(one_criterion, metric))
 
 
 def every_criterion(measured: Measured) -> dict[str, Value]:

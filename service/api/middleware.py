@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
-from service.api.turns import CALLER, Caller
+from service.api.turns import CALLER, Caller, Place
 from service.errors import MalformedRequest
 
 logger = logging.getLogger(__name__)
@@ -205,7 +205,7 @@ class KnownCaller:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        caller = Caller(receive)
+        caller = Caller(receive, place=scope["state"].pop("place", None) or Place())
         given = Headers(scope=scope).get("request-timeout")
         if given is not None:
             if not SECONDS.match(given):

@@ -161,10 +161,6 @@ def is_open_inference(scope: Scope) -> bool:
     return path == "/v2" or path.startswith("/v2/")
 
 
-def problem_content(error: ServiceError, request_id: str) -> bytes:
-    return orjson.dumps(problem_of(error, request_id))
-
-
 def status_of(error: ServiceError) -> HTTPStatus:
     return STATUS_OF.get(type(error), HTTPStatus.INTERNAL_SERVER_ERROR)
 

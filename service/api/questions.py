@@ -8,7 +8,8 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Annotated
 
 import numpy as np
@@ -16,7 +17,7 @@ from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
 
-from service.api.arrivals import ArrivingRows, read_payload, receive
+from service.api.arrivals import ArrivingRows, WholeBody, receive, receive_whole
 from service.api.departures import ArrivingResponse
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type
@@ -25,7 +26,7 @@ from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, Ro
 from service.api.services import Services, services_of
 from service.api.turns import CALLER, require_time
 from service.domain.data import Table
-from service.domain.inference import FittedModel
+from service.domain.inference import Asked, FittedModel, Inference, Measured
 from service.domain.records import VersionRecord
 from service.errors import InvalidInput, Issue
 
@@ -48,7 +49,7 @@ class Stopwatch:
 
     def lap(self, name: str) -> None:
         now = time.perf_counter()
-        self.milliseconds[name] = 1000 * (now - self._last)
+        self.milliseconds[name] = self.milliseconds.get(name, 0.0) + 1000 * (now - self._last)
         self._last = now
 
     def header(self) -> str:
@@ -73,10 +74,9 @@ class Elsewhere:
     version: int | None
     alias: str | None
 
-    async def target(self, services: Services, in_body: str | None) -> Target:
+    def target(self, inference: Inference, in_body: str | None) -> Target:
         named = {*self.named, *([in_body] if in_body else [])}
-        found = await services.threads.look_up(services.inference.find_model, named)
-        return _target(found, self.version, self.alias)
+        return _target(inference.find_model(named), self.version, self.alias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +90,8 @@ class AskedQuestion:
 
     async def answer(self, verb: Verb) -> Response:
         """Read the rows, open the version, let ``verb`` answer, encode."""
-        payload = await read_payload(self.request, extra_fields=self._extra_fields)
-        return await self._whole_answer(verb, payload)
+        whole = await receive_whole(self.request, extra_fields=self._extra_fields)
+        return await self._whole_answer(verb, whole)
 
     async def answer_by_rows(self, verb: Verb) -> Response:
         """Answer likewise when ``verb`` says the same of a row whatever rows are beside it.
@@ -102,31 +102,63 @@ class AskedQuestion:
         if writer is None:
             return await self.answer(verb)
         received = await receive(self.request, extra_fields=self._extra_fields)
-        if isinstance(received, DataPayload):
+        if isinstance(received, WholeBody):
             return await self._whole_answer(verb, received)
         return await self._arriving_answer(verb, received, writer)
 
-    async def _whole_answer(self, verb: Verb, payload: DataPayload) -> Response:
+    async def answer_in_sum(self, told: Callable[[Measured], Mapping[str, Value]]) -> Response:
+        """Answer what is a sum over rows: of many rows the sums of those that came are kept."""
+        received = await receive(self.request, extra_fields=self._extra_fields)
+        if isinstance(received, WholeBody):
+            return await self._whole_answer(lambda fitted, X: told(fitted.score(X)), received)
+        fitted = await self._opened_for_arriving()
+        sums = [part async for part in received.each(fitted.score)]
+        self.stopwatch.lap("compute")
+        content = encoded(fitted.version, told(reduce(add, sums)), self.media_type)
+        self.stopwatch.lap("encode")
+        return data_response(content, self.media_type, self._headers(fitted.version))
+
+    async def _whole_answer(self, verb: Verb, whole: WholeBody) -> Response:
         """At once where that takes less than a hop to another thread, and else in one hop."""
+        if whole.is_small:
+            version, content = await self._small_answer(verb, whole.decode())
+        else:
+            self.stopwatch.lap("parse")
+            version, content = await self.services.threads.compute(self._large_answer, verb, whole)
+        return data_response(content, self.media_type, self._headers(version))
+
+    async def _small_answer(
+        self, verb: Verb, payload: DataPayload
+    ) -> tuple[VersionRecord, Content]:
         self.stopwatch.lap("parse")
         target = await self._target(payload.model)
         services, aim = self.services, (target.model_id, target.version, target.alias)
         fitted = services.inference.at_hand(*aim)
         if fitted is not None and fitted.is_quick_for(payload.table):
             require_time(CALLER.get())
-            version, content = self._answered(lambda: fitted, verb, payload)
-        else:
-            version, content = await services.threads.answer(
-                payload.table.X.size,
-                partial(self._answered, partial(services.inference.open, *aim), verb, payload),
-            )
-        return data_response(content, self.media_type, self._headers(version))
+            return self._answered(fitted, verb, payload)
+        return await services.threads.answer(
+            payload.table.X.size, partial(self._opened_and_answered, aim, fitted, verb, payload)
+        )
+
+    def _large_answer(self, verb: Verb, whole: WholeBody) -> tuple[VersionRecord, Content]:
+        self.stopwatch.lap("queue")
+        payload = whole.decode()
+        target = self._found(payload.model)
+        self.stopwatch.lap("parse")
+        aim = target.model_id, target.version, target.alias
+        fitted = self.services.inference.at_hand(*aim)
+        return self._opened_and_answered(aim, fitted, verb, payload)
+
+    def _opened_and_answered(
+        self, aim: Asked, fitted: FittedModel | None, verb: Verb, payload: DataPayload
+    ) -> tuple[VersionRecord, Content]:
+        return self._answered(fitted or self.services.inference.open(*aim), verb, payload)
 
     def _answered(
-        self, open_model: Callable[[], FittedModel], verb: Verb, payload: DataPayload
+        self, fitted: FittedModel, verb: Verb, payload: DataPayload
     ) -> tuple[VersionRecord, Content]:
         self.stopwatch.lap("queue")
-        fitted = open_model()
         values = verb(fitted, payload.table)
         self.stopwatch.lap("compute")
         content = encoded(fitted.version, values, self.media_type)
@@ -134,10 +166,7 @@ class AskedQuestion:
         return fitted.version, content
 
     async def _arriving_answer(self, verb: Verb, rows: ArrivingRows, writer: RowWriter) -> Response:
-        target = await self._target(None)
-        fitted = await self.services.threads.look_up(
-            self.services.inference.open, target.model_id, target.version, target.alias
-        )
+        fitted = await self._opened_for_arriving()
 
         def written(table: Table) -> bytes:
             return writer.write(data_answer(fitted.version, verb(fitted, table)))
@@ -151,6 +180,12 @@ class AskedQuestion:
             headers=self._headers(fitted.version),
         )
 
+    async def _opened_for_arriving(self) -> FittedModel:
+        target = await self._target(None)
+        return await self.services.threads.look_up(
+            self.services.inference.open, target.model_id, target.version, target.alias
+        )
+
     @property
     def _extra_fields(self) -> frozenset[str]:
         return BARE_FIELDS if isinstance(self.target, Elsewhere) else frozenset()
@@ -158,7 +193,12 @@ class AskedQuestion:
     async def _target(self, in_body: str | None) -> Target:
         if isinstance(self.target, Target):
             return self.target
-        return await self.target.target(self.services, in_body)
+        return await self.services.threads.look_up(self._found, in_body)
+
+    def _found(self, in_body: str | None) -> Target:
+        if isinstance(self.target, Target):
+            return self.target
+        return self.target.target(self.services.inference, in_body)
 
     def _headers(self, version: VersionRecord) -> dict[str, str]:
         headers = inference_headers(version, self.stopwatch)

@@ -16,6 +16,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from service.api.dependencies import IN_EVERY_ROUTE
+from service.api.services import services_of
 
 router = APIRouter(dependencies=IN_EVERY_ROUTE)
 
@@ -46,16 +47,22 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 @router.get("/openapi.json", include_in_schema=False)
 async def openapi_json(request: Request) -> Response:
-    return Response(request.app.state.document, media_type="application/json")
+    return Response(await _document(request), media_type="application/json")
 
 
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> Response:
     return Response(
-        page_of(request.app.state.document),
+        page_of(await _document(request)),
         media_type="text/html",
         headers={"Content-Security-Policy": POLICY},
     )
+
+
+async def _document(request: Request) -> bytes:
+    """Return the contract, which takes half a second to make when it is first asked for."""
+    document: bytes = await services_of(request).threads.look_up(request.app.state.contract)
+    return document
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ import anyio
 from anyio import CapacityLimiter
 from fastapi import Request
 
-from service.api.turns import Turns
+from service.api.turns import Place, Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
@@ -47,6 +47,8 @@ class ApiOptions:
     """Of a body that is spooled, or answered as it arrives."""
     recovery_seconds: float
     """How often it is looked for jobs of processes that died."""
+    preload_extras: bool
+    """Whether what analyses and pictures need is loaded before it is asked for."""
     spool_dir: str | None
     """Where what does not fit into memory waits; None for where temporary files go."""
 
@@ -74,6 +76,10 @@ class Threads:
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
         return await self._large.run(partial(call, *args, **kwargs))
+
+    def let_in(self) -> Place | None:
+        """Keep a place in the queue for a large body; None when it would be refused later on."""
+        return self._large.let_in()
 
     async def begin(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Begin a fit when its turn comes among others, however many questions wait."""

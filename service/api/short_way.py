@@ -20,8 +20,7 @@ from functools import lru_cache
 from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api.arrivals import few_bytes
-from service.api.connection import WHOLE_ANSWER, WriteWhole
+from service.api.connection import LARGE_BODY_BYTES, WHOLE_ANSWER, WriteWhole
 from service.api.forms import FREQUENT, FrequentQuestion
 from service.api.middleware import log_request, request_id_for
 from service.api.negotiation import KEPT_HEADERS, best_type, sent_type
@@ -141,7 +140,7 @@ class ShortWay:
         codec = codec_of(sent.media_type)
         options = self._services.options
         most_bytes = min(
-            few_bytes(codec), options.max_bytes(is_text=codec.is_text), options.max_stream_bytes
+            LARGE_BODY_BYTES, options.max_bytes(is_text=codec.is_text), options.max_stream_bytes
         )
         admit = self._services.limits.require_table
         expected = Expected(parameters=sent.parameters, admit=admit)

@@ -2,17 +2,21 @@
 
 Who comes to a full queue, or grows old in it, is refused at once: an answer that comes after its
 client has given up is work for nobody. The caller may say how long an answer is worth waiting for
-(``Request-Timeout``), and leaves the queue when its client goes away.
+(``Request-Timeout``), and leaves the queue when its client goes away. A body that takes long to
+read keeps a place in the queue while it comes in, so that it is refused before or not at all.
 """
 
+import asyncio
 import time
+from asyncio import Future, Task, TimerHandle
+from collections import deque
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
-from anyio import CapacityLimiter, Semaphore
+from anyio import CapacityLimiter
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
@@ -21,6 +25,19 @@ from service.errors import Unavailable
 T = TypeVar("T")
 
 RETRY_SECONDS = 1
+
+
+class Place:
+    """A place in a queue, kept for a question that is on its way; of no queue by itself."""
+
+    def __init__(self, turns: "Turns | None" = None) -> None:
+        self._turns = turns
+
+    def free(self) -> None:
+        """Give the place back; nothing the second time."""
+        if self._turns is not None:
+            self._turns.n_arriving -= 1
+            self._turns = None
 
 
 @dataclass(slots=True)
@@ -32,11 +49,14 @@ class Caller:
     """By ``time.monotonic``."""
     has_sent_all: bool = False
     """Whether the body is in, so that the next message can only be the client's leaving."""
+    place: Place = field(default_factory=Place)
+    """Of the body, while it comes in."""
 
     async def receive_noted(self) -> Message:
         message = await self.receive()
         if message["type"] == "http.request" and not message.get("more_body", False):
             self.has_sent_all = True
+            self.place.free()
         return message
 
     async def gone(self) -> None:
@@ -55,10 +75,22 @@ class Turns:
 
     def __init__(self, threads: int, *, queue_size: int, wait_seconds: float) -> None:
         self._limiter = CapacityLimiter(threads)
-        self._free = Semaphore(threads, fast_acquire=True)
+        self._threads = threads
+        self._n_free = threads
+        self._queue: deque[Future[None]] = deque()
+        """In the order of their coming; some may have left."""
         self._queue_size = queue_size
         self._wait_seconds = wait_seconds
         self._n_waiting = 0
+        self.n_arriving = 0
+
+    def let_in(self) -> Place | None:
+        """Keep a place for a question that is on its way; None when there is none."""
+        n_begun = self._threads - self._n_free
+        if n_begun + self._n_waiting + self.n_arriving >= self._threads + self._queue_size:
+            return None
+        self.n_arriving += 1
+        return Place(self)
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call it in another thread when its turn comes; raise ``Unavailable`` when that is late.
@@ -66,57 +98,83 @@ class Turns:
         Raises ``ClientDisconnect`` when the client goes away before.
         """
         caller = CALLER.get()
-        await self._take_turn(caller)
+        if not self._has_taken():
+            if self._n_waiting >= self._queue_size:
+                raise overloaded()
+            await self._wait_for(caller)
+        return await self._called(call, caller)
+
+    async def go_on(self, call: Callable[[], T]) -> T:
+        """Call a part of what has begun already: it waits as long as it takes."""
+        if not self._has_taken():
+            await self._given(self._asked())
+        return await self._called(call, None)
+
+    async def _called(self, call: Callable[[], T], caller: Caller | None) -> T:
         try:
             require_time(caller)
             return await anyio.to_thread.run_sync(call, limiter=self._limiter)
         finally:
-            self._free.release()
+            self._give()
 
-    async def go_on(self, call: Callable[[], T]) -> T:
-        """Call a part of what has begun already: it waits as long as it takes."""
-        async with self._free:
-            return await anyio.to_thread.run_sync(call, limiter=self._limiter)
-
-    async def _take_turn(self, caller: Caller | None) -> None:
-        try:
-            self._free.acquire_nowait()
-        except anyio.WouldBlock:
-            if self._n_waiting >= self._queue_size:
-                raise _overloaded() from None
-            await self._wait(caller)
-
-    async def _wait(self, caller: Caller | None) -> None:
+    async def _wait_for(self, caller: Caller | None) -> None:
+        turn = self._asked()
+        limits = [] if caller is None else self._limits_of(turn, caller)
         self._n_waiting += 1
         try:
-            if caller is None:
-                await self._free.acquire()
-            else:
-                await self._wait_for(caller)
+            await self._given(turn)
         finally:
             self._n_waiting -= 1
+            for limit in limits:
+                limit.cancel()
 
-    async def _wait_for(self, caller: Caller) -> None:
-        has_turn = is_gone = False
+    def _limits_of(self, turn: Future[None], caller: Caller) -> list[TimerHandle | Task[None]]:
+        """Refuse the turn when its time is up, or when the client goes away."""
+
+        def refuse_late() -> None:
+            if not turn.done():
+                is_overdue = time.monotonic() >= caller.deadline
+                turn.set_exception(_too_late() if is_overdue else overloaded())
+
+        def refuse_gone(leaving: Task[None]) -> None:
+            if not (turn.done() or leaving.cancelled() or leaving.exception()):
+                turn.set_exception(ClientDisconnect())
+
         seconds = min(self._wait_seconds, caller.deadline - time.monotonic())
-        with anyio.move_on_after(max(0.0, seconds)):
-            async with anyio.create_task_group() as waiting:
+        lateness = asyncio.get_running_loop().call_later(max(0.0, seconds), refuse_late)
+        if not caller.has_sent_all:
+            return [lateness]
+        leaving = asyncio.create_task(caller.gone())
+        leaving.add_done_callback(refuse_gone)
+        return [lateness, leaving]
 
-                async def leave() -> None:
-                    nonlocal is_gone
-                    await caller.gone()
-                    is_gone = True
-                    waiting.cancel_scope.cancel()
+    def _has_taken(self) -> bool:
+        """Take a turn that is free."""
+        is_free = self._n_free > 0
+        self._n_free -= is_free
+        return is_free
 
-                waiting.start_soon(leave)
-                await self._free.acquire()
-                has_turn = True
-                waiting.cancel_scope.cancel()
-        if has_turn:
-            return
-        if is_gone:
-            raise ClientDisconnect
-        raise _overloaded() if time.monotonic() < caller.deadline else _too_late()
+    def _asked(self) -> Future[None]:
+        turn: Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(turn)
+        return turn
+
+    async def _given(self, turn: Future[None]) -> None:
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled() and turn.exception() is None:
+                self._give()  # it came, but nobody is left to take it
+            raise
+
+    def _give(self) -> None:
+        """Give a turn back: to the first who waits, if there is one."""
+        while self._queue:
+            turn = self._queue.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._n_free += 1
 
 
 def require_time(caller: Caller | None) -> None:
@@ -125,7 +183,7 @@ def require_time(caller: Caller | None) -> None:
         raise _too_late()
 
 
-def _overloaded() -> Unavailable:
+def overloaded() -> Unavailable:
     return Unavailable(
         "overloaded",
         "More is asked than can be computed; try again shortly.",

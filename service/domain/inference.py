@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine import Mixture
+from gmm_engine.criteria import Criteria
 from gmm_engine.preprocessing import MappedMixture
 from gmm_engine.validation import as_samples
 from service.domain.data import Table
@@ -87,7 +88,7 @@ class FittedModel:
         with engine_refusals():
             return self.mixture.score_samples(X)
 
-    def score(self, table: Table) -> Measured:
+    def score(self, table: Table) -> Criteria:
         X = self._checked(table)
         with engine_refusals():
             return self.mixture.criteria(X)

@@ -54,7 +54,7 @@ THEMES = {
                 *("#88CCEE", "#DDCC77"),
             ),
         },
-        shades=(0.0, 0.8),
+        shades=(0.0, 0.65),
     ),
     "dark": Theme(
         paper="#16181d",
@@ -65,7 +65,7 @@ THEMES = {
             "okabe-ito": ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"),
             "tol-muted": ("#88CCEE", "#CC6677", "#DDCC77", "#44AA99", "#AA4499", "#999933"),
         },
-        shades=(0.3, 1.0),
+        shades=(0.35, 1.0),
     ),
 }
 

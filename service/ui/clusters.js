@@ -3,7 +3,7 @@
 import { $, el, fillSelect, number, percent, plural, svg, tell } from "./dom.js";
 import { modelPath, request, send } from "./api.js";
 import { remember } from "./curl.js";
-import { axesOf, entropyOf, seenAlong } from "./geometry.js";
+import { acrossLane, axesOf, entropyOf, seenAlong, seenInLanes } from "./geometry.js";
 import { colourOf, pathOf, rampStops, shapeOf } from "./palette.js";
 import { bodyOf, columnsFor } from "./rows.js";
 import { Scatter } from "./scatter.js";
@@ -11,6 +11,7 @@ import { rowsAtHand, state } from "./state.js";
 
 const MOST_POINTS = 4000;
 const DRAWN_ROWS = 500;
+const LANES = "component";
 
 let scatter = null;
 let seen = null;
@@ -97,21 +98,23 @@ function chooseAxes() {
     ? before.map((name) => options.find(([, text]) => text === name)[0])
     : ["0", options.length > 1 ? "1" : "0"];
   fillSelect($("axis-x"), options, places[0]);
-  fillSelect($("axis-y"), options, places[1]);
+  fillSelect($("axis-y"), options.length > 1 ? options : [["0", LANES]], places[1]);
 }
 
 function draw() {
   if (!seen) return;
   const [x, y] = [seen.axes[Number($("axis-x").value)], seen.axes[Number($("axis-y").value)]];
+  const isInLanes = x === y;
   const most = Math.log(Math.max(2, seen.parameters.weights.length));
   const points = seen.rows.map((row, i) => {
     const shares = seen.probabilities[i];
     const component = shares.indexOf(Math.max(...shares));
-    return { x: x.ofRow(row), y: y.ofRow(row), row: i, component, certainty: shares[component],
+    return { x: x.ofRow(row), y: isInLanes ? acrossLane(component, i) : y.ofRow(row), row: i, component, certainty: shares[component],
       uncertainty: Math.min(1, entropyOf(shares) / most) };
   }).sort((a, b) => a.x - b.x);
   seen.points = points;
-  scatter.draw({ points, components: seenAlong(seen.parameters, x, y), x: x.name, y: y.name, colour: $("colour").value });
+  const components = isInLanes ? seenInLanes(seen.parameters, x) : seenAlong(seen.parameters, x, y);
+  scatter.draw({ points, components, x: x.name, y: isInLanes ? LANES : y.name, colour: $("colour").value });
   $("clusters-note").textContent = `${seen.note} Ellipses at one and two standard deviations; drag to look closer, double-click to go back.`;
   drawLegend();
 }
@@ -142,9 +145,12 @@ function describe(index) {
   const point = seen.points[index];
   const shares = seen.probabilities[point.row];
   const row = seen.indices ? `Row ${seen.indices[point.row] + 1}` : "Drawn row";
+  const [nameX, nameY] = [$("axis-x"), $("axis-y")].map((select) => select.selectedOptions[0].text);
+  const isInLanes = $("axis-x").value === $("axis-y").value;
+  const place = `${nameX} ${number(point.x)}${isInLanes ? "" : `, ${nameY} ${number(point.y)}`}`;
   return [
     el("b", {}, `${row} · component ${point.component}`),
-    el("span", { className: "quiet" }, `${$("axis-x").selectedOptions[0].text} ${number(point.x)}, ${$("axis-y").selectedOptions[0].text} ${number(point.y)}`),
+    el("span", { className: "quiet" }, place),
     sharesOf(shares),
   ];
 }

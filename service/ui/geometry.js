@@ -3,6 +3,9 @@
  * An axis is a line through the space of the rows. A version with preprocessing holds its mixture
  * in another space, z = Aᵀ((x − c) / s); an axis knows its direction there as well. */
 
+const LANE = 0.14;
+const GOLDEN = 0.618034;
+
 /* The axes that a version can be looked at along. */
 export function axesOf(parameters, names) {
   const size = parameters.means[0].length;
@@ -37,6 +40,15 @@ export function seenAlong(parameters, x, y) {
     };
   });
 }
+
+/* The same along one axis: a lane for each component, in which its rows and its reach lie. */
+export function seenInLanes(parameters, x) {
+  return seenAlong(parameters, x, x).map(({ mean, covariance }, k) =>
+    ({ mean: [mean[0], k], covariance: { xx: covariance.xx, xy: 0, yy: LANE * LANE } }));
+}
+
+/* Where a row lies across its lane: rows of one value are kept apart. */
+export const acrossLane = (component, i) => component + 4 * LANE * (((i * GOLDEN) % 1) - 0.5);
 
 function covarianceEntry({ covariance_type: family, covariances }, k) {
   return {

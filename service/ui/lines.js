@@ -86,14 +86,14 @@ export class LineChart {
       cursor: { drag: { x: false, y: false }, points: { size: 8 } },
       legend: { show: this.series.length > 1 },
       series: [
-        { label: this.x },
+        { label: this.x, value: shown },
         ...this.series.map(({ label, colour, dash, points }) => ({
           label,
           stroke: colour,
           dash,
           width: 2,
           spanGaps: false,
-          value: (_, value) => number(value),
+          value: shown,
           points: { show: points.length < 60, size: 6, fill: colour },
         })),
       ],
@@ -112,6 +112,9 @@ export class LineChart {
     ctx.restore();
   }
 }
+
+/* Nothing, while the pointer is elsewhere. */
+const shown = (_, value) => (value == null ? "" : number(value));
 
 function padded(_, low, high) {
   const room = high > low ? (high - low) * 0.03 : 0.5;

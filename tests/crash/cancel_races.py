@@ -1,9 +1,8 @@
 """Cancel fits at the moment of their end, again and again: each ends once, one way or the other.
 
-``python -m tests.crash.cancel_races [CYCLES]``
+``python -m tests.crash.cancel_races [CYCLES] [--seed SEED]``
 """
 
-import sys
 import tempfile
 import threading
 import time
@@ -17,7 +16,7 @@ from service.domain.data import Table
 from service.domain.records import JobStatus
 from service.settings import Settings
 from service.wiring import build_services
-from tests.crash.report import Report
+from tests.crash.report import Report, command_line
 from tests.service.rows import TWO_GROUPS
 
 MODEL = "raced"
@@ -38,8 +37,8 @@ class End(threading.Event):
         self.set()
 
 
-def main(cycles: int) -> Report:
-    rng, report = Random(0), Report("cancel against completion")
+def main(cycles: int, *, seed: int = 0) -> Report:
+    rng, report = Random(seed), Report("cancel against completion")
     table = Table(np.array(TWO_GROUPS, dtype=np.float64))
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(registry_dir=Path(directory) / "registry", fit_processes=1)
@@ -80,4 +79,5 @@ def main(cycles: int) -> Report:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50).finish()
+    words = command_line(__doc__, cycles=50).parse_args()
+    main(words.cycles, seed=words.seed).finish()

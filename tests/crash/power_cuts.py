@@ -1,8 +1,8 @@
 """Cut the power of a disk while a process changes a registry on it, and look at what is left.
 
 The disk is an ext4 in a file, on a loop device; the cut is ext4's own shutdown, which drops what
-was not flushed. Needs root. ``python -m tests.crash.power_cuts [CYCLES] [without-fsync]``: the
-second word takes the fsyncs out, and losses must be reported, or the harness sees nothing.
+was not flushed. Needs root. ``python -m tests.crash.power_cuts [CYCLES] [--seed SEED]``;
+``--without-fsync`` takes the fsyncs out, and losses must be reported, or the harness sees nothing.
 """
 
 import fcntl
@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from random import Random
 from service.adapters.registry_files import FileRegistry
 from service.errors import ServiceError
 from tests.crash.ledger import State, found
-from tests.crash.report import Report
+from tests.crash.report import Report, command_line
 from tests.crash.victims import changing
 from tests.support.disks import use_disk
 
@@ -67,8 +66,8 @@ class WithoutFsync:
         return (lambda _descriptor: None) if name == "fsync" else getattr(os, name)
 
 
-def main(cycles: int, *, has_fsync: bool = True) -> Report:
-    rng = Random(0)
+def main(cycles: int, *, seed: int = 0, has_fsync: bool = True) -> Report:
+    rng = Random(seed)
     report = Report(f"power cuts on ext4, {'with' if has_fsync else 'WITHOUT'} fsync")
     if not has_fsync:
         use_disk(WithoutFsync())
@@ -107,8 +106,10 @@ def _call(*command: str) -> None:
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 50
+    parser = command_line(__doc__, cycles=50)
+    parser.add_argument("--without-fsync", action="store_true")
+    words = parser.parse_args()
     try:
-        main(count, has_fsync="without-fsync" not in sys.argv).finish()
+        main(words.cycles, seed=words.seed, has_fsync=not words.without_fsync).finish()
     except DiskNotAvailableError as reason:
         print(json.dumps({"skipped": f"no disk to cut the power of: {reason} is not permitted"}))  # noqa: T201 - the answer

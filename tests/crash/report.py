@@ -1,5 +1,9 @@
-"""The count of a crash experiment: what was lost, torn or made up; printed as one line."""
+"""The count of a crash experiment: what was lost, torn or made up; printed as one line.
 
+The cycles of an experiment follow from its seed, so that a long one may be run in parts.
+"""
+
+import argparse
 import json
 import sys
 from collections import Counter
@@ -68,6 +72,14 @@ class Report:
     def finish(self) -> None:
         print(self.line())  # noqa: T201 - the figure
         sys.exit(not self.is_clean)
+
+
+def command_line(description: str | None, *, cycles: int) -> argparse.ArgumentParser:
+    """Return what reads how many cycles to run, ``cycles`` unless told, and from which seed."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("cycles", type=int, nargs="?", default=cycles)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
 
 
 def kind_of_fault(there: State, possible: list[State]) -> str:

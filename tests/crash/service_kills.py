@@ -1,9 +1,8 @@
 """Kill the whole service under load, again and again; its clients know what it acknowledged.
 
-``python -m tests.crash.service_kills [CYCLES]``
+``python -m tests.crash.service_kills [CYCLES] [--seed SEED]``
 """
 
-import sys
 import tempfile
 import threading
 import time
@@ -14,7 +13,7 @@ from random import Random
 import httpx
 
 from tests.crash.ledger import ALIAS, Change, Expected, State, after, drawn
-from tests.crash.report import Report, Told
+from tests.crash.report import Report, Told, command_line
 from tests.e2e.server import Server, running
 
 CLIENTS = ("one", "two", "three")
@@ -98,8 +97,8 @@ def seed_of(http: httpx.Client, name: str, number: int) -> int:
     return round(float(answer.json()["means"][0][0]))
 
 
-def main(cycles: int) -> Report:
-    rng, report = Random(0), Report("kill -9 of the whole service under load")
+def main(cycles: int, *, seed: int = 0) -> Report:
+    rng, report = Random(seed), Report("kill -9 of the whole service under load")
     states: dict[str, State] = {name: {} for name in CLIENTS}
     told: Mapping[str, Told] = {}
     with tempfile.TemporaryDirectory() as directory:
@@ -146,4 +145,5 @@ def killed_under_load(
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 20).finish()
+    words = command_line(__doc__, cycles=20).parse_args()
+    main(words.cycles, seed=words.seed).finish()

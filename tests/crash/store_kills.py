@@ -1,9 +1,8 @@
 """Kill a process that changes a registry, again and again, and look at what is left each time.
 
-``python -m tests.crash.store_kills [CYCLES]``
+``python -m tests.crash.store_kills [CYCLES] [--seed SEED]``
 """
 
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -11,14 +10,14 @@ from random import Random
 
 from service.adapters.registry_files import FileRegistry
 from tests.crash.ledger import State, found
-from tests.crash.report import Report
+from tests.crash.report import Report, command_line
 from tests.crash.victims import changing
 
 LONGEST_LIFE_SECONDS = 0.15
 
 
-def main(cycles: int) -> Report:
-    rng, report = Random(0), Report("kill -9 of the store")
+def main(cycles: int, *, seed: int = 0) -> Report:
+    rng, report = Random(seed), Report("kill -9 of the store")
     state: State = {}
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "registry"
@@ -41,4 +40,5 @@ def _one(path: Path, state: State, rng: Random, report: Report) -> State:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100).finish()
+    words = command_line(__doc__, cycles=100).parse_args()
+    main(words.cycles, seed=words.seed).finish()

@@ -45,7 +45,7 @@ def test_a_power_cut_takes_nothing_acknowledged() -> None:
 
 
 def test_power_cuts_are_seen_to_lose_when_nothing_is_synced() -> None:
-    assert ran("power_cuts", ["5", "without-fsync"], ["50", "without-fsync"])["violations"] != 0
+    assert ran("power_cuts", ["5", "--without-fsync"], ["50", "--without-fsync"])["violations"] != 0
 
 
 def test_a_service_that_is_killed_under_load_keeps_what_it_acknowledged() -> None:

@@ -132,6 +132,42 @@ def test_a_model_of_principal_axes_is_seen_along_them_and_along_features(visit: 
     expect(page.locator("ellipse.sigma-1")).to_have_count(3)
 
 
+def test_rows_of_a_single_feature_lie_in_a_lane_for_each_component(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("single", n_components=2)
+    visit.paste("length\n1.0\n1.1\n0.9\n1.2\n5.0\n5.1\n4.9\n5.3")
+    visit.fit(version=1)
+
+    expect(page.locator("ellipse.sigma-2")).to_have_count(2)
+    expect(page.locator("#scatter svg[role=img]")).to_have_attribute(
+        "aria-label", re.compile("length and component")
+    )
+    boxes = [each.bounding_box() for each in page.locator("ellipse.sigma-2").all()]
+    (low, high) = sorted((box for box in boxes if box is not None), key=lambda box: box["y"])
+    assert low["y"] + low["height"] < high["y"]
+    page.locator("#scatter").press("Home")
+    expect(page.locator("#hint")).to_contain_text("length 0.9")
+
+
+def test_the_ellipses_of_the_page_are_those_of_the_covariances(visit: Visit) -> None:
+    covariance = np.array([[4.0, 1.8], [1.8, 1.0]])
+    pixels = np.array([30.0, -50.0])  # to a unit, downwards on a screen
+    found = visit.page.evaluate(
+        """async ([xx, xy, yy, x, y]) =>
+             (await import("./ui/geometry.js")).ellipseOf({ xx, xy, yy }, x, y)""",
+        [*covariance[[0, 0, 1], [0, 1, 1]], *pixels],
+    )
+    away = np.random.default_rng(0).multivariate_normal([0, 0], covariance, size=20_000) * pixels
+    angle = np.deg2rad(found["degrees"])
+    along = away @ [np.cos(angle), np.sin(angle)] / found["rx"]
+    across = away @ [-np.sin(angle), np.cos(angle)] / found["ry"]
+
+    for sigmas in (1, 2):
+        expected = 1 - np.exp(-0.5 * sigmas**2)
+        share = np.mean(along**2 + across**2 <= sigmas**2)
+        assert share == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 20_000))
+
+
 def test_an_alias_leads_questions_to_an_older_version(fitted: Visit) -> None:
     page = fitted.page
     page.get_by_role("textbox", name="Alias").fill("champion")

@@ -139,8 +139,8 @@ def test_k_means_ends_where_every_row_is_nearest_to_its_own_mean(offset: float) 
 
 def test_centres_are_rows_and_spread_out() -> None:
     X = groups(np.random.default_rng(2), 2)
-    centers = kernels.spread_centers(X, np.ones(500), 6, np.random.default_rng(0))
-    assert all((center == X).all(axis=1).any() for center in centers)
+    centers = X[kernels.near_rows(X, np.ones(500), 6, 1, np.random.default_rng(0))[:, 0]]
+    assert len(np.unique(centers, axis=0)) == 6
     at_random = X[np.random.default_rng(0).choice(500, 6, replace=False)]
     assert cdist(X, centers).min(axis=1).mean() < cdist(X, at_random).min(axis=1).mean()
 
@@ -149,5 +149,15 @@ def test_a_row_without_weight_is_no_centre() -> None:
     X = np.array([[0.0], [1.0], [1e6]])
     weight = np.array([1.0, 1.0, 0.0])
     for seed in range(20):
-        centers = kernels.spread_centers(X, weight, 2, np.random.default_rng(seed))
-        assert sorted(centers[:, 0]) == [0.0, 1.0]
+        centers = kernels.near_rows(X, weight, 2, 1, np.random.default_rng(seed))
+        assert sorted(X[centers].ravel()) == [0.0, 1.0]
+
+
+def test_each_centre_is_given_the_rows_nearest_to_it() -> None:
+    X = groups(np.random.default_rng(3), 2).round(1)  # some are as far as others
+    near = kernels.near_rows(X, np.ones(500), 6, 40, np.random.default_rng(0))
+    itself = kernels.near_rows(X, np.ones(500), 6, 1, np.random.default_rng(0))[:, 0]
+    for rows, center in zip(near, itself, strict=True):
+        distances = cdist(X[[center]], X)[0]
+        assert len(set(rows)) == 40
+        assert distances[rows].max() == np.sort(distances)[39]

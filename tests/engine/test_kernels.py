@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.lanes import LANES, log_of_at_least_one
+from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
 from gmm_engine.kernels.passes import (
     BLOCK_ROWS,
     MAX_UNROLLED_FEATURES,
@@ -276,3 +276,24 @@ def test_a_matrix_of_lower_rank_has_no_factor() -> None:
     matrices = np.stack([np.eye(2), np.array([[1.0, 1.0 / 3.0], [1.0 / 3.0, 1.0 / 9.0]])])
 
     assert kernels.cholesky_factors(matrices)[1] == 1
+
+
+_load, _store, _square_root = (cast("Callable[..., object]", f) for f in (load, store, square_root))
+
+
+def _root_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.empty_like(x)
+    for begin in range(0, len(x), LANES):
+        _store(out, begin, _square_root(_load(x, begin)))
+    return out
+
+
+root_each = cast("Elementwise", njit(_root_each))
+
+
+def test_roots_are_right_to_a_unit_in_the_last_place() -> None:
+    x = 10.0 ** np.random.default_rng(0).uniform(-307, 307, 1000 * LANES)
+    np.testing.assert_array_max_ulp(root_each(x), np.sqrt(x), maxulp=1)
+    np.testing.assert_array_equal(
+        root_each(np.array([0.0, 1.0, 4.0, 0.25] * 2)), [0, 1, 2, 0.5] * 2
+    )

@@ -27,6 +27,9 @@ class RecordingTransport(asyncio.Transport):
     def write(self, data: "bytes | bytearray | memoryview[int]") -> None:
         self.written += data
 
+    def write_eof(self) -> None:
+        """The other end reads on until the connection is closed."""
+
     def close(self) -> None:
         if not self._is_closing:
             self._is_closing = True

@@ -24,15 +24,17 @@ PATIENCE_SECONDS = 60.0
 # A worker that gets ready, hears of a fit, and answers with what it was told to.
 TALKER = """
 import os, socket, sys, time
-from service.adapters.fit_protocol import Finished, MixtureHead, Ready, ResultHead, Wire
+from service.adapters.fit_protocol import *
 def finished(n_iter, covariances_shape):
     mixture = MixtureHead(2, "full", covariances_shape)
     return Finished(ResultHead(mixture, 8.0, 11, -1.0, 0.0, n_iter, "converged", []), 0.1)
-descriptor, parent, threads = map(int, sys.argv[2:])
+descriptor, parent = map(int, sys.argv[2:])
 connection = socket.socket(fileno=descriptor)
 wire = Wire(connection)
 wire.send(Ready())
-wire.receive()
+heard = [wire.receive()]
+while not isinstance(heard[-1], Fit):
+    heard.append(wire.receive())
 match sys.argv[1]:
     case "bytes":
         connection.sendall(b"x" * 100)
@@ -46,6 +48,10 @@ match sys.argv[1]:
         wire.send(finished(n_iter=10**9, covariances_shape=[2, 2, 2]))
     case "shape":
         wire.send(finished(n_iter=1, covariances_shape=[10**6, 10**6]))
+    case "halves":
+        while Threads(2) not in heard:
+            heard.append(wire.receive())
+        wire.send(Failed("halved", ""))
     case "exit":
         os._exit(3)
 time.sleep(60)
@@ -110,8 +116,9 @@ def test_a_worker_that_dies_with_nothing_to_do_is_replaced_and_no_fit_hears_of_i
     runner: ProcessRunner,
 ) -> None:
     assert is_well(runner)
-    os.kill(runner.worker_pids()[0], signal.SIGKILL)
-    time.sleep(0.2)
+    (worker,) = runner.worker_pids()
+    os.kill(worker, signal.SIGKILL)
+    wait_for_end(worker)
 
     assert is_well(runner)
 
@@ -203,6 +210,21 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     runner.close(0.0)
 
 
+def test_fits_that_run_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gmm_engine.thread_count", lambda: 4)
+    command = [sys.executable, "-c", TALKER, "halves"]
+    runner = ProcessRunner(processes=2, queue_size=2, spool=FitSpool(tmp_path), command=command)
+    first, second = Recorder(), Recorder()
+
+    runner.submit(task("first"), first)
+    assert not first.ended.wait(0.5)
+    runner.submit(task("second"), second)
+
+    assert (first.wait(), second.wait()) == ("failed", "failed")
+    assert first.failures == second.failures == [("halved", "")]
+    runner.close(0.0)
+
+
 @pytest.mark.parametrize("damage", ["other rows", "cut off", "no head"])
 def test_rows_that_are_not_whole_are_not_gone_on_with(runner: ProcessRunner, damage: str) -> None:
     asked = task()
@@ -280,8 +302,12 @@ time.sleep(60)
         assert server.stdout is not None
         worker = int(server.stdout.readline())
         server.kill()
+    wait_for_end(worker)
+
+
+def wait_for_end(pid: int) -> None:
     until = time.monotonic() + PATIENCE_SECONDS
-    while _lives(worker):
+    while _lives(pid):
         assert time.monotonic() < until
         time.sleep(0.05)
 

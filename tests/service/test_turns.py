@@ -1,11 +1,13 @@
 """Turns among threads: who waits, who is refused, and who leaves."""
 
+import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
+import anyio.lowlevel
 import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
@@ -176,3 +178,37 @@ def test_a_body_that_still_comes_in_is_not_taken_for_a_leaving_client() -> None:
         return scope.cancelled_caught
 
     assert anyio.run(story)
+
+
+def test_places_are_kept_for_as_many_as_may_wait_and_be_served() -> None:
+    async def story() -> list[bool]:
+        turns = one_turn(queue_size=1)
+        first, second = turns.let_in(), turns.let_in()
+        told = [turns.let_in() is None]
+        assert first is not None
+        first.free()
+        first.free()
+        told.append(turns.let_in() is not None)
+        told.append(turns.let_in() is None)
+        assert second is not None
+        second.free()
+        async with busy(turns):
+            told.append(turns.let_in() is None)
+        told.append(turns.let_in() is not None)
+        return told
+
+    assert anyio.run(story) == [True] * 5
+
+
+def test_who_is_cancelled_in_the_queue_keeps_nobody_from_a_turn() -> None:
+    async def story() -> int:
+        turns = one_turn()
+        async with busy(turns):
+            leaving = asyncio.create_task(turns.run(lambda: 0))
+            await anyio.lowlevel.checkpoint()
+            leaving.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaving
+        return await turns.run(lambda: 7)
+
+    assert anyio.run(story) == 7

@@ -1,5 +1,6 @@
 """Routes of ``/v2`` about one model: what it is, whether it is ready, and inference."""
 
+from collections.abc import Callable
 from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -41,7 +42,6 @@ from service.api.questions import (
     inference_headers,
 )
 from service.api.responses import json_response
-from service.api.services import Services
 from service.domain.inference import FittedModel
 from service.domain.records import VersionRecord
 from service.domain.served_models import ServedModels
@@ -96,20 +96,30 @@ async def model_ready(door: Door, target: AimedAt) -> Response:
 )
 async def model_infer(request: Request, door: Door, target: AimedAt) -> Response:
     stopwatch = Stopwatch()
-    call = await _read_call(request, door)
-    stopwatch.lap("parse")
-    version, content, json_length = await door.threads.answer(
-        call.X.size, partial(_answered, door.served, target, call, stopwatch)
-    )
-    return _response(version, content, json_length, stopwatch)
-
-
-async def _read_call(request: Request, door: Services) -> InferenceCall:
     json_length = json_length_of(request)
-    body = await read_body(request, max_bytes=max_bytes_of(door.options, json_length))
-    if len(body) < LARGE_BODY_BYTES:
-        return call_of(body, json_length)
-    return await door.threads.compute(call_of, body, json_length)
+    max_bytes = max_bytes_of(door.options, json_length)
+    body = await read_body(request, max_bytes=max_bytes, words_at=json_length or 0)
+    read = partial(call_of, body, json_length)
+    if len(body) >= LARGE_BODY_BYTES:
+        stopwatch.lap("parse")
+        answer = partial(_read_and_answered, door.served, target, read, stopwatch)
+        version, content, json_part = await door.threads.compute(answer)
+    else:
+        call = read()
+        stopwatch.lap("parse")
+        version, content, json_part = await door.threads.answer(
+            call.X.size, partial(_answered, door.served, target, call, stopwatch)
+        )
+    return _response(version, content, json_part, stopwatch)
+
+
+def _read_and_answered(
+    served: ServedModels, target: Target, read: Callable[[], InferenceCall], stopwatch: Stopwatch
+) -> tuple[VersionRecord, Content, int | None]:
+    stopwatch.lap("queue")
+    call = read()
+    stopwatch.lap("parse")
+    return _answered(served, target, call, stopwatch)
 
 
 def _answered(

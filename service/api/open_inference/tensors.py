@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from service.api.open_inference.schemas import Datatype
 from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.values import Body
 from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.errors import InvalidInput, MalformedRequest, Unsupported
@@ -70,7 +71,7 @@ class InferenceCall:
         return Table(self.X.reshape(-1, n_features))
 
 
-def call_of(body: bytes | bytearray, json_length: int | None) -> InferenceCall:
+def call_of(body: Body, json_length: int | None) -> InferenceCall:
     """Read a request; ``json_length`` is where its JSON part ends, None without binary parts."""
     if json_length is None:
         return _call(_parsed(body), memoryview(b""))
@@ -108,7 +109,7 @@ def answer_of(
     return b"".join([json_part, *binary]), len(json_part)
 
 
-def _parsed(body: bytes | bytearray) -> JsonObject:
+def _parsed(body: Body) -> JsonObject:
     document = parse_json(bytes(body))
     if not isinstance(document, dict):
         raise _invalid("the request must be a JSON object")

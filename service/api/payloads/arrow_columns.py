@@ -10,12 +10,15 @@ from contextlib import contextmanager
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from service.api.payloads.values import DataAnswer, Value, columns_of, require_labels
 from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 PORTION_ROWS = 65_536
+CACHED_ROWS = 8192
+"""Turned at once, so that a row is still in a processor's cache when its next number comes."""
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 """What pandas adds for row labels; not looked at, like ``index`` in JSON."""
 LABEL_KINDS = (
@@ -52,16 +55,23 @@ class Columns:
         return self._places
 
     def tables(self, batch: pa.RecordBatch) -> Iterator[Table]:
-        """Yield the rows in portions that stay in a processor's cache while they are turned."""
+        """Yield the rows in portions."""
         labels = self._labels(batch)
         for begin in range(0, batch.num_rows, PORTION_ROWS):
             rows = batch.slice(begin, PORTION_ROWS)
-            X = np.empty((rows.num_rows, len(self._places)), dtype=self._dtype)
-            for column, place in enumerate(self._places):
-                X[:, column] = rows.column(place).to_numpy(zero_copy_only=False)
+            X = self._turned(rows)
             part = None if labels is None else labels[begin : begin + len(X)]
             yield Table(X, self._names, labels=part)
         self._rows_read += batch.num_rows
+
+    def _turned(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+        columns = [batch.column(place).to_numpy(zero_copy_only=False) for place in self._places]
+        X = np.empty((batch.num_rows, len(columns)), dtype=self._dtype)
+        for begin in range(0, len(X), CACHED_ROWS):
+            rows = slice(begin, begin + CACHED_ROWS)
+            for place, column in enumerate(columns):
+                X[rows, place] = column[rows]
+        return X
 
     def _labels(self, batch: pa.RecordBatch) -> list[Label] | None:
         place = self._label_place
@@ -136,8 +146,10 @@ def batch_of(answer: DataAnswer) -> pa.RecordBatch:
 def _column(value: Value) -> pa.Array:
     """Return the numbers, with what is not finite as missing."""
     column = np.atleast_1d(value)
-    missing = None if column.dtype.kind != "f" else ~np.isfinite(column)
-    return pa.array(column, mask=missing if missing is not None and missing.any() else None)
+    if column.dtype.kind != "f":
+        return pa.array(column)
+    is_finite = np.isfinite(column)
+    return pa.array(column, mask=None if is_finite.all() else ~is_finite)
 
 
 class Sink:

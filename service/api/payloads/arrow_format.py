@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from service.api.payloads.arrow_columns import Columns, Sink, batch_of, not_whole, refusals
+from service.api.payloads.arrow_columns import Columns, batch_of, not_whole, refusals
+from service.api.payloads.incoming import Incoming
 from service.api.payloads.values import (
     Body,
     DataAnswer,
@@ -28,6 +29,7 @@ from service.errors import InvalidInput
 KIND = "Arrow IPC stream"
 CONTINUATION = 0xFFFFFFFF
 PREFIX = struct.Struct("<II")
+END = PREFIX.pack(CONTINUATION, 0)
 MAX_METADATA_BYTES = 16 * 1024**2
 SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
 """Kinds of a message: MessageHeader of the format's Message.fbs."""
@@ -42,21 +44,21 @@ DATA = 1
 class ArrowReader:
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
-        self._held = bytearray()
+        self._incoming = Incoming()
         self._schema: pa.Schema | None = None
         self._columns: Columns | None = None
-        self._kept: list[bytes] | None = None
+        self._kept: list[Body] | None = None
         """The messages of a stream whose labels have a dictionary: it may come after some rows."""
         self._rows_read = 0
         self._is_over = False
 
-    def feed(self, data: bytes) -> Iterator[Table]:
-        self._held += data
+    def feed(self, data: Body) -> Iterator[Table]:
+        self._incoming.add(data)
         while (message := self._next_message()) is not None:
             yield from self._tables(message)
 
     def end(self) -> Iterator[Table]:
-        if self._held or self._columns is None:
+        if len(self._incoming) or self._columns is None:
             raise not_whole(KIND)
         if self._kept is not None:
             with refusals(KIND):
@@ -65,25 +67,25 @@ class ArrowReader:
                 yield from self._columns.tables(batch)
 
     def _next_message(self) -> "Message | None":
-        if len(self._held) < PREFIX.size:
+        if len(self._incoming) < PREFIX.size:
             return None
-        marker, n_metadata = PREFIX.unpack_from(self._held)
+        marker, n_metadata = PREFIX.unpack(self._incoming.peek(PREFIX.size))
         if self._is_over or marker != CONTINUATION or n_metadata > MAX_METADATA_BYTES:
             raise not_whole(KIND)
         if not n_metadata:
             self._is_over = True
-            del self._held[: PREFIX.size]
-            return self._next_message() if self._held else None
+            self._incoming.take(PREFIX.size)
+            return self._next_message() if len(self._incoming) else None
         begin = PREFIX.size + n_metadata
-        if len(self._held) < begin:
+        if len(self._incoming) < begin:
             return None
-        message = Message.of(bytes(self._held[PREFIX.size : begin]))
-        if len(self._held) < begin + message.body_length:
+        message = Message.of(self._incoming.peek(begin)[PREFIX.size :])
+        if len(self._incoming) < begin + message.body_length:
             self._announce(message)
             return None
-        whole = bytes(self._held[: begin + message.body_length])
-        del self._held[: len(whole)]
-        return message.with_content(whole)
+        with refusals(KIND):
+            content = self._incoming.take(begin + message.body_length)
+        return message.with_content(content)
 
     def _announce(self, message: "Message") -> None:
         """Refuse what is too large before it has arrived."""
@@ -124,7 +126,7 @@ class Message:
     body_length: int
     n_rows: int = 0
     is_compressed: bool = False
-    content: bytes = b""
+    content: Body = b""
 
     @classmethod
     def of(cls, metadata: bytes) -> "Message":
@@ -145,7 +147,7 @@ class Message:
             raise not_whole(KIND)
         return cls(kind, body_length, n_rows, is_compressed)
 
-    def with_content(self, content: bytes) -> "Message":
+    def with_content(self, content: Body) -> "Message":
         return Message(self.kind, self.body_length, self.n_rows, self.is_compressed, content)
 
 
@@ -184,20 +186,17 @@ class FlatTable:
 
 class ArrowWriter:
     def __init__(self) -> None:
-        self._sink = Sink()
-        self._stream: pa.RecordBatchStreamWriter | None = None
+        self._has_begun = False
 
     def write(self, answer: DataAnswer) -> bytes:
-        batch = batch_of(answer)
-        if self._stream is None:
-            self._stream = pa.ipc.new_stream(self._sink, batch.schema)
-        self._stream.write_batch(batch)
-        return self._sink.take()
+        schema, batch = _messages(answer)
+        if self._has_begun:
+            return bytes(batch)
+        self._has_begun = True
+        return b"".join([schema, batch])
 
     def end(self) -> bytes:
-        if self._stream is not None:
-            self._stream.close()
-        return self._sink.take()
+        return END
 
 
 class ArrowCodec:
@@ -214,11 +213,16 @@ class ArrowCodec:
         return ArrowWriter()
 
     def encode(self, answer: DataAnswer) -> bytes:
-        writer = self.writer()
-        return writer.write(answer) + writer.end()
+        return b"".join([*_messages(answer), END])
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         return written_in_parts(self.writer(), answer)
 
 
 CODEC = ArrowCodec()
+
+
+def _messages(answer: DataAnswer) -> tuple[pa.Buffer, pa.Buffer]:
+    """Return the message of the schema and that of the rows."""
+    batch = batch_of(answer)
+    return batch.schema.serialize(), batch.serialize()

@@ -2,30 +2,47 @@
 
 from collections.abc import AsyncIterator
 
+import numpy as np
 from fastapi import Request
 
 from service.api.negotiation import content_encoding
 from service.api.payloads.encodings import ENCODINGS
+from service.api.payloads.values import Body
 from service.api.services import services_of
-from service.errors import BodyTooLarge
+from service.errors import BodyTooLarge, MalformedRequest
 
 MAX_RATIO = 200
 """Of what a compressed body unfolds to; rows of numbers shrink to a tenth or so."""
 FREE_BYTES = 1024**2
 """What may come out before the ratio is looked at."""
+LARGE_BYTES = 1024**2
+"""From here on a body is written to where it will lie, in memory that is reserved by its length."""
+WORD_BYTES = 8
 
 
-async def read_body(request: Request, *, max_bytes: int) -> bytes | bytearray:
-    """Return the whole body; raise ``BodyTooLarge`` as soon as it is known to be over the bound."""
-    first = b""
-    body = bytearray()
-    async for chunk in body_chunks(request, max_bytes=max_bytes):
-        if not first:
-            first = chunk  # most bodies are one chunk, and need no copy
-        elif chunk:
-            body = body or bytearray(first)
-            body += chunk
-    return body or first
+async def read_body(request: Request, *, max_bytes: int, words_at: int = 0) -> Body:
+    """Return the whole body; raise ``BodyTooLarge`` as soon as it is known to be over the bound.
+
+    In a large one numbers that begin at ``words_at`` lie at an address that words may have.
+    """
+    chunks = body_chunks(request, max_bytes=max_bytes)
+    declared = _declared_bytes(request)
+    if declared > LARGE_BYTES and "content-encoding" not in request.headers:
+        return await _laid_out(chunks, declared, before=-words_at % WORD_BYTES)
+    return b"".join([chunk async for chunk in chunks])  # a single one is not copied
+
+
+async def _laid_out(chunks: AsyncIterator[bytes], n_bytes: int, *, before: int) -> Body:
+    """Write the chunks where they belong, behind some bytes that are of no use."""
+    whole = np.empty(before + n_bytes, dtype=np.uint8)  # memory is only taken as it is written
+    at = before
+    async for chunk in chunks:
+        end = at + len(chunk)
+        if end > len(whole):
+            raise MalformedRequest("malformed_request", "The body is longer than it was said to be")
+        whole[at:end] = np.frombuffer(chunk, dtype=np.uint8)
+        at = end
+    return whole.data[before:at]
 
 
 def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
@@ -35,13 +52,17 @@ def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
     and of a compressed body also what it unfolds to.
     """
     encoding = content_encoding(request, ENCODINGS)
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
+    if _declared_bytes(request) > max_bytes:
         raise _too_large(max_bytes)
     received = _counted(request.stream(), max_bytes)
     if encoding is None:
         return received
     return _counted(_unfolded(request, received, encoding), max_bytes)
+
+
+def _declared_bytes(request: Request) -> int:
+    declared = request.headers.get("content-length", "")
+    return int(declared) if declared.isdecimal() else 0
 
 
 async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:

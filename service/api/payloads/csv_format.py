@@ -46,8 +46,8 @@ class CsvReader:
         self._columns: Columns | None = None
         self._rows_read = 0
 
-    def feed(self, data: bytes) -> Iterator[Table]:
-        for text in self._lines.feed(data):
+    def feed(self, data: Body) -> Iterator[Table]:
+        for text in self._lines.feed(bytes(data)):
             yield from self._tables(text)
 
     def end(self) -> Iterator[Table]:

@@ -59,7 +59,10 @@ class JsonCodec:
     is_text = True
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
-        document, rows = _read(bytes(body), has_labels_in_rows=expected.label_column is not None)
+        document, rows = _read(
+            body if isinstance(body, bytes) else bytes(body),
+            has_labels_in_rows=expected.label_column is not None,
+        )
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
         names, labels = _feature_names(document), _labels(document)

@@ -41,8 +41,8 @@ class NdjsonReader:
         self._names: tuple[str, ...] | None = None
         self._label_place: int | None = None
 
-    def feed(self, data: bytes) -> Iterator[Table]:
-        yield from map(self._table, self._lines.feed(data))
+    def feed(self, data: Body) -> Iterator[Table]:
+        yield from map(self._table, self._lines.feed(bytes(data)))
 
     def end(self) -> Iterator[Table]:
         yield from map(self._table, self._lines.end())

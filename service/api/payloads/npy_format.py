@@ -8,11 +8,13 @@ import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.payloads.incoming import Incoming
 from service.api.payloads.values import Body, DataAnswer, DataPayload, Expected, RowReader
 from service.domain.data import Table
 from service.errors import InvalidInput
@@ -22,6 +24,9 @@ LENGTHS = {1: "<H", 2: "<I", 3: "<I"}
 """By major version: how the length of the header is written."""
 PREFIX_BYTES = 8
 MAX_HEADER_BYTES = 10_000
+MOST_HEAD_BYTES = PREFIX_BYTES + 4 + MAX_HEADER_BYTES
+KEPT_HEADERS = 64
+"""Clients send few different ones, each of them often; what they say is kept."""
 KINDS = "iuf"
 PORTION_BYTES = 4 * 1024**2
 
@@ -44,12 +49,12 @@ class Header:
 class NpyReader:
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
-        self._held = bytearray()
+        self._incoming = Incoming()
         self._header: Header | None = None
         self._rows_read = 0
 
-    def feed(self, data: bytes) -> Iterator[Table]:
-        self._held += data
+    def feed(self, data: Body) -> Iterator[Table]:
+        self._incoming.add(data)
         if self._header is None:
             self._header = self._take_header()
         header = self._header
@@ -58,31 +63,29 @@ class NpyReader:
 
     def end(self) -> Iterator[Table]:
         header = self._header
-        if header is None or self._rows_read < header.shape[0] or self._held:
+        if header is None or self._rows_read < header.shape[0] or len(self._incoming):
             raise _not_whole("the number of its bytes is not what its header says")
         yield from ()
 
     def _take_header(self) -> Header | None:
-        if len(self._held) < PREFIX_BYTES + struct.calcsize(LENGTHS[3]):
+        if len(self._incoming) < PREFIX_BYTES + struct.calcsize(LENGTHS[3]):
             return None
-        header, n_bytes = _header_of(self._held)
+        header, n_bytes = _header_of(self._incoming.peek(MOST_HEAD_BYTES))
         if header is None:
             return None
         self._expected.admit(*header.shape)
-        del self._held[:n_bytes]
+        self._incoming.take(n_bytes)
         return header
 
     def _whole_rows(self, header: Header) -> Iterator[Table]:
         rows_left = header.shape[0] - self._rows_read
-        n_rows = min(rows_left, len(self._held) // header.row_bytes)
-        if len(self._held) > header.row_bytes * rows_left:
+        n_rows = min(rows_left, len(self._incoming) // header.row_bytes)
+        if len(self._incoming) > header.row_bytes * rows_left:
             raise _not_whole("it holds more bytes than its header says")
         if not n_rows or (header.is_fortran and n_rows < header.shape[0]):
             return
-        taken = bytes(self._held[: n_rows * header.row_bytes])
-        del self._held[: len(taken)]
         self._rows_read += n_rows
-        yield Table(_array(taken, header, n_rows))
+        yield Table(_array(self._incoming.take(n_rows * header.row_bytes), header, n_rows))
 
 
 class NpyCodec:
@@ -105,19 +108,23 @@ class NpyCodec:
         """Return None: the header tells the number of rows."""
 
     def encode(self, answer: DataAnswer) -> bytes:
-        return b"".join(self.encode_in_parts(answer))
+        return b"".join(_head_and_content(answer))
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        array = _one_array(answer)
-        head = BytesIO()
-        np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
-        yield head.getvalue()
-        content = array.reshape(-1).view(np.uint8).data
+        head, content = _head_and_content(answer)
+        yield head
         for begin in range(0, len(content), PORTION_BYTES):
             yield bytes(content[begin : begin + PORTION_BYTES])
 
 
 CODEC = NpyCodec()
+
+
+def _head_and_content(answer: DataAnswer) -> tuple[bytes, memoryview]:
+    array = _one_array(answer)
+    head = BytesIO()
+    np.lib.format.write_array_header_1_0(head, np.lib.format.header_data_from_array_1_0(array))
+    return head.getvalue(), array.reshape(-1).view(np.uint8).data
 
 
 def _one_array(answer: DataAnswer) -> NDArray[np.void] | NDArray[np.float64] | NDArray[np.int64]:
@@ -149,6 +156,7 @@ def _header_of(body: Body) -> tuple[Header | None, int]:
     return _parsed(bytes(body[begin : begin + length])), begin + length
 
 
+@lru_cache(KEPT_HEADERS)
 def _parsed(text: bytes) -> Header:
     try:
         fields = ast.literal_eval(text.decode("utf-8").strip())

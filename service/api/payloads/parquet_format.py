@@ -45,7 +45,7 @@ class ParquetReader:
         self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line
         finalize(self, self._file.close)
 
-    def feed(self, data: bytes) -> Iterator[Table]:
+    def feed(self, data: Body) -> Iterator[Table]:
         self._file.write(data)
         yield from ()
 

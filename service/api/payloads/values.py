@@ -127,7 +127,7 @@ class Codec(Protocol):
 class RowReader(Protocol):
     """Bytes in, as they arrive; rows out, as soon as they are whole."""
 
-    def feed(self, data: bytes) -> Iterator[Table]:
+    def feed(self, data: Body) -> Iterator[Table]:
         """Take the next bytes; yield the rows that are whole by now, in portions."""
 
     def end(self) -> Iterator[Table]:
@@ -178,7 +178,7 @@ def read_whole(reader: RowReader, body: Body) -> DataPayload:
     """Read a body that is there already."""
 
     def portions() -> Iterator[Table]:
-        yield from reader.feed(bytes(body))
+        yield from reader.feed(body)
         yield from reader.end()
 
     return DataPayload(whole_table(portions()))
@@ -208,7 +208,7 @@ def columns_of(answer: DataAnswer) -> dict[str, Value]:
         if isinstance(value, np.ndarray) and value.ndim == 2:
             given = answer.feature_names if name == "X" else None
             names = given or [f"{name}_{column}" for column in range(value.shape[1])]
-            columns.update(zip(names, value.T, strict=True))
+            columns.update(zip(names, np.ascontiguousarray(value.T), strict=True))
         else:
             columns[_free(name, columns)] = value
     return columns

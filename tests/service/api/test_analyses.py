@@ -11,6 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 from scipy.stats import entropy as scipy_entropy
+from sklearn.cluster import KMeans
 from sklearn.metrics import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
@@ -18,6 +19,7 @@ from sklearn.metrics import (
 )
 
 from gmm_engine import FitOptions, Mixture, fit
+from gmm_engine.diagnostics import overlap
 from service.settings import Settings
 from tests.service.client import Client, serving
 from tests.service.rows import TWO_GROUPS
@@ -54,7 +56,12 @@ def test_diagnostics_are_the_figures_of_the_rows_under_the_version(flowers: Clie
     assert [each["size"] for each in found["components"]] == np.bincount(labels).tolist()
     sizes = [each["effective_size"] for each in found["components"]]
     np.testing.assert_allclose(sizes, resp.sum(axis=0), rtol=1e-9)
+    assert found["entropy_mean"] == pytest.approx(scipy_entropy(resp, axis=1).mean(), rel=1e-9)
+    assert found["entropy_max"] == pytest.approx(scipy_entropy(resp, axis=1).max(), rel=1e-9)
+    conditions = [each["condition_number"] for each in found["components"]]
+    np.testing.assert_allclose(conditions, np.linalg.cond(mixture.to_dense()), rtol=1e-9)
     assert np.diagonal(found["overlap"]).tolist() == [1.0, 1.0, 1.0]
+    np.testing.assert_allclose(found["overlap"], overlap(mixture), rtol=1e-12)
     lowest = np.argsort(mixture.score_samples(iris()))[:10]
     assert [low["row"] for low in found["lowest_density"]] == lowest.tolist()
     assert found["adjusted_rand_index"] is None
@@ -218,8 +225,12 @@ def test_k_means_is_set_beside_the_mixture_with_its_clusters_numbered_alike(
     centers = np.array(found["kmeans"]["centers"])
 
     assert found["mixture"]["centers"] == mixture_of_iris().means.tolist()
-    assert found["kmeans"]["inertia"] == pytest.approx(78.851441, abs=1e-6)  # scikit-learn 1.9.1
-    assert np.square(iris() - centers[theirs]).sum() == pytest.approx(found["kmeans"]["inertia"])
+    direct = KMeans(3, n_init=10, random_state=0).fit(iris())
+    assert found["kmeans"]["inertia"] == pytest.approx(direct.inertia_, rel=1e-9)
+    assert np.square(iris() - centers[theirs]).sum() == pytest.approx(direct.inertia_, rel=1e-9)
+    means = mixture_of_iris().means
+    inertia = np.square(iris() - means[ours]).sum()
+    assert found["mixture"]["inertia"] == pytest.approx(inertia, rel=1e-9)
     assert found["differing"] == np.flatnonzero(ours != theirs).tolist()
     assert found["n_differing"] == len(found["differing"]) < 40
     assert found["adjusted_rand_index"] == pytest.approx(

@@ -482,7 +482,12 @@ def test_a_large_binary_body_may_be_larger_than_a_text() -> None:
         client.post("/models/m/fit", {"X": TWO_GROUPS})
         rows = np.full((110, 2), 1 / 3)
         answers = [
-            client.send("POST", "/score", body=write(rows), headers={"content-type": media_type})
+            client.send(
+                "POST",
+                "/predict",  # answered as NPY, which is not written before all rows are there
+                body=write(rows),
+                headers={"content-type": media_type, "accept": NPY},
+            )
             for media_type, write in (
                 (NPY, to_npy),
                 (CSV, to_csv),
@@ -491,7 +496,10 @@ def test_a_large_binary_body_may_be_larger_than_a_text() -> None:
             )
         ]
         larger = client.send(
-            "POST", "/score", body=to_npy(np.ones((200, 2))), headers={"content-type": NPY}
+            "POST",
+            "/predict",
+            body=to_npy(np.ones((200, 2))),
+            headers={"content-type": NPY, "accept": NPY},
         )
 
     assert [answer.status_code for answer in answers] == [200, 413, 413, 413]

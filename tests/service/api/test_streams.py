@@ -1,8 +1,9 @@
 """Many rows: answered while they arrive, spooled for a fit, and never cut off unnoticed."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
+import httpx
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -29,6 +30,9 @@ from tests.service.client import JSON_HEADERS, Client, serving
 from tests.service.rows import TWO_GROUPS
 
 ROWS = np.random.default_rng(0).normal(3.0, 2.0, size=(80_000, 2))
+ENOUGH_FOR_A_PORTION = 4_700_000
+"""Bytes; scoring all of the rows at once would take more."""
+PIECE_BYTES = 256 * 1024
 STREAMED = [CSV, NDJSON, ARROW]
 
 
@@ -210,6 +214,33 @@ def test_rows_that_are_spooled_fit_what_rows_in_memory_do(
 
     for name in ("log_likelihood", "n_iter", "n_samples", "weights"):
         assert spooled.json()[name] == fitted_in_memory[name]
+
+
+def sent_in_pieces(client: Client, path: str, media_type: str) -> httpx.Response:
+    """Send all rows as a server hands them over."""
+    body = WRITERS[media_type](ROWS)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for begin in range(0, len(body), PIECE_BYTES):
+            yield body[begin : begin + PIECE_BYTES]
+
+    headers = {"content-type": media_type}
+    return client.portal.call(lambda: client.http.post(path, content=pieces(), headers=headers))
+
+
+@pytest.mark.parametrize("sent", [CSV, ARROW, PARQUET, NDJSON])
+def test_rows_that_are_too_many_for_memory_are_scored_as_they_arrive(sent: str) -> None:
+    with serving(Settings(max_memory_bytes=ENOUGH_FOR_A_PORTION)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+        scored = sent_in_pieces(client, "/models/groups/score", sent)
+        bic = sent_in_pieces(client, "/score/bic", sent)
+        whole = client.services.inference.open("groups").mixture.criteria(ROWS)
+
+    assert scored.json()["n_samples"] == len(ROWS)
+    for name in ("log_likelihood", "mean_log_likelihood", "bic", "aic", "aicc", "icl"):
+        assert scored.json()[name] == pytest.approx(getattr(whole, name), rel=1e-12)
+    assert bic.json()["value"] == scored.json()["bic"]
 
 
 def test_what_is_not_spooled_must_fit_into_memory() -> None:
