@@ -67,13 +67,14 @@ def state_of(path: Path, model_id: str) -> object | None:
     """
     model = f"{path}/{MODELS}/{model_id}"
     try:
-        here, versions = (os.lstat(name) for name in (model, f"{model}/{VERSIONS}"))
+        here = os.lstat(model)
+        versions = os.lstat(f"{model}/{VERSIONS}")
     except OSError:
         return None
-    changed_ns = max(here.st_ctime_ns, versions.st_ctime_ns)
-    if not is_settled(changed_ns):
+    here_ns, versions_ns = here.st_ctime_ns, versions.st_ctime_ns
+    if not is_settled(max(here_ns, versions_ns)):
         return None
-    return here.st_ino, here.st_ctime_ns, versions.st_ino, versions.st_ctime_ns
+    return here.st_ino, here_ns, versions.st_ino, versions_ns
 
 
 @contextmanager

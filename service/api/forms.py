@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from service.api.documentation import data_body, operation
 from service.api.examples import ROWS, ROWS_OF_MODEL
 from service.api.questions import (
+    Verb,
     ask_bare,
     ask_latest,
     ask_version,
@@ -55,9 +56,16 @@ FORMS = (
 )
 
 
-QUESTIONS: dict[str, APIRoute] = {}
-"""By the end of their path: questions of a model whose handler takes nothing but the question;
-for ``short_way``."""
+@dataclass(frozen=True, slots=True)
+class FrequentQuestion:
+    """A question of a model whose handler takes nothing but the question."""
+
+    route: APIRoute
+    verb: Verb
+
+
+FREQUENT: dict[str, FrequentQuestion] = {}
+"""By the end of their path; for ``short_way``."""
 
 
 def on_every_form(
@@ -69,8 +77,12 @@ def on_every_form(
     description: str = "",
     answer: type[BaseModel],
     example: JsonObject,
+    verb: Verb | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Register a handler of a question about rows under its three paths."""
+    """Register a handler of a question about rows under its three paths.
+
+    ``verb`` is all that it asks of the rows, if the question is to be answered the short way, too.
+    """
 
     def register(handler: Handler) -> Handler:
         for form in FORMS:
@@ -87,8 +99,8 @@ def on_every_form(
                     refusals=(NotFound, Conflict, ModelUnnamed),
                 ),
             )(handler)
-            if form.ask is ask_latest and "{" not in path:
-                QUESTIONS[path] = route_of(router)
+            if form.ask is ask_latest and verb is not None:
+                FREQUENT[path] = FrequentQuestion(route_of(router), verb)
         return handler
 
     return register

@@ -17,9 +17,26 @@ from service.api.schemas import (
     ScoreSamplesAnswer,
     whole,
 )
-from service.domain.inference import METRICS, Measured
+from service.domain.data import Table
+from service.domain.inference import METRICS, FittedModel, Measured
 
 router = APIRouter(dependencies=IN_EVERY_ROUTE)
+
+
+def labels_of(fitted: FittedModel, table: Table) -> dict[str, Value]:
+    return {"labels": fitted.predict(table)}
+
+
+def probabilities_of(fitted: FittedModel, table: Table) -> dict[str, Value]:
+    return {"probabilities": fitted.predict_proba(table)}
+
+
+def densities_of(fitted: FittedModel, table: Table) -> dict[str, Value]:
+    return {"log_likelihood": fitted.score_samples(table)}
+
+
+def criteria_of(fitted: FittedModel, table: Table) -> dict[str, Value]:
+    return every_criterion(fitted.score(table))
 
 
 @on_every_form(
@@ -30,9 +47,10 @@ router = APIRouter(dependencies=IN_EVERY_ROUTE)
     description="The index of the most probable component of each row.",
     answer=PredictAnswer,
     example=examples.PREDICT,
+    verb=labels_of,
 )
 async def predict(question: Question) -> Response:
-    return await question.answer_by_rows(lambda fitted, table: {"labels": fitted.predict(table)})
+    return await question.answer_by_rows(labels_of)
 
 
 @on_every_form(
@@ -43,11 +61,10 @@ async def predict(question: Question) -> Response:
     description="The probability of each component given the row; rows sum to one.",
     answer=PredictProbaAnswer,
     example=examples.PREDICT_PROBA,
+    verb=probabilities_of,
 )
 async def predict_proba(question: Question) -> Response:
-    return await question.answer_by_rows(
-        lambda fitted, table: {"probabilities": fitted.predict_proba(table)}
-    )
+    return await question.answer_by_rows(probabilities_of)
 
 
 @on_every_form(
@@ -57,11 +74,10 @@ async def predict_proba(question: Question) -> Response:
     summary="Give the log-density of rows",
     answer=ScoreSamplesAnswer,
     example=examples.SCORE_SAMPLES,
+    verb=densities_of,
 )
 async def score_samples(question: Question) -> Response:
-    return await question.answer_by_rows(
-        lambda fitted, table: {"log_likelihood": fitted.score_samples(table)}
-    )
+    return await question.answer_by_rows(densities_of)
 
 
 @on_every_form(
@@ -72,6 +88,7 @@ async def score_samples(question: Question) -> Response:
     description="BIC, AIC, AICc and ICL are signed so that lower is better.",
     answer=ScoreAnswer,
     example=examples.SCORE,
+    verb=criteria_of,
 )
 async def score(question: Question) -> Response:
     return await question.answer_in_sum(every_criterion)

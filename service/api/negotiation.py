@@ -34,7 +34,7 @@ class _Range:
 
 def accepted_type(request: Request, offers: Iterable[str]) -> str:
     """Return the offer that the client likes best, the first among equals."""
-    best = _best_of(tuple(offers), ",".join(request.headers.getlist("accept")))
+    best = best_type(tuple(offers), ",".join(request.headers.getlist("accept")))
     if best is None:
         raise NotAcceptable("not_acceptable", f"This is answered as {' or '.join(offers)}.")
     return best
@@ -53,7 +53,7 @@ def content_type(request: Request, supported: Iterable[str], *, remark: str = ""
     ``remark`` is told along with them when it is none.
     """
     header = request.headers.get("content-type")
-    sent = None if header is None else _content_type(header)
+    sent = None if header is None else sent_type(header)
     names = list(supported)
     if sent is None or sent.media_type not in names:
         raise UnsupportedMediaType(
@@ -79,7 +79,8 @@ async def answers_json(request: Request) -> None:
 
 
 @lru_cache(KEPT_HEADERS)
-def _best_of(offered: Sequence[str], header: str) -> str | None:
+def best_type(offered: Sequence[str], header: str) -> str | None:
+    """Return the offer that an Accept header likes best, if it takes any."""
     if not header.strip():
         return offered[0]
     ranges = list(_ranges(header))
@@ -88,7 +89,7 @@ def _best_of(offered: Sequence[str], header: str) -> str | None:
 
 
 @lru_cache(KEPT_HEADERS)
-def _content_type(header: str) -> ContentType | None:
+def sent_type(header: str) -> ContentType | None:
     """Return what the header says; None when the text is not in UTF-8."""
     message = Message()
     message["content-type"] = header

@@ -1,23 +1,33 @@
 """The engine's refusals in the service's words, and one that never echoes what is no name."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from types import TracebackType
 
 from gmm_engine.errors import GmmEngineError, InvalidParameterError, NonFiniteNumberError
 from service.domain.identifiers import is_legal_alias
 from service.errors import InvalidInput, Issue, NotFound
 
 
-@contextmanager
-def engine_refusals(**fields: str) -> Iterator[None]:
+class engine_refusals:  # noqa: N801  # used like a function; as a generator it took 1 µs more
     """Turn what the engine refuses inside the block into ``InvalidInput``.
 
     ``fields`` renames the engine's parameters to the request's: ``rng="random_state"``.
     """
-    try:
-        yield
-    except GmmEngineError as error:
-        raise InvalidInput(error.code, str(error), issues=_issues_of(error, fields)) from error
+
+    __slots__ = ("_fields",)
+
+    def __init__(self, **fields: str) -> None:
+        self._fields = fields
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, GmmEngineError):
+            raise InvalidInput(
+                error.code, str(error), issues=_issues_of(error, self._fields)
+            ) from error
 
 
 def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:

@@ -12,7 +12,7 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
-from service.api.payloads.json_rows import NotRegular, regular_rows
+from service.api.payloads.json_rows import LEAST_BYTES, NotRegular, regular_rows
 from service.api.payloads.values import (
     PART_NUMBERS,
     Body,
@@ -116,7 +116,7 @@ def _read(
     body: bytes, *, has_labels_in_rows: bool
 ) -> tuple[dict[str, JsonValue], NDArray[np.float64] | None]:
     """Return the document, and its rows if they could be read without an object for each number."""
-    if not has_labels_in_rows:
+    if len(body) >= LEAST_BYTES and not has_labels_in_rows:
         with suppress(NotRegular):
             return regular_rows(body, ROW_FIELDS)
     document = parse_json(body)
@@ -202,6 +202,8 @@ def _row_field(document: dict[str, JsonValue]) -> str:
 def _require_known_fields(
     document: dict[str, JsonValue], field: str, extra_fields: frozenset[str]
 ) -> None:
+    if len(document) == 1:
+        return
     known = {field} | extra_fields
     if field == "data":
         known = (known | {"columns", "index"}) - {"feature_names"}
