@@ -17,6 +17,9 @@ WINDOW_SIGMAS = 3.5
 """How far around every mean a density is shown."""
 PLACES, PLACES_AROUND = 200, 41
 """Along an axis, and around every mean, so that a narrow component is seen too."""
+FEET_SIGMAS = np.array([-8.0, -6.0, -4.5, 4.5, 6.0, 8.0])
+"""Where a component has come down to nothing: a line from its foot to the next place would add much
+to one that is narrow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +75,10 @@ def places_along(
     """
     around = means + deviations * np.linspace(-WINDOW_SIGMAS, WINDOW_SIGMAS, PLACES_AROUND)[:, None]
     everything = np.append(around, [] if seen is None else seen)
-    even = np.linspace(everything.min(), everything.max(), PLACES)
-    return np.unique(np.append(even, around))
+    low, high = everything.min(), everything.max()
+    feet = means + deviations * FEET_SIGMAS[:, None]
+    places = np.concatenate([np.linspace(low, high, PLACES), around.ravel(), feet.ravel()])
+    return np.unique(places[(low <= places) & (places <= high)])
 
 
 def plane_of(

@@ -96,7 +96,8 @@ class ArrowReader:
         if message.kind == SCHEMA and self._schema is None:
             with refusals(KIND):
                 self._schema = pa.ipc.read_schema(pa.py_buffer(message.content))
-            place = self._expected.label_place(self._schema.names)
+                names = self._schema.names  # not in UTF-8, maybe
+            place = self._expected.label_place(names)
             self._columns = Columns(self._schema, place)
             if place is not None and pa.types.is_dictionary(self._schema.types[place]):
                 self._kept = [message.content]
