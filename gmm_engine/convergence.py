@@ -11,6 +11,8 @@ LEAST_OBSERVED = 3
 LEAST_RATES = 3
 """Rates of plain steps that must be known: the quickest part of the way comes first."""
 REMEMBERED_RATES = 50
+MOST_AHEAD = 0.99
+"""A rising rate is not taken to lead beyond: between gains that are rounding it means nothing."""
 IN_PLACE = 12
 """Steps without a new height, falls among them, that tell of a run that only moves in place."""
 ROUNDING = 8.0 * np.finfo(float).eps
@@ -71,9 +73,14 @@ class LimitEstimate:
             return self._only_moves_in_place(tolerance)
         if len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
             return False
-        if self._rest_at(self._rates[-1]) > tolerance:
+        if self._rest_at(self._rate_ahead()) > tolerance:
             return False
         return self._rest_at(max(rate for rate in self._rates if rate < 1.0)) <= tolerance
+
+    def _rate_ahead(self) -> float:
+        """Return the last rate, or where it leads: while it rises, the slow part is yet to come."""
+        before, last = self._rates[-2], self._rates[-1]
+        return max(last, min(2.0 * last - before, MOST_AHEAD))
 
     def _only_moves_in_place(self, tolerance: float) -> bool:
         """Tell whether the run falls again and again and gains no height.

@@ -29,6 +29,12 @@ def test_a_quick_first_part_is_not_taken_for_the_whole_way() -> None:
     assert -heights[n_steps] <= 1.5e-4
 
 
+def test_a_rate_that_rises_is_not_taken_for_the_last() -> None:
+    rates = [0.2, 0.25, 0.4]
+    heights = np.cumsum([0.0, *np.cumprod([1.0, *rates])]).tolist()
+    assert steps_until_within(heights, 0.02) is None  # 0.02·0.4/0.6 would be
+
+
 def test_a_run_that_only_moves_up_and_down_in_place_has_arrived() -> None:
     """On the floor of a covariance the likelihood is rounded far above the tolerance."""
     heights = [-1e5 + 0.02 * np.sin(2.0 * i) for i in range(100)]
