@@ -348,11 +348,11 @@ def test_closing_lets_a_short_fit_end(single: ProcessRunner) -> None:
 
 
 def test_a_full_queue_refuses_at_once(shared: ProcessRunner) -> None:
-    running, begun = Recorder(), threading.Event()
+    running, queued, begun = Recorder(), Recorder(), threading.Event()
     running.on_progress = begun.set
     shared.submit(long_task("running"), running)
     assert begun.wait(PATIENCE_SECONDS)
-    shared.submit(task("queued"), Recorder())
+    shared.submit(task("queued"), queued)
 
     with pytest.raises(TooManyRequests) as refused:
         shared.submit(task("refused"), Recorder())
@@ -360,7 +360,7 @@ def test_a_full_queue_refuses_at_once(shared: ProcessRunner) -> None:
     assert refused.value.code == "fit_queue_full"
     assert refused.value.retry_after_seconds is not None
     shared.cancel("running")
-    assert running.wait() == "cancelled"
+    assert (running.wait(), queued.wait()) == ("cancelled", "finished")
 
 
 def test_a_queued_fit_is_cancelled_before_it_begins(shared: ProcessRunner) -> None:
