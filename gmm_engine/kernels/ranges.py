@@ -1,13 +1,12 @@
-"""Rows cut into ranges, and the threads that work on them."""
+"""Rows cut into ranges that threads share."""
 
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
 from gmm_engine.kernels.passes import BLOCK_ROWS
+from gmm_engine.kernels.threads import Helpers, available_cores
 
 SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000
 """Nanoseconds that a range should take: long against a change of threads, short against a pass."""
@@ -49,14 +48,12 @@ def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator
             yield work(rows)
         return
     shared = _SharedWork(work, ranges, most_waiting=2 * n_threads)
-    pool = _THREADS.pool()
-    for _ in range(n_threads - 1):
-        pool.submit(shared.help)
-    try:
-        for place in range(len(ranges)):
-            yield shared.result(place)
-    finally:
-        shared.end()
+    with _HELPERS.beside(shared.help, n_threads - 1):
+        try:
+            for place in range(len(ranges)):
+                yield shared.result(place)
+        finally:
+            shared.end()
 
 
 class _SharedWork(Generic[Part]):
@@ -133,37 +130,14 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-class _Threads:
-    """The threads of this process; a forked child starts its own."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
-        self._owner = (0, 0)
-        self.count = available_cores()
-
-    def pool(self) -> ThreadPoolExecutor:
-        with self._lock:
-            owner = (os.getpid(), self.count)
-            if self._pool is None or self._owner != owner:
-                self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="gmm-engine")
-                self._owner = owner
-            return self._pool
-
-
-def available_cores() -> int:
-    """Return how many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-_THREADS = _Threads()
+_HELPERS = Helpers(available_cores())
 
 
 def thread_count() -> int:
     """Return how many threads a pass may use."""
-    return _THREADS.count
+    return _HELPERS.count
 
 
 def set_thread_count(n_threads: int) -> None:
     """Let each pass of this process use up to ``n_threads``; no result depends on it."""
-    _THREADS.count = max(1, n_threads)
+    _HELPERS.count = max(1, n_threads)
