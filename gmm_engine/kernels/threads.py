@@ -3,8 +3,10 @@
 import ctypes
 import os
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from queue import SimpleQueue
 
 
 def available_cores() -> int:
@@ -18,18 +20,21 @@ class Helpers:
     def __init__(self, count: int) -> None:
         self.count = count
         """Threads that a pass may use, the caller's among them."""
+        self._begin_anew()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
-        self._owner = os.getpid()
-        self._idle: list[_Helper] = []
-        self._n_started = 0
+        self._helpers: list[_Helper] = []
 
     @contextmanager
     def beside(self, work: Callable[[], None], n_threads: int) -> Iterator[None]:
         """Let up to ``n_threads`` begin ``work`` on other cores than the caller's, who keeps its.
 
-        Fewer do where passes run at the same time, which keep the cores busy as they are. Left to
-        itself, a kernel may wake a thread beside the one that wakes it, or move one thread to the
-        other, and find the idle core tens of milliseconds later: longer than most passes take.
+        Left to itself, a kernel may wake a thread beside the one that wakes it, or move one thread
+        to the other, and find the idle core tens of milliseconds later: longer than most passes
+        take. A thread that still helps somebody else comes when it is done.
         """
         here, elsewhere = _cores()
         for helper in self._taken(n_threads):
@@ -45,45 +50,41 @@ class Helpers:
             os.sched_setaffinity(caller, here | elsewhere)
 
     def _taken(self, n_threads: int) -> "list[_Helper]":
+        """Return helpers, those that help nobody first."""
         with self._lock:
-            if self._owner != os.getpid():
-                self._owner, self._idle, self._n_started = os.getpid(), [], 0
-            n_more = min(n_threads - len(self._idle), self.count - 1 - self._n_started)
-            if n_more > 0:
-                self._idle += [_Helper(self._give_back) for _ in range(n_more)]
-                self._n_started += n_more
-            taken, self._idle = self._idle[:n_threads], self._idle[n_threads:]
-        return taken
-
-    def _give_back(self, helper: "_Helper") -> None:
-        with self._lock:
-            self._idle.insert(0, helper)
+            n_more = min(n_threads, self.count - 1) - len(self._helpers)
+            self._helpers += [_Helper() for _ in range(n_more)]
+            return sorted(self._helpers, key=lambda helper: helper.is_working)[:n_threads]
 
 
 class _Helper:
     """A thread that does one piece of work after another."""
 
-    def __init__(self, give_back: "Callable[[_Helper], None]") -> None:
-        self._give_back = give_back
-        self._work: Callable[[], None]
-        self._is_given = threading.Lock()
-        self._is_given.acquire()
+    def __init__(self) -> None:
+        self.is_working = False
+        self._given = deque[Callable[[], None]](maxlen=1)
+        self._calls = SimpleQueue[None]()
         self._thread = threading.Thread(target=self._help, name="gmm-engine", daemon=True)
         self._thread.start()
 
     def begin(self, work: Callable[[], None], cores: Collection[int]) -> None:
-        """Begin ``work``, on one of ``cores`` if there are any."""
-        self._work = work
+        """Begin ``work`` after what is being done, on one of ``cores`` if any are given.
+
+        Only what came last is waited with: of a pass that came before, others have done the most.
+        """
         if cores and self._thread.native_id is not None:
             os.sched_setaffinity(self._thread.native_id, cores)
-        self._is_given.release()
+        self._given.append(work)
+        if self._calls.empty():
+            self._calls.put(None)
 
     def _help(self) -> None:
         while True:
-            self._is_given.acquire()
-            self._work()
-            del self._work  # and what it holds
-            self._give_back(self)
+            self._calls.get()
+            while self._given:
+                self.is_working = True
+                self._given.pop()()
+            self.is_working = False
 
 
 def _cores() -> tuple[set[int], set[int]]:
