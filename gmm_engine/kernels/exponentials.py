@@ -5,8 +5,10 @@ once and used for several vectors that go through the same operations side by si
 """
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from llvmlite import ir
 from llvmlite.ir import IRBuilder, Value
@@ -32,34 +34,70 @@ VECTORS_AT_ONCE = 3
 SMALLEST_EXPONENT = -708.0
 """exp of anything below leaves the normal numbers and is taken as 0."""
 
-_LOG2_E = 1.0 / math.log(2.0)
-# ln 2 in two parts: the first has 21 trailing zero bits, so that n·LN_2_HIGH is exact.
-_LN_2_HIGH = float.fromhex("0x1.62e42feep-1")
-_LN_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _ROUND_TO_INTEGER = 1.5 * 2.0**52
 """Added to a small number it leaves the nearest integer in the low bits."""
-_EXPONENT_BIAS = 1023
 _MANTISSA_BITS = 52
 
-# (exp(r) − 1 − r)/r² for |r| ≤ ln(2)/2, interpolated at Chebyshev's points with mpmath; exp(r)
-# comes out to 1.6e-17.
-_COEFFICIENTS = tuple(
-    map(
-        float.fromhex,
-        (
-            "0x1.0000000000001p-1",
-            "0x1.5555555555556p-3",
-            "0x1.5555555553d63p-5",
-            "0x1.11111111109b3p-7",
-            "0x1.6c16c1788bd90p-10",
-            "0x1.a01a01a7c41d5p-13",
-            "0x1.a019b90d2ae7ap-16",
-            "0x1.71de0dae63bb3p-19",
-            "0x1.289185613a3d6p-22",
-            "0x1.af38a9b0ec855p-26",
-        ),
-    )
+
+@dataclass(frozen=True, slots=True)
+class _Reduction:
+    """How exp(x) is taken apart: 2^(n/m)·exp(r) with x = n·ln(2)/m + r and |r| ≤ ln(2)/2m."""
+
+    table_bits: int
+    """log₂ m. The powers 2^(j/m), 0 ≤ j < m, stay in two registers."""
+    step_high: float
+    """ln(2)/m in two parts: the first has 21 trailing zero bits, so that n times it is exact."""
+    step_low: float
+    coefficients: tuple[float, ...]
+    """Of (exp(r) − 1 − r)/r², interpolated at Chebyshev's points with mpmath."""
+
+    @property
+    def steps_to_one(self) -> float:
+        return 2.0**self.table_bits / math.log(2.0)
+
+    @property
+    def exponent_place(self) -> int:
+        """Where the bits of n belong, so that those above the table's are the exponent's."""
+        return _MANTISSA_BITS - self.table_bits
+
+    def powers(self) -> list[int]:
+        """Return the bits of 2^(j/m), less those that n itself leaves in the mantissa."""
+        powers = [math.exp2(j / 2**self.table_bits) for j in range(2**self.table_bits)]
+        bits = struct.unpack(f"<{len(powers)}q", struct.pack(f"<{len(powers)}d", *powers))
+        return [power - (j << self.exponent_place) for j, power in enumerate(bits)]
+
+
+_BY_POLYNOMIAL = _Reduction(  # to 1.6e-17
+    table_bits=0,
+    step_high=float.fromhex("0x1.62e42feep-1"),
+    step_low=float.fromhex("0x1.a39ef35793c76p-33"),
+    coefficients=(
+        float.fromhex("0x1.0000000000001p-1"),
+        float.fromhex("0x1.5555555555556p-3"),
+        float.fromhex("0x1.5555555553d63p-5"),
+        float.fromhex("0x1.11111111109b3p-7"),
+        float.fromhex("0x1.6c16c1788bd90p-10"),
+        float.fromhex("0x1.a01a01a7c41d5p-13"),
+        float.fromhex("0x1.a019b90d2ae7ap-16"),
+        float.fromhex("0x1.71de0dae63bb3p-19"),
+        float.fromhex("0x1.289185613a3d6p-22"),
+        float.fromhex("0x1.af38a9b0ec855p-26"),
+    ),
 )
+_BY_TABLE = _Reduction(  # to 2.9e-17
+    table_bits=4,
+    step_high=float.fromhex("0x1.62e42feep-5"),
+    step_low=float.fromhex("0x1.a39ef35793c76p-37"),
+    coefficients=(
+        float.fromhex("0x1.0000000000000p-1"),
+        float.fromhex("0x1.55555554dd44dp-3"),
+        float.fromhex("0x1.55555555194d2p-5"),
+        float.fromhex("0x1.11120af701debp-7"),
+        float.fromhex("0x1.6c17bb51f236dp-10"),
+    ),
+)
+_REDUCTION = _BY_TABLE if LANES == 8 else _BY_POLYNOMIAL
+"""Vectors of eight have an instruction that looks up 16 numbers in two registers."""
 
 _INTEGERS = ir.VectorType(ir.IntType(64), LANES)
 
@@ -174,7 +212,7 @@ def _components(
 def _exp_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
     """Emit exp of vectors of numbers ≤ 0, one operation for all of them after another.
 
-    x = n·ln 2 + r with |r| ≤ ln(2)/2; exp(r) = 1 + r + r²·q(r).
+    exp(r) = 1 + r + r²·q(r). What is out of range comes out as anything and is then taken as 0.
     """
 
     def all_of(operation, *operands):
@@ -186,25 +224,42 @@ def _exp_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
     def everywhere(number):
         return [ir.Constant(VECTOR, [number] * LANES)] * len(x)
 
-    smallest = everywhere(SMALLEST_EXPONENT)
-    in_range = all_of(lambda a, b: builder.fcmp_ordered(">", a, b), x, smallest)
-    bounded = all_of(builder.select, in_range, x, smallest)
-    shifted = fma(bounded, everywhere(_LOG2_E), everywhere(_ROUND_TO_INTEGER))
-    n = all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
-    r = fma(n, everywhere(-_LN_2_HIGH), bounded)
-    r = fma(n, everywhere(-_LN_2_LOW), r)
-    r2 = all_of(builder.fmul, r, r)
-    r4 = all_of(builder.fmul, r2, r2)
-    low, second, third, fourth, high = (
-        fma(r, everywhere(_COEFFICIENTS[i + 1]), everywhere(_COEFFICIENTS[i]))
-        for i in range(0, 10, 2)
+    in_range = all_of(
+        lambda a, b: builder.fcmp_ordered(">", a, b), x, everywhere(SMALLEST_EXPONENT)
     )
-    low = fma(second, r2, low)
-    high = fma(high, r4, fma(fourth, r2, third))
-    beyond_one = fma(fma(high, r4, low), r2, r)
-    bits = [builder.bitcast(a, _INTEGERS) for a in shifted]
-    shift = ir.Constant(_INTEGERS, [_MANTISSA_BITS] * LANES)
-    bias = ir.Constant(_INTEGERS, [_EXPONENT_BIAS << _MANTISSA_BITS] * LANES)
-    power = [builder.bitcast(builder.add(builder.shl(a, shift), bias), VECTOR) for a in bits]
+    shifted = fma(x, everywhere(_REDUCTION.steps_to_one), everywhere(_ROUND_TO_INTEGER))
+    n = all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
+    r = fma(n, everywhere(-_REDUCTION.step_high), x)
+    r = fma(n, everywhere(-_REDUCTION.step_low), r)
+    r2 = all_of(builder.fmul, r, r)
+    constants = [everywhere(coefficient) for coefficient in _REDUCTION.coefficients]
+    q, *others = [
+        fma(r, constants[i + 1], constants[i]) if i + 1 < len(constants) else constants[i]
+        for i in reversed(range(0, len(constants), 2))
+    ]
+    for pair in others:
+        q = fma(q, r2, pair)
+    beyond_one = fma(q, r2, r)
+    power = [_power_of_two(builder, builder.bitcast(each, _INTEGERS)) for each in shifted]
     values = fma(power, beyond_one, power)
     return all_of(builder.select, in_range, values, [ZERO] * len(x))
+
+
+def _power_of_two(builder: IRBuilder, n: Value) -> Value:
+    """Emit 2^(n/m), of integers in the low bits."""
+    place = ir.Constant(_INTEGERS, [_REDUCTION.exponent_place] * LANES)
+    bits = builder.add(builder.shl(n, place), _looked_up(builder, _REDUCTION.powers(), n))
+    return builder.bitcast(bits, VECTOR)
+
+
+def _looked_up(builder: IRBuilder, table: list[int], places: Value) -> Value:
+    """Emit table[places mod its length], of one number or two vectors of them."""
+    if len(table) == 1:
+        return ir.Constant(_INTEGERS, table * LANES)
+    lookup = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(_INTEGERS, [_INTEGERS] * 3),
+        "llvm.x86.avx512.vpermi2var.q.512",
+    )
+    low, high = (ir.Constant(_INTEGERS, table[i : i + LANES]) for i in (0, LANES))
+    return builder.call(lookup, [low, places, high])
