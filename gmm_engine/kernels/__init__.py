@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.blocks import BLOCK_ROWS
 from gmm_engine.kernels.clustering import (
     add_by_label,
     add_labelled,
@@ -174,7 +175,7 @@ def score(
         np.empty(n) if log_prob else _NO_COLUMN,
         np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
     )
-    if n <= passes.BLOCK_ROWS:  # one range: every microsecond counts
+    if n <= BLOCK_ROWS:  # one range: every microsecond counts
         _score_rows(prepared, X, scores, 0)
         return scores
 

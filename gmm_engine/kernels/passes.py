@@ -25,7 +25,8 @@ from numba import njit, types
 from numba.core.dispatcher import Dispatcher
 from numba.core.typing.templates import Signature
 
-from gmm_engine.kernels import diagonal, tiled, unrolled
+from gmm_engine.kernels import diagonal, likely, tiled, unrolled
+from gmm_engine.kernels.blocks import BLOCK_ROWS
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
 from gmm_engine.kernels.lanes import (
     LANES,
@@ -37,10 +38,12 @@ from gmm_engine.kernels.lanes import (
 )
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
-BLOCK_ROWS = 96
-"""Rows in a block; a multiple of what every way of weighing takes at once."""
 MAX_UNROLLED_FEATURES = 9
 MAX_NARROW_FEATURES = 32
+_LEAST_BOUNDED_FEATURES = 64
+"""With fewer, bounds are seldom sharp and cost what they save."""
+_MOST_LIKELY, _UNBOUNDED_BLOCKS = 0.5, 15
+"""Where more than that part of a block is weighed in spite of bounds, so many go without."""
 _CACHED_NUMBERS = 3072
 """Of a block that is read for one component after another: 24 KiB stay in the first cache."""
 
@@ -125,6 +128,7 @@ _add_unrolled_moments = unrolled.add_moments
 _exponentiate = exponentiate
 _find_largest = find_largest
 _weigh_tiled = tiled.weigh
+_weigh_likely = likely.weigh
 _scale_deviations = tiled.scale_deviations
 _add_scatter = tiled.add_scatter
 
@@ -267,6 +271,7 @@ def _weigh(
                 factors,
                 k * factor_stride,
                 width,
+                width // LANES,
                 constants[k],
                 n_padded,
                 BLOCK_ROWS,
@@ -414,6 +419,7 @@ def expectation_pass(way: Way, D: int):
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
+    can_bound = is_tiled and not is_shared
     stamp = STAMP
 
     @_compiled_under_its_own_name(way, D, EXPECTATION_SIGNATURES)
@@ -443,31 +449,55 @@ def expectation_pass(way: Way, D: int):
         least = aligned(BLOCK_ROWS)
         chosen = np.empty(BLOCK_ROWS + LANES, dtype=np.int64)
         joint = aligned(n_components * BLOCK_ROWS)
+        bounds = aligned(n_components * BLOCK_ROWS if can_bound else 0)
         largest = aligned(BLOCK_ROWS)
         sums = aligned(BLOCK_ROWS)
         counts = aligned(BLOCK_ROWS)
+        n_unbounded = 0
         log_likelihood = 0.0
         log_max_resp = 0.0 * stamp
         n_padded = _n_rows_at_once(width) if is_wide else BLOCK_ROWS
         for begin in range(0, len(X), n_padded):
             n_rows = min(n_padded, len(X) - begin)
             _turn(X, begin, n_rows, n_padded, columns, is_sparing, rows, width)
-            _weigh(
-                is_unrolled,
-                is_tiled,
-                is_shared,
-                D,
-                columns,
-                means,
-                width,
-                factors,
-                factor_stride,
-                constants,
-                n_padded,
-                deviations,
-                scaled,
-                joint,
-            )
+            if can_bound and width >= _LEAST_BOUNDED_FEATURES and n_unbounded == 0:
+                share = _weigh_likely(
+                    columns,
+                    means,
+                    factors,
+                    factor_stride,
+                    width,
+                    constants,
+                    negligible,
+                    deviations,
+                    scaled,
+                    bounds,
+                    least,
+                    largest,
+                    counts,
+                    chosen,
+                    gammas,
+                    joint,
+                )
+                n_unbounded = _UNBOUNDED_BLOCKS if share > _MOST_LIKELY else 0
+            else:
+                n_unbounded = max(n_unbounded - 1, 0)
+                _weigh(
+                    is_unrolled,
+                    is_tiled,
+                    is_shared,
+                    D,
+                    columns,
+                    means,
+                    width,
+                    factors,
+                    factor_stride,
+                    constants,
+                    n_padded,
+                    deviations,
+                    scaled,
+                    joint,
+                )
             _log_sum_exp(
                 joint, n_components, n_padded, is_sparing, negligible, least, largest, sums
             )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Generic, NoReturn, TypeVar
 
-from gmm_engine.kernels.passes import BLOCK_ROWS
+from gmm_engine.kernels.blocks import BLOCK_ROWS
 from gmm_engine.kernels.threads import Helpers, available_cores
 
 SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000

@@ -116,6 +116,7 @@ def _squared_lengths_of_vectors(
     factors,
     factors_offset,
     n_features,
+    n_panels,
     constant,
     deviations,
     out,
@@ -124,7 +125,8 @@ def _squared_lengths_of_vectors(
 ):
     """Set out = constant − ½ |Uᵀ(x − μ)|² for vectors of rows that begin at ``row``.
 
-    The last panel comes first: it needs all deviations, and leaves them for the others.
+    Of the panels of columns of U it takes the first ``n_panels``. The last of them comes first: it
+    needs all deviations that there are, and leaves them for the others.
     """
     V, B = n_vectors.literal_value, block_rows.literal_value
 
@@ -133,10 +135,9 @@ def _squared_lengths_of_vectors(
     ) -> Value:
         emit = _Emitter(context, builder)
         x, mu, u, kept, target = (
-            array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 9, 10)
+            array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 10, 11)
         )
-        row, mu_at, u_at, width, target_at = args[1], args[4], args[6], args[7], args[11]
-        n_panels = builder.sdiv(width, emit.integer(LANES))
+        row, mu_at, u_at, width, n_panels, target_at = (args[i] for i in (1, 4, 6, 7, 8, 12))
         stride = emit.scaled(width, LANES)
         totals = [emit.register(ZERO) for _ in range(V)]
 
@@ -173,7 +174,7 @@ def _squared_lengths_of_vectors(
         add_panel(last, subtracted)
         with emit.loop(last) as panels:
             add_panel(panels.index, read)
-        start = spread_scalar(builder, args[8])
+        start = spread_scalar(builder, args[9])
         minus_half = ir.Constant(VECTOR, [-0.5] * LANES)
         for vector, total in enumerate(totals):
             value = multiply_add(builder, minus_half, builder.load(total), start)
@@ -189,6 +190,7 @@ def _squared_lengths_of_vectors(
             means,
             types.intp,
             factors,
+            types.intp,
             types.intp,
             types.intp,
             types.float64,
@@ -209,6 +211,7 @@ def weigh(
     factors,
     factors_offset,
     n_features,
+    n_panels,
     constant,
     n_rows,
     block_rows,
@@ -218,7 +221,8 @@ def weigh(
 ):
     """Set out = constant − ½ |Uᵀ(x − μ)|² for the rows of a block, stored by feature.
 
-    ``factors`` holds U in panels of columns: panel, row, column in the panel. ``deviations`` is
+    ``factors`` holds U in panels of columns: panel, row, column in the panel. The first
+    ``n_panels`` are taken: fewer than all make an upper bound of what all would. ``deviations`` is
     room for those of ``ROWS_AT_ONCE`` rows, which stay in the first cache with the factors.
     """
     row = 0
@@ -232,6 +236,7 @@ def weigh(
             factors,
             factors_offset,
             n_features,
+            n_panels,
             constant,
             deviations,
             out,
@@ -249,6 +254,7 @@ def weigh(
             factors,
             factors_offset,
             n_features,
+            n_panels,
             constant,
             deviations,
             out,

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.blocks import BLOCK_ROWS
 from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
 from gmm_engine.kernels.passes import (
-    BLOCK_ROWS,
     MAX_UNROLLED_FEATURES,
     Way,
     expectation_pass,
@@ -26,7 +26,7 @@ from tests.support.data import random_mixture, rows_of
 
 every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
 every_way = pytest.mark.parametrize(
-    "n_features", [*range(1, MAX_UNROLLED_FEATURES + 6), 16, 33, 130]
+    "n_features", [*range(1, MAX_UNROLLED_FEATURES + 6), 16, 33, 70, 130]
 )
 
 
