@@ -27,6 +27,9 @@ NEGLIGIBLE_ROWS = 1e-8
 FIRST_AT_ONCE, AT_ONCE = 4, 16
 """Steps that are taken in one compiled call, where a pass is too short for threads: few at first,
 since a run that begins may soon end, and then as many as have been taken before."""
+MOST_VAIN = 6
+"""While covariances have to be held up, which no compiled step does, it is looked ahead less and
+less often: in the end once in 2**6 steps."""
 MOST_AT_ONCE = 20_000
 """Numbers in the covariances at most for that; each step keeps its own."""
 
@@ -125,6 +128,8 @@ class _Way:
         self._negligible = NEGLIGIBLE_ROWS * samples.total_weight / samples.n_rows
         self._ahead: deque[_Place] = deque()
         self._n_looked = 0
+        self._n_vain = self._n_to_wait = 0
+        """Looks in a row that found no step, and steps until the next look: twice as many each."""
         self._next: tuple[Mixture, NDArray[np.intp]] | None = None
 
     def begin(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
@@ -145,13 +150,17 @@ class _Way:
 
     def following(self, n_plain: int) -> Mixture:
         """Return EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
-        if not self._ahead and n_plain and self._few_rows is not None:
+        if not self._ahead and n_plain and self._few_rows is not None and self._is_to_look():
             n_steps = min(n_plain, AT_ONCE, max(self._n_looked, FIRST_AT_ONCE))
             self._look_ahead(n_steps, self._few_rows)
         if self._ahead:
             return self._ahead[0].mixture
         self._next = Mixture.from_statistics(self._statistics, self._family, self._held_by)
         return self._next[0]
+
+    def _is_to_look(self) -> bool:
+        self._n_to_wait -= 1
+        return self._n_to_wait < 0
 
     def step(self) -> None:
         """Go to what ``following`` has returned."""
@@ -197,6 +206,8 @@ class _Way:
             bounds=self._family.bounds(self._held_by),
         )
         self._n_looked += steps.n_taken
+        self._n_vain = 0 if steps.n_taken else min(self._n_vain + 1, MOST_VAIN)
+        self._n_to_wait = 2**self._n_vain - 1
         is_lost = steps.nk[: steps.n_taken] < self._negligible
         log_likelihood, log_max_resp = steps.log_likelihood.tolist(), steps.log_max_resp.tolist()
         for row, any_lost in enumerate(np.asarray(is_lost.any(axis=1))):

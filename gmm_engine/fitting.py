@@ -11,7 +11,6 @@ from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.spatial.distance import cdist
 
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
@@ -361,11 +360,19 @@ class _Run:
                 between_steps(self)
 
 
+def _largest_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return, of each pair of rows, how far their columns differ at the most."""
+    from scipy.spatial.distance import cdist  # noqa: PLC0415 - a tenth of a second that no start waits for
+
+    distances: NDArray[np.float64] = cdist(a, b, "chebyshev")
+    return distances
+
+
 def _are_near(a: Mixture, b: Mixture, units: NDArray[np.float64]) -> bool:
     """Tell whether each component has one of its own in the other mixture, near and as heavy."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
 
-    moves = cdist(a.means / units, b.means / units, "chebyshev")
+    moves = _largest_differences(a.means / units, b.means / units)
     there, back = linear_sum_assignment(moves)
     return bool(
         moves[there, back].max() <= NEAR_MEANS
@@ -685,7 +692,7 @@ def _coincident(mixture: Mixture, scale: DataScale) -> list[int]:
     """Return the components that are, as far as can be told, one that comes before them."""
     units = scale.floor.scale
     means = (mixture.means - mixture.means[0]) / units
-    first, second = np.nonzero(np.triu(cdist(means, means, "chebyshev") <= SAME_COMPONENT, k=1))
+    first, second = np.nonzero(np.triu(_largest_differences(means, means) <= SAME_COMPONENT, k=1))
     covariances = mixture.to_dense()
     return sorted(
         {

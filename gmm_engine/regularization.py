@@ -141,15 +141,40 @@ class VarianceFloor:
     def dense(
         self, covariances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        if self.is_constant.any():
+            return self._dense_beside_constants(covariances)
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
         held = covariances.copy()
         n_held = np.zeros(len(covariances), dtype=np.intp)
+        if _is_positive_definite(scaled - self.shape):
+            return held, n_held
         for k, matrix in enumerate(scaled):
             if not _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 raised, n_raised = self._raised(matrix)
                 held[k] = raised * self.scale * self.scale[:, np.newaxis]
                 n_held[k] = max(n_raised - self.n_flat, 0)
         return held, n_held
+
+    def _dense_beside_constants(
+        self, covariances: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+        """Treat the features that vary; the others are on the floor, correlated with nothing."""
+        constant, varying = np.flatnonzero(self.is_constant), np.flatnonzero(~self.is_constant)
+        held, n_held = np.zeros_like(covariances), np.zeros(len(covariances), dtype=np.intp)
+        held[:, constant, constant] = self._feature_floor[constant]
+        if varying.size:
+            block = (slice(None), varying[:, np.newaxis], varying)
+            held[block], n_held = self._of_features(varying).dense(covariances[block])
+        return held, n_held
+
+    def _of_features(self, kept: NDArray[np.intp]) -> "VarianceFloor":
+        """Return the floor of some features, which the others are correlated with in nothing."""
+        return VarianceFloor(
+            scale=self.scale[kept],
+            shape=self.shape[np.ix_(kept, kept)],
+            n_flat=self.n_flat - (len(self.scale) - len(kept)),
+            is_constant=self.is_constant[kept],
+        )
 
     def diagonal(
         self, variances: NDArray[np.float64]

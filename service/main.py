@@ -133,6 +133,7 @@ async def serving(app: FastAPI) -> AsyncIterator[None]:
         upkeep.start_soon(recovering, services)
         if services.options.preload_extras:
             upkeep.start_soon(services.threads.look_up, load_installed)
+        services.start()  # last, so that nobody who asks waits for the cores that workers take
         try:
             yield
         finally:

@@ -117,6 +117,7 @@ def assemble(
             spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
         ),
         limits=limits,
+        start=runner.start,
         close=close,
         threads=Threads(
             queue_size=settings.compute_queue_size, wait_seconds=settings.compute_wait_seconds

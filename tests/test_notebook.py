@@ -10,18 +10,29 @@ import pytest
 from nbclient import NotebookClient
 from sklearn.datasets import make_blobs, make_classification
 
-from tests.e2e.server import running
+from tests.e2e.server import Server, running
 
 NOTEBOOK = Path(__file__).parent.parent / "examples" / "notebook.ipynb"
 CELL_SECONDS = 300
 """Of one cell; on a new machine the first fit compiles."""
 WHOLE_SECONDS = 10
-"""Of all cells, where nothing else runs; it is half of that."""
+"""Of the whole, Jupyter's own start and end included, where nothing else runs and the service is
+up: its workers ready and its libraries loaded, as some seconds after its start."""
 
 
 def crowding() -> float:
     """Return how many processes share a core, as far as they are more than one."""
     return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def wait_until_warm(server: Server) -> None:
+    """Ask for one of each: a fit waits for a worker, a picture and a comparison for libraries."""
+    rows = {"X": [[0.0, 1.0], [1.0, 0.0], [8.0, 9.0], [9.0, 8.0]]}
+    with server.client() as client:
+        client.post("/models", json={"id": "warm", "n_components": 2})
+        for path in ("fit?wait=60", "plots/clusters", "compare/kmeans"):
+            assert client.post(f"/models/warm/{path}", json=rows).status_code == 200
+        client.delete("/models/warm")
 
 
 @pytest.fixture
@@ -34,21 +45,18 @@ def notebook() -> nbformat.NotebookNode:
 def test_every_cell_of_the_notebook_runs_and_every_picture_is_shown(
     notebook: nbformat.NotebookNode, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told: list[float] = []
-
-    def note(**_: object) -> None:
-        told.append(time.monotonic())
-
     with running(tmp_path / "registry", {"GMM_PRELOAD_EXTRAS": "true"}) as server:
+        wait_until_warm(server)
         monkeypatch.setenv("SERVICE_URL", server.url)
+        begun = time.monotonic()
         NotebookClient(
             notebook,
             timeout=CELL_SECONDS,
             kernel_name="python3",
             resources={"metadata": {"path": str(NOTEBOOK.parent)}},
-            on_cell_start=note,
-            on_cell_executed=note,
         ).execute()
+        whole_seconds = time.monotonic() - begun
+    print(f"the notebook took {whole_seconds:.1f} s")  # noqa: T201 - the figure
     shown = [
         output
         for cell in notebook.cells
@@ -59,7 +67,7 @@ def test_every_cell_of_the_notebook_runs_and_every_picture_is_shown(
     asked = [line for line in lines if line.startswith(("picture(", "display(SVG("))]
 
     assert len(shown) == len(asked) == 9
-    assert told[-1] - told[0] < WHOLE_SECONDS * crowding()
+    assert whole_seconds < WHOLE_SECONDS * crowding()
 
 
 def test_the_notebook_is_kept_without_its_outputs(notebook: nbformat.NotebookNode) -> None:

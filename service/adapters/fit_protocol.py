@@ -120,6 +120,11 @@ class Ready:
 
 
 @dataclass(frozen=True, slots=True)
+class Begun:
+    """Worker to parent: it has the fit, whose end is its own from here on."""
+
+
+@dataclass(frozen=True, slots=True)
 class Alive:
     """Worker to parent, again and again while it fits."""
 
@@ -222,6 +227,7 @@ Message: TypeAlias = (
     | Help
     | Hand
     | Ready
+    | Begun
     | Alive
     | Progressed
     | Finished

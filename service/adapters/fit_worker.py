@@ -33,6 +33,7 @@ from service.adapters.fit_hands import GONE, Hands, help_leader
 from service.adapters.fit_protocol import (
     MAX_TELL_CHARACTERS,
     Alive,
+    Begun,
     Failed,
     Finished,
     Fit,
@@ -180,6 +181,7 @@ def main() -> None:
 
 
 def _run(lead: Lead, wire: Wire, inbox: Inbox) -> None:
+    wire.send(Begun())
     checkpoints = CheckpointFile(lead.fit, lead.file)
     begun = time.monotonic() - checkpoints.seconds_before
     with beating(wire):

@@ -15,6 +15,9 @@ class InlineRunner:
         """By job, how it was asked to stop."""
         self._closed = False
 
+    def start(self) -> None:
+        pass
+
     def submit(self, task: FitTask, listener: FitListener) -> None:
         if self._closed:
             raise Unavailable.draining()

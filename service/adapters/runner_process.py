@@ -26,6 +26,7 @@ from gmm_engine.preprocessing import Preprocessing
 from service.adapters import refusals
 from service.adapters.fit_protocol import (
     Alive,
+    Begun,
     Failed,
     Finished,
     Fit,
@@ -61,6 +62,9 @@ RECALL_SECONDS = 0.02
 """How often it is looked whether a worker that helps is needed for a fit of its own."""
 CANCEL_GRACE_SECONDS = 2.0
 """How long a worker may go on with the EM step that a cancelled fit is in."""
+MOST_HANDOVERS = 3
+"""Of one fit, to workers that died before they began it; the next ones may just as well."""
+WORKER_DIED = "worker_died"
 CLOSE_SECONDS = 2.0
 """How long a version that is being stored may take once the time is up."""
 TIME_GRACE_SECONDS = 30.0
@@ -83,11 +87,15 @@ class WorkerLimits:
     """How often a fit's state is written down, to go on from there after a restart."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _QueuedFit:
     message: Fit
     listener: FitListener
     file: int
+    n_handovers: int = 0
+    has_begun: bool = False
+    """In the worker that it was handed to last."""
+    is_to_be_handed_on: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
     to_end: threading.Event = field(default_factory=threading.Event)
     """Asked to finish with the best so far."""
@@ -96,6 +104,17 @@ class _QueuedFit:
 
     def close(self) -> None:
         os.close(self.file)
+
+    def hand_over(self) -> None:
+        self.n_handovers += 1
+        self.has_begun = self.is_to_be_handed_on = False
+
+    def hand_on(self) -> bool:
+        """Leave it to another worker, this one having died, if it may yet be any the better."""
+        is_lost = self.has_begun or self.cancelled.is_set() or self.n_handovers >= MOST_HANDOVERS
+        self.is_to_be_handed_on = not is_lost
+        self.wants_help.clear()
+        return self.is_to_be_handed_on
 
     @property
     def job_id(self) -> str:
@@ -187,7 +206,9 @@ class ProcessRunner:
         self._changed = threading.Condition()
         self._sharing = threading.Lock()
         """So that what is told last is true."""
-        for number in range(processes):
+
+    def start(self) -> None:
+        for number in range(self._processes):
             # Daemons, so that a fit that outlasts the drain does not hold up the exit.
             threading.Thread(target=self._work, name=f"fit-{number}", daemon=True).start()
 
@@ -411,6 +432,8 @@ class ProcessRunner:
         is_whole = self._run(fit, worker)
         with self._changed:
             del self._running[fit.job_id]
+            if fit.is_to_be_handed_on:
+                self._queue.appendleft(fit)
             self._changed.notify_all()
         self._share_threads()
         return is_whole
@@ -475,6 +498,7 @@ class ProcessRunner:
 
     def _run(self, fit: _QueuedFit, worker: _Worker) -> bool:
         """Run one fit; tell whether the worker can be used again."""
+        fit.hand_over()
         try:
             is_whole = self._relayed(fit, worker)
         except _Broken as broken:
@@ -485,6 +509,8 @@ class ProcessRunner:
                 return False
             logger.warning("worker_replaced", extra={"code": broken.code, "exit": code})
             is_whole = False
+            if broken.code == WORKER_DIED and fit.hand_on():
+                return False
             if fit.cancelled.is_set():
                 fit.listener.cancelled()
             else:
@@ -500,7 +526,6 @@ class ProcessRunner:
         return is_whole
 
     def _relayed(self, fit: _QueuedFit, worker: _Worker) -> bool:
-        fit.listener.started()
         call = _Call(fit, worker, self._limits)
         call.send()
         if fit.message.plan is not None:
@@ -511,6 +536,11 @@ class ProcessRunner:
             match call.receive():
                 case Alive():
                     pass
+                case Begun() if not fit.has_begun:
+                    fit.has_begun = True
+                    fit.listener.started()
+                case _ if not fit.has_begun:
+                    raise _nonsense()
                 case Progressed(progress):
                     if not fit.cancelled.is_set():
                         fit.listener.progressed(progress)
@@ -621,7 +651,7 @@ def _died(worker: _Worker) -> _Broken:
         return _Broken("time_limit_exceeded", "the fit took more processor time than it may take")
     how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
     return _Broken(
-        "worker_died",
+        WORKER_DIED,
         f"the fit's process ended {how} before the fit did; try again, with fewer rows or "
         "components if the machine ran out of memory",
     )

@@ -148,6 +148,8 @@ class Services:
     served: ServedModels
     options: ApiOptions
     limits: Limits
+    start: Callable[[], None]
+    """Begins to run fits; called once, when the service is ready to serve."""
     close: Callable[[float], None]
     """Ends what runs within so many seconds; called once, when no request is left."""
     streams: CapacityLimiter

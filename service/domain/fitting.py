@@ -51,6 +51,7 @@ from service.errors import (
     Conflict,
     InternalFailure,
     InvalidInput,
+    Issue,
     NotFound,
     ServiceError,
     StorageFull,
@@ -337,7 +338,10 @@ class Fitting:
         options: FitOptions,
         table: Table,
         sample_weight: NDArray[np.float64] | None,
+        *,
+        size_given_at: str | None = None,
     ) -> FitTask:
+        """Check what the rows can't be fitted for; a size that was asked for has its place."""
         n_samples, n_features = table.X.shape
         require = self._limits.require_blocks if table.is_on_disk else self._limits.require_work
         require(n_samples, n_features, options.n_components)
@@ -346,11 +350,13 @@ class Fitting:
             weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X))
         n_counting = n_samples if weight is None else int(np.count_nonzero(weight))
         if n_counting < options.n_components:
-            raise InvalidInput(
-                "too_few_samples",
+            detail = (
                 f"{n_counting} rows can't support {options.n_components} components; "
-                "send more rows or declare fewer components",
+                "send more rows or declare fewer components"
             )
+            places = [] if size_given_at is None else [size_given_at]
+            issues = [Issue(place, "too_few_samples", detail) for place in places]
+            raise InvalidInput("too_few_samples", detail, issues=issues)
         return FitTask(job_id=job_id, options=options, X=X, sample_weight=weight)
 
     def _selection_task(
@@ -373,8 +379,14 @@ class Fitting:
                 n_init=selection.n_init or options.n_init,
             )
         self._limits.require_options(options, place="#/query")
-        task = self._checked_task(job_id, options, table, sample_weight)
-        with engine_refusals(n_folds="query/n_folds", criterion="query/criterion"):
+        task = self._checked_task(
+            job_id, options, table, sample_weight, size_given_at="#/query/n_components"
+        )
+        with engine_refusals(
+            n_components="query/n_components",
+            n_folds="query/n_folds",
+            criterion="query/criterion",
+        ):
             require_comparable(
                 Samples(task.X, task.sample_weight),
                 Grid(plan.n_components, plan.covariance_types),

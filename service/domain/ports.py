@@ -279,6 +279,9 @@ class FitListener(Protocol):
 class JobRunner(Protocol):
     """Runs fits away from the event loop."""
 
+    def start(self) -> None:
+        """Begin to run fits, and return at once; those that were queued before waited for it."""
+
     def submit(self, task: FitTask, listener: FitListener) -> None:
         """Queue a fit and return at once.
 

@@ -2,7 +2,12 @@
 
 from types import TracebackType
 
-from gmm_engine.errors import GmmEngineError, InvalidParameterError, NonFiniteNumberError
+from gmm_engine.errors import (
+    GmmEngineError,
+    InvalidParameterError,
+    NonFiniteNumberError,
+    TooFewSamplesError,
+)
 from service.domain.identifiers import is_legal_alias
 from service.errors import InvalidInput, Issue, NotFound
 
@@ -43,6 +48,8 @@ def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:
             ]
         case InvalidParameterError():
             return [Issue(f"#/{fields.get(error.name, error.name)}", error.code, str(error))]
+        case TooFewSamplesError() if "n_components" in fields:
+            return [Issue(f"#/{fields['n_components']}", error.code, str(error))]
     return []
 
 

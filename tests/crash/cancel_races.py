@@ -43,6 +43,7 @@ def main(cycles: int, *, seed: int = 0) -> Report:
     with tempfile.TemporaryDirectory() as directory:
         settings = Settings(registry_dir=Path(directory) / "registry", fit_processes=1)
         services = build_services(settings)
+        services.start()
         fitting = services.fitting
         services.catalogue.create_model(MODEL, ModelChange({"n_components": 2, "random_state": 0}))
         usual_seconds = 0.0

@@ -1,5 +1,8 @@
 """Two service processes over one registry: what one acknowledges the other has at once."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -19,8 +22,12 @@ from tests.support.records import a_model
 
 READY_SECONDS = 3.0
 MANY_MODELS = 10_000
-ROUNDS = 2
-"""The better one counts: other work on the machine makes a start take longer, nothing shorter."""
+ROUNDS = 3
+REFERENCE = (sys.executable, "-c", "import numba, fastapi, sqlalchemy")
+REFERENCE_SECONDS = 0.85
+"""What it takes on a quiet machine whose bytecode is there; there the bar is as it stands."""
+AS_INSTALLED = {"PYTHONDONTWRITEBYTECODE": ""}
+"""The bytecode of what is imported is written by the first start, as an installation has it."""
 
 
 @pytest.fixture(scope="module")
@@ -142,12 +149,17 @@ def test_a_service_over_ten_thousand_models_is_ready_in_seconds(tmp_path: Path) 
         place = registry / "models" / record.id
         (place / "versions").mkdir(parents=True)
         (place / "model.json").write_bytes(sealed(StoredModel(1, record)))
-    seconds = []
-    for path in (tmp_path / "empty", registry) * ROUNDS:
+    references, starts = [], []
+    for _ in range(1 + ROUNDS):
         begun = time.perf_counter()
-        with running(path) as server, server.client() as client:
-            seconds.append(time.perf_counter() - begun)
-            assert client.get("/models/m9999").status_code == (200 if path == registry else 404)
-    empty, full = (min(seconds[place::2]) for place in (0, 1))
-    print(f"ready in {full:.2f} s over {MANY_MODELS} models, in {empty:.2f} s over none")  # noqa: T201 - the figure
-    assert full - empty < READY_SECONDS
+        subprocess.run(REFERENCE, check=True, env={**os.environ, **AS_INSTALLED})  # noqa: S603  # our own
+        references.append(time.perf_counter() - begun)
+        begun = time.perf_counter()
+        with running(registry, AS_INSTALLED) as server, server.client() as client:
+            starts.append(time.perf_counter() - begun)
+            assert client.get("/models/m9999").status_code == 200
+    # The first of each writes bytecode. A machine that is slow at imports is slow at starts.
+    slowness = max(1.0, min(references[1:]) / REFERENCE_SECONDS)
+    ready = min(starts[1:])
+    print(f"ready in {ready:.2f} s over {MANY_MODELS} models, slowness {slowness:.2f}")  # noqa: T201 - the figure
+    assert ready < READY_SECONDS * slowness

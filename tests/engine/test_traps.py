@@ -9,12 +9,14 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
 from gmm_engine import COVARIANCE_FAMILIES, EMStep, FitOptions, FitResult, Mixture, fit
 from gmm_engine.errors import OutOfRangeError
+from gmm_engine.regularization import FEATURE_FLOOR
 from tests.support.data import (
     Labelled,
     faithful,
@@ -107,8 +109,8 @@ def test_slow_convergence_is_not_taken_for_convergence() -> None:
     to_the_end = fit(slow_data(), dataclasses.replace(options, tol=1e-12, max_iter=20_000))
     assert by_default.converged
     assert to_the_end.converged
-    np.testing.assert_allclose(to_the_end.mixture.weights, [0.76126, 0.23874], atol=1e-4)
-    np.testing.assert_allclose(by_default.mixture.weights, [0.76126, 0.23874], atol=1e-2)
+    assert_allclose(to_the_end.mixture.weights, [0.76126, 0.23874], atol=1e-4)
+    assert_allclose(by_default.mixture.weights, [0.76126, 0.23874], atol=1e-2)
     missing = to_the_end.criteria.mean_log_likelihood - by_default.criteria.mean_log_likelihood
     assert 0.0 <= missing <= 2.0 * options.tol
 
@@ -145,8 +147,8 @@ def test_an_offset_changes_nothing_but_the_means(covariance_type: str, offset: f
     assert far.converged
     assert far.warnings == ()
     np.testing.assert_array_equal(far.mixture.predict(X + offset), near.mixture.predict(X))
-    np.testing.assert_allclose(far.mixture.means - offset, near.mixture.means, atol=1e-3)
-    np.testing.assert_allclose(far.mixture.covariances, near.mixture.covariances, atol=1e-3)
+    assert_allclose(far.mixture.means - offset, near.mixture.means, atol=1e-3)
+    assert_allclose(far.mixture.covariances, near.mixture.covariances, atol=1e-3)
     assert far.criteria.log_likelihood == pytest.approx(near.criteria.log_likelihood, abs=0.05)
 
 
@@ -163,7 +165,7 @@ def test_other_units_change_nothing_but_units(covariance_type: str, units: list[
     np.testing.assert_array_equal(
         scaled.mixture.predict(iris() * units), plain.mixture.predict(iris())
     )
-    np.testing.assert_allclose(scaled.mixture.means / units, plain.mixture.means, rtol=1e-4)
+    assert_allclose(scaled.mixture.means / units, plain.mixture.means, rtol=1e-4)
     shift = -150 * np.log(units).sum()
     expected = plain.criteria.log_likelihood + shift
     assert scaled.criteria.log_likelihood == pytest.approx(expected, abs=1e-5)
@@ -184,9 +186,7 @@ def test_a_number_for_reg_covar_is_added_to_every_variance(covariance_type: str)
         fit(faithful(), FitOptions(1, covariance_type, reg_covar=reg_covar)).mixture
         for reg_covar in (0.0, 2.5)
     )
-    np.testing.assert_allclose(
-        raised.to_dense()[0] - plain.to_dense()[0], 2.5 * np.eye(2), atol=1e-12
-    )
+    assert_allclose(raised.to_dense()[0] - plain.to_dense()[0], 2.5 * np.eye(2), atol=1e-12)
 
 
 # Extreme magnitudes: scikit-learn's diag gives a NaN model at 1e300, NaN predictions at 1e160.
@@ -208,7 +208,7 @@ def test_data_of_extreme_magnitude_is_fitted_like_any(covariance_type: str, fact
     np.testing.assert_array_equal(
         extreme.mixture.predict(iris() * factor), plain.mixture.predict(iris())
     )
-    np.testing.assert_allclose(extreme.mixture.means / factor, plain.mixture.means, rtol=1e-3)
+    assert_allclose(extreme.mixture.means / factor, plain.mixture.means, rtol=1e-3)
 
 
 FAR = np.array([[1.0, 0, 0, 0], [0, -1.0, 0, 0], [1.0, 1.0, -1.0, 1.0]])
@@ -223,7 +223,7 @@ def iris_mixture(covariance_type: str) -> Mixture:
 @pytest.mark.parametrize("distance", [1e3, 1e5, 1e8])
 def test_far_rows_are_not_shared_out_evenly(covariance_type: str, distance: float) -> None:
     proba = iris_mixture(covariance_type).predict_proba(distance * FAR)
-    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-12)
+    assert_allclose(proba.sum(axis=1), 1.0, atol=1e-12)
     assert (proba.max(axis=1) > 0.99).all()
 
 
@@ -231,7 +231,7 @@ def test_far_rows_are_not_shared_out_evenly(covariance_type: str, distance: floa
 @every_family
 def test_rows_however_far_have_probabilities(covariance_type: str, distance: float) -> None:
     proba = iris_mixture(covariance_type).predict_proba(distance * FAR)
-    np.testing.assert_allclose(proba.sum(axis=1), 1.0, atol=1e-12)
+    assert_allclose(proba.sum(axis=1), 1.0, atol=1e-12)
 
 
 @every_family
@@ -265,7 +265,7 @@ def test_a_far_row_belongs_to_the_wider_component() -> None:
         {"weights": [0.5, 0.5], "means": [[0.0], [0.0]], "covariances": [1.0, 4.0]}, "spherical"
     )
     np.testing.assert_array_equal(mixture.predict([[60.0], [-1e6], [1e100]]), 1)
-    np.testing.assert_allclose(mixture.predict_proba([[60.0], [-1e6], [1e100]])[:, 1], 1.0)
+    assert_allclose(mixture.predict_proba([[60.0], [-1e6], [1e100]])[:, 1], 1.0)
 
 
 @every_family
@@ -283,7 +283,7 @@ def test_determinants_beyond_the_range_do_no_harm(covariance_type: str, variance
         covariance_type,
     )
     expected = -0.5 * n_features * np.log(2.0 * np.pi * variance) + np.log(0.5)
-    np.testing.assert_allclose(mixture.score_samples(means), expected, rtol=1e-12)
+    assert_allclose(mixture.score_samples(means), expected, rtol=1e-12)
     np.testing.assert_array_equal(mixture.predict(means), [0, 1])
 
 
@@ -315,7 +315,7 @@ def test_a_tied_covariance_is_the_weighted_scatter_within() -> None:
     within = np.zeros((4, 4))
     for k, mean in enumerate(after.means):
         within += ((X - mean) * resp[:, [k]]).T @ (X - mean)
-    np.testing.assert_allclose(after.covariances, within / weight.sum(), rtol=1e-11)
+    assert_allclose(after.covariances, within / weight.sum(), rtol=1e-11)
 
 
 # A variance handed over as a standard deviation (pomegranate).
@@ -404,6 +404,20 @@ def test_a_constant_feature_is_named_and_disturbs_nothing(covariance_type: str) 
     assert np.isfinite(result.criteria.bic)
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied", "diag"])
+def test_beside_a_constant_feature_is_found_what_is_found_without_it(covariance_type: str) -> None:
+    blobs = separated_clusters(np.random.default_rng(3))
+    options = FitOptions(3, covariance_type, tol=1e-12, random_state=0)
+    X = np.column_stack([blobs.X[:, 0], np.full(len(blobs.X), 5.0), blobs.X[:, 1]])
+    alone, beside = (fit(rows, options).mixture for rows in (blobs.X, X))
+    covariances = beside.to_dense()
+
+    assert_allclose(beside.means[:, [0, 2]], alone.means, rtol=1e-6)
+    assert_allclose(covariances[:, [[0], [2]], [0, 2]], alone.to_dense(), rtol=1e-5, atol=1e-9)
+    assert (covariances[:, 1, [0, 2]] == 0.0).all()
+    assert_allclose(covariances[:, 1, 1], FEATURE_FLOOR * 5.0**2, rtol=1e-12)
+
+
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
 def test_collinear_features_are_named_and_disturb_nothing(covariance_type: str) -> None:
     blobs = separated_clusters(np.random.default_rng(4))
@@ -432,7 +446,7 @@ def test_whole_weights_are_repeated_rows(covariance_type: str, init_params: str)
     weighted = fit(data.X, options, sample_weight=counts)
     repeated = fit(np.repeat(data.X, counts, axis=0), options)
     for name, value in repeated.mixture.to_arrays().items():
-        np.testing.assert_allclose(
+        assert_allclose(
             weighted.mixture.to_arrays()[name], value, rtol=1e-9, atol=1e-9, err_msg=name
         )
     assert weighted.criteria.n_samples == counts.sum()

@@ -19,6 +19,9 @@ class HeldRunner:
         self.before_end: Callable[[], None] = lambda: None
         """Called when a released fit is done, before anyone hears of it."""
 
+    def start(self) -> None:
+        pass
+
     def submit(self, task: FitTask, listener: FitListener) -> None:
         if self._closed:
             raise Unavailable.draining()

@@ -95,6 +95,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
     runner = ProcessRunner(
         processes=1, queue_size=1, spool=FitSpool(tmp_path_factory.mktemp("spool"))
     )
+    runner.start()
     yield runner
     runner.close(0.0)
 
@@ -104,6 +105,7 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner
     runner: JobRunner = InlineRunner()
     if request.param == "process":
         runner = ProcessRunner(processes=1, queue_size=8, spool=FitSpool(tmp_path))
+        runner.start()
     yield runner
     runner.close(0.0)
 
@@ -111,6 +113,7 @@ def runner(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[JobRunner
 @pytest.fixture
 def single(tmp_path: Path) -> Iterator[ProcessRunner]:
     runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    runner.start()
     yield runner
     runner.close(0.0)
 
@@ -251,6 +254,7 @@ def test_closing_lets_go_of_what_is_left_and_another_runner_goes_on_with_it(
     limits = WorkerLimits(checkpoint_seconds=0.0)
     spool, left, queued = FitSpool(tmp_path), Recorder(), Recorder()
     before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    before.start()
     interrupted = middling_task("left")
     before.submit(interrupted, left)
     until = time.monotonic() + PATIENCE_SECONDS
@@ -262,6 +266,7 @@ def test_closing_lets_go_of_what_is_left_and_another_runner_goes_on_with_it(
     before.close(0.05)
 
     after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    after.start()
     gone_on, begun = Recorder(), Recorder()
     assert after.resume("left", order_of(interrupted), gone_on)
     assert after.resume("queued", order_of(task("queued")), begun)
@@ -294,11 +299,13 @@ def test_what_is_cut_off_over_mapped_rows_ends_in_the_same_bits(
     begun, cut_off = threading.Event(), Recorder()
     cut_off.on_progress = begun.set
     before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    before.start()
     before.submit(cut, cut_off)
     assert begun.wait(PATIENCE_SECONDS)
     before.close(0.0)
 
     after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    after.start()
     gone_on = Recorder()
     assert after.resume("cut", order, gone_on)
     assert gone_on.wait() == "finished"
@@ -317,6 +324,7 @@ def test_what_was_cut_off_keeps_its_best_when_it_is_cancelled_in_the_queue(tmp_p
     limits = WorkerLimits(checkpoint_seconds=0.0)
     spool, running, begun = FitSpool(tmp_path), Recorder(), threading.Event()
     before = ProcessRunner(processes=1, queue_size=1, spool=spool, limits=limits)
+    before.start()
     before.submit(middling_task("cut"), Recorder())
     until = time.monotonic() + PATIENCE_SECONDS
     while not spool.checkpoint("cut").exists():
@@ -324,6 +332,7 @@ def test_what_was_cut_off_keeps_its_best_when_it_is_cancelled_in_the_queue(tmp_p
         time.sleep(0.01)
     before.close(0.0)
     after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    after.start()
     running.on_progress = begun.set
     after.submit(long_task("running"), running)
     assert begun.wait(PATIENCE_SECONDS)

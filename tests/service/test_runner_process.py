@@ -15,7 +15,7 @@ import pytest
 from gmm_engine import FitOptions
 from service.adapters.fit_spool import FitSpool
 from service.adapters.fit_worker import NICE
-from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from service.adapters.runner_process import MOST_HANDOVERS, ProcessRunner, WorkerLimits
 from service.errors import Unavailable
 from tests.service.test_job_runner_contract import Recorder, long_task, order_of, task
 
@@ -35,6 +35,7 @@ wire.send(Ready())
 heard = [wire.receive()]
 while not isinstance(heard[-1], Fit):
     heard.append(wire.receive())
+wire.send(Begun())
 match sys.argv[1]:
     case "bytes":
         connection.sendall(b"x" * 100)
@@ -57,6 +58,24 @@ match sys.argv[1]:
 time.sleep(60)
 """
 
+# Workers the first few of which die as soon as a fit comes; they count themselves in a file.
+MORTAL = """
+import os, socket, sys
+from pathlib import Path
+from service.adapters import fit_worker
+from service.adapters.fit_protocol import Ready, Wire
+counter, n_mortal = Path(sys.argv[1]), int(sys.argv[2])
+with counter.open("a") as file:
+    file.write("x")
+del sys.argv[1:3]
+if len(counter.read_text()) > n_mortal:
+    fit_worker.main()
+connection = socket.socket(fileno=int(sys.argv[1]))
+Wire(connection).send(Ready())
+connection.recv(1, socket.MSG_PEEK)
+os._exit(3)
+"""
+
 
 @pytest.fixture(scope="module")
 def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
@@ -67,6 +86,7 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProcessRunner]:
         spool=FitSpool(tmp_path_factory.mktemp("spool")),
         limits=WorkerLimits(threads=1, silence_seconds=4.0),
     )
+    runner.start()
     yield runner
     runner.close(0.0)
 
@@ -128,6 +148,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
 ) -> None:
     limits = WorkerLimits(threads=1, memory_bytes=2**25)
     runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
+    runner.start()
     assert is_well(runner)
     before, listener = runner.worker_pids(), Recorder()
     rows = np.random.default_rng(0).normal(size=(2000, 256))
@@ -145,6 +166,7 @@ def test_a_fit_that_needs_too_much_memory_fails_and_its_worker_goes_on(
 def test_a_fit_whose_time_is_up_ends_with_the_best_it_has(tmp_path: Path) -> None:
     limits = WorkerLimits(max_seconds=0.3)
     runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), limits=limits)
+    runner.start()
     listener = Recorder()
 
     runner.submit(long_task(), listener)
@@ -201,6 +223,7 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
 ) -> None:
     command = [sys.executable, "-c", TALKER, speech]
     runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path), command=command)
+    runner.start()
     listener = Recorder()
 
     runner.submit(task(), listener)
@@ -210,10 +233,37 @@ def test_a_worker_that_talks_nonsense_is_a_failed_fit(
     runner.close(0.0)
 
 
+def test_a_fit_that_its_worker_never_began_is_handed_to_another(tmp_path: Path) -> None:
+    listener = run_by_mortals(tmp_path, n_mortal=MOST_HANDOVERS - 1)
+
+    assert (listener.wait(), listener.failures) == ("finished", [])
+    assert listener.heard == ["started", "finished"]
+
+
+def test_a_fit_that_no_worker_begins_fails_in_the_end(tmp_path: Path) -> None:
+    listener = run_by_mortals(tmp_path, n_mortal=MOST_HANDOVERS)
+
+    assert listener.wait() == "failed"
+    assert listener.failures[0][0] == "worker_died"
+
+
+def run_by_mortals(directory: Path, *, n_mortal: int) -> Recorder:
+    command = [sys.executable, "-c", MORTAL, str(directory / "born"), str(n_mortal)]
+    spool = FitSpool(directory / "spool")
+    runner = ProcessRunner(processes=1, queue_size=1, spool=spool, command=command)
+    runner.start()
+    listener = Recorder()
+    runner.submit(task(), listener)
+    listener.wait()
+    runner.close(1.0)
+    return listener
+
+
 def test_fits_that_run_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gmm_engine.thread_count", lambda: 4)
     command = [sys.executable, "-c", TALKER, "halves"]
     runner = ProcessRunner(processes=2, queue_size=2, spool=FitSpool(tmp_path), command=command)
+    runner.start()
     first, second = Recorder(), Recorder()
 
     runner.submit(task("first"), first)
@@ -269,6 +319,7 @@ def test_a_runner_whose_workers_never_get_ready_can_not_be_used(
 ) -> None:
     command = [sys.executable, "-c", "raise SystemExit(3)"]
     runner = ProcessRunner(processes=2, queue_size=1, spool=FitSpool(tmp_path), command=command)
+    runner.start()
     runner.check_usable()  # they may be starting yet
     until, code = time.monotonic() + PATIENCE_SECONDS, None
     while code is None:
@@ -291,6 +342,7 @@ from pathlib import Path
 from service.adapters.fit_spool import FitSpool
 from service.adapters.runner_process import ProcessRunner
 runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(Path(sys.argv[1])))
+runner.start()
 while not runner.worker_pids():
     time.sleep(0.01)
 time.sleep(0.5)

@@ -30,6 +30,7 @@ def runner_of(processes: int, directory: Path) -> ProcessRunner:
         spool=FitSpool(directory),
         limits=WorkerLimits(threads=2),
     )
+    runner.start()
     for number in range(processes):
         begun(runner, long_task(f"first-{number}"))
     for number in range(processes):

@@ -175,8 +175,12 @@ def test_a_grid_without_sense_is_refused_with_its_place(
 @pytest.mark.parametrize(
     ("query", "code", "pointers"),
     [
-        ("n_components=1-9", "too_few_samples", []),
-        ("n_components=6&criterion=held_out_log_likelihood&n_folds=2", "too_few_samples", []),
+        ("n_components=1-9", "too_few_samples", ["#/query/n_components"]),
+        (
+            "n_components=6&criterion=held_out_log_likelihood&n_folds=2",
+            "too_few_samples",
+            ["#/query/n_components"],
+        ),
         (
             "n_components=1&criterion=held_out_log_likelihood&n_folds=9",
             "invalid_parameter",
