@@ -94,7 +94,7 @@ def _invert(upper, lower, n_features, width, inverse):
             _scale_row(1.0 / upper[row + i], row, panel, width, inverse)
 
 
-def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher, Dispatcher]:
+def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher]:
     """Compile what is called from outside, or load it; ``stamp`` keeps the cache current."""
 
     @njit(types.intp(READ, types.intp, WRITTEN), **AS_WRITTEN)
@@ -135,6 +135,18 @@ def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher, Dispatcher]:
                 for j in range(D):
                     upper[base + i * D + j] = inverse[i * width + j]
 
+    return factor_all, invert_all
+
+
+factor_all, invert_all = _compiled(STAMP)
+
+
+def _compiled_factorize(stamp: int) -> Dispatcher:
+    """Compile what calls them, from outside their closure.
+
+    Numba's cache goes by what is in a closure, and a compiled function is another in every process.
+    """
+
     @njit(
         types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN, WRITTEN),
         **AS_WRITTEN,
@@ -172,10 +184,10 @@ def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher, Dispatcher]:
             log_det[k] = -2.0 * total
         return -1
 
-    return factor_all, invert_all, factorize
+    return factorize
 
 
-factor_all, invert_all, factorize = _compiled(STAMP)
+factorize = _compiled_factorize(STAMP)
 
 
 @dataclass(frozen=True, slots=True)
