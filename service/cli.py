@@ -26,6 +26,7 @@ import gmm_engine
 from service import __version__
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.services import Services
+from service.api.short_way import ShortWay
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.errors import ServiceError
 from service.main import contract, create_app
@@ -154,7 +155,7 @@ def _server_config(services: Services, settings: Settings) -> uvicorn.Config:
     limits = _connection_limits(settings)
     return uvicorn.Config(
         create_app(services),
-        http=BoundedProtocol.bounded_by(limits, services.threads.let_in),
+        http=BoundedProtocol.bounded_by(limits, services.threads.let_in, ShortWay(services)),
         ws="none",
         lifespan="on",
         log_config=None,
