@@ -179,9 +179,9 @@ def _connection_limits(settings: Settings) -> ConnectionLimits:
 def _collect_seldom() -> None:
     """Let the cyclic garbage collector neither look at rows often nor take long.
 
-    Rows of a JSON body that become lists are in no cycle: with the defaults half of the decoding of 300,000 is the collector looking at them, with more than some
-    thousands to a collection a fifth, however many. But with 200,000 of them all requests waited
-    50 ms at a time, and with these 3.
+    Rows of a JSON body that become lists are in no cycle. With the defaults the collector looks at
+    them for half of the time of decoding 300,000; with thousands to a collection, however many,
+    for a fifth. But with 200,000 all requests waited 50 ms at a time, with these 3 ms.
     """
     gc.collect()
     gc.freeze()

@@ -14,8 +14,9 @@ is to hold for questions as well is to be known here: by a header that asks for 
 import logging
 import re
 import time
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from asyncio import get_running_loop
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 
 from fastapi import Response
@@ -25,9 +26,10 @@ from service.api.middleware import log_request, request_id_for
 from service.api.negotiation import KEPT_HEADERS, best_type, sent_type
 from service.api.payloads import CODECS, codec_of
 from service.api.payloads.values import Codec, Expected
-from service.api.questions import Stopwatch, encoded, inference_headers
+from service.api.questions import encoded
 from service.api.services import Services
 from service.domain.identifiers import ID_PATTERN
+from service.domain.inference import FittedModel
 from service.errors import ServiceError
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,9 @@ UNUSUAL_HEADERS = frozenset(
 """What they ask for is known on the long way."""
 LONGEST_LENGTH = 9
 """Digits of a Content-Length that is looked at."""
+
+
+KEPT_TARGETS = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +72,8 @@ class ShortQuestion:
     model_id: str
     formats: Formats
     request_id: str
-    begun: float = field(default_factory=time.perf_counter)
-    stopwatch: Stopwatch = field(default_factory=Stopwatch)
+    begun: float
+    """By ``time.perf_counter``."""
 
 
 @dataclass(slots=True)
@@ -84,17 +89,18 @@ class ShortWay:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._formats = lru_cache(KEPT_HEADERS)(self._find_formats)
+        self._at_hand: dict[str, FittedModel | None] = {}
+        """What has been looked up in this turn of the loop."""
 
     def question(
-        self, target: bytes, headers: Iterable[tuple[bytes, bytes]]
+        self, target: bytes, headers: Sequence[tuple[bytes, bytes]]
     ) -> ShortQuestion | None:
         """Return what a POST asks if its head tells of nothing unusual."""
-        found = PATH.match(target)
-        asked = FREQUENT.get(found[2].decode()) if found else None
-        if found is None or asked is None:
+        asked, model_id = frequent_question(target)
+        if asked is None:
             return None
         by_name = dict(headers)
-        is_usual = len(by_name) == len(list(headers)) and UNUSUAL_HEADERS.isdisjoint(by_name)
+        is_usual = len(by_name) == len(headers) and UNUSUAL_HEADERS.isdisjoint(by_name)
         if not is_usual or b"host" not in by_name:
             return None
         formats = self._formats(by_name.get(b"content-type", b""), by_name.get(b"accept", b""))
@@ -104,7 +110,7 @@ class ShortWay:
         if int(length) > formats.most_bytes:
             return None
         request_id = request_id_for(by_name.get(b"x-request-id", b"").decode("latin-1"))
-        return ShortQuestion(asked, found[1].decode(), formats, request_id)
+        return ShortQuestion(asked, model_id, formats, request_id, time.perf_counter())
 
     def _find_formats(self, content_type: bytes, accept: bytes) -> Formats | None:
         sent = sent_type(content_type.decode("latin-1"))
@@ -132,28 +138,54 @@ class ShortWay:
         return answer
 
     def _found(self, question: ShortQuestion, body: bytes) -> ShortAnswer | None:
-        formats, stopwatch = question.formats, question.stopwatch
+        formats = question.formats
         try:
-            payload = formats.codec.decode(body, formats.expected)
-            stopwatch.lap("parse")
-            fitted = self._services.inference.at_hand(question.model_id)
-            if fitted is None or not fitted.is_quick_for(payload.table):
+            table = formats.codec.decode(body, formats.expected).table
+            parsed = time.perf_counter()
+            fitted = self._model_at_hand(question.model_id)
+            if fitted is None or not fitted.is_quick_for(table):
                 return None
-            stopwatch.lap("queue")
-            values = question.asked.verb(fitted, payload.table)
+            begun = time.perf_counter()
+            values = question.asked.verb(fitted, table)
         except ServiceError:
             return None
         except Exception:
             logger.exception("unexpected_error", extra={"request_id": question.request_id})
             return None
-        stopwatch.lap("compute")
-        content = encoded(fitted.version, values, formats.media_type)
+        computed = time.perf_counter()
+        version = fitted.version
+        content = encoded(version, values, formats.media_type)
         if not isinstance(content, bytes):
             return None
-        stopwatch.lap("encode")
-        told = inference_headers(fitted.version, stopwatch)
-        head = "".join([f"{name.lower()}: {value}\r\n" for name, value in told.items()]) + (
+        ended = time.perf_counter()
+        head = (
+            f"gmm-model-version: {version.number}\r\ngmm-space: {version.preprocessing.space}\r\n"
+            f"server-timing: parse;dur={1e3 * (parsed - question.begun):.3f}"
+            f", queue;dur={1e3 * (begun - parsed):.3f}, compute;dur={1e3 * (computed - begun):.3f}"
+            f", encode;dur={1e3 * (ended - computed):.3f}\r\ncache-control: no-store\r\n"
             f"content-length: {len(content)}\r\ncontent-type: {formats.content_type}\r\n"
             f"x-request-id: {question.request_id}\r\nx-content-type-options: nosniff\r\n"
         )
         return ShortAnswer(head.encode("latin-1"), content)
+
+    def _model_at_hand(self, model_id: str) -> FittedModel | None:
+        """Return the model if it is at hand, looked up once for all who ask in this turn.
+
+        Their questions were all on their way before it was looked up, so none can miss a change
+        that its client knows of.
+        """
+        if not self._at_hand:
+            get_running_loop().call_soon(self._at_hand.clear)
+        elif model_id in self._at_hand:
+            return self._at_hand[model_id]
+        fitted = self._at_hand[model_id] = self._services.inference.at_hand(model_id)
+        return fitted
+
+
+@lru_cache(KEPT_TARGETS)
+def frequent_question(target: bytes) -> tuple[FrequentQuestion | None, str]:
+    """Return what is asked of which model, if it is asked often."""
+    found = PATH.match(target)
+    if found is None:
+        return None, ""
+    return FREQUENT.get(found[2].decode()), found[1].decode()
