@@ -50,6 +50,9 @@ KEEP_ALIVE_SECONDS = 75
 
 BACKLOG = 2048
 GC_THRESHOLDS = (10_000, 20, 50)
+SWITCH_SECONDS = 0.0005
+"""After which a thread that computes lets go of the interpreter's lock. The loop asks for it with
+every read of every connection: with Python's 5 ms large bodies come in a sixth more slowly."""
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on [GMM_HOST].")]
 Port = Annotated[int | None, typer.Option(help="Port; 0 takes a free one [GMM_PORT].")]
@@ -97,6 +100,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
+        sys.setswitchinterval(SWITCH_SECONDS)
         server = Server(_server_config(services, settings), services)
         _announce(settings, listener)
         server.run(sockets=[listener])
