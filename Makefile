@@ -16,6 +16,9 @@ MLSERVER_STAMP := $(MLSERVER)/.installed
 # Tests run in this many processes; PYTEST_ARGS goes to pytest as it is.
 TEST_PROCESSES ?= 2
 PYTEST_ARGS ?=
+# Of make fuzz: mutants of requests, and requests made up for each operation.
+FUZZ_CASES ?= 10000000
+CONTRACT_EXAMPLES ?= 200
 
 .DEFAULT_GOAL := help
 .PHONY: help bench bench-formats bench-jobs bench-serving browser crash demo format fuzz lint lock openapi screenshots serve test tests types vendor clean
@@ -60,10 +63,10 @@ screenshots: $(STAMP) browser ## Take the pictures of the page in docs/page anew
 vendor: $(STAMP) ## Fetch what the page brings along, as service/ui/vendor/lock.json pins it.
 	$(BIN)/python .ci/vendor_ui.py
 
-# Hours; the same in a short form is part of the tests.
+# Hours; the same in a short form is part of the tests. make fuzz FUZZ_CASES=300000 is a part of it.
 fuzz: $(STAMP) ## Send ten million mutants of requests to the service, and what Schemathesis makes up.
-	FUZZ_CASES=10000000 OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) tests/fuzz $(PYTEST_ARGS)
-	CONTRACT_EXAMPLES=200 $(BIN)/pytest -n 0 tests/e2e/test_contract.py $(PYTEST_ARGS)
+	FUZZ_CASES=$(FUZZ_CASES) OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -n $(TEST_PROCESSES) tests/fuzz $(PYTEST_ARGS)
+	CONTRACT_EXAMPLES=$(CONTRACT_EXAMPLES) $(BIN)/pytest -n 0 tests/e2e/test_contract.py $(PYTEST_ARGS)
 
 serve: $(STAMP) ## Start the service on http://127.0.0.1:8000.
 	@echo "Starting the service; a few seconds ..."

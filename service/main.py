@@ -7,7 +7,6 @@ from functools import cache
 import anyio
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import Receive, Scope, Send
 
 from service import __version__
 from service.api import (
@@ -39,7 +38,6 @@ from service.api.payloads import load_codecs
 from service.api.plots import routes as plots
 from service.api.problems import install_problems
 from service.api.services import Services
-from service.api.short_way import ShortWay
 from service.errors import ServiceError
 from service.extras import load_installed
 from service.openapi import canonical_json, openapi_document
@@ -67,25 +65,9 @@ ROUTERS = (
 )
 
 
-class Application(FastAPI):
-    """The routes within their middlewares, and before all of them the short way."""
-
-    short_way: ShortWay | None = None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.short_way is None:
-            await super().__call__(scope, receive, send)
-        else:
-            await self.short_way(scope, receive, send)
-
-    def stand_on(self, services: Services) -> None:
-        self.state.services = services
-        self.short_way = ShortWay(services, super().__call__)
-
-
-def create_app(services: Services) -> Application:
+def create_app(services: Services) -> FastAPI:
     app = new_app()
-    app.stand_on(services)
+    app.state.services = services
     app.state.contract = contract
     return app
 
@@ -96,9 +78,9 @@ def contract() -> bytes:
     return canonical_json(openapi_document(new_app()))
 
 
-def new_app() -> Application:
+def new_app() -> FastAPI:
     """Return the application with its routes, not yet with anything to stand on."""
-    app = Application(
+    app = FastAPI(
         title="gmm-service",
         version=__version__,
         openapi_url=None,

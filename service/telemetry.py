@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from datetime import UTC, datetime
+from functools import lru_cache
 from itertools import islice
 from typing import TextIO
 
@@ -22,10 +23,15 @@ MOST_WAITING = 64
 """With so many events all are written at once: few, so that their memory is used again soon."""
 
 
+@lru_cache(2)
+def _second(timestamp: int) -> str:
+    return datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
 class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            "time": f"{_second(int(record.created))}.{int(record.created % 1 * 1e6):06d}+00:00",
             "level": record.levelname.lower(),
             "logger": record.name,
             "event": record.getMessage(),

@@ -8,24 +8,23 @@ afterwards would take the time of those that are answered.
 
 Bodies are handed over in portions of a megabyte, or whole when they are smaller: every portion
 wakes the request's task, and is joined once.
+
+What ``short_way`` can answer is answered as soon as its last byte is in, without the application
+and its task; the application is handed the same request when it can't.
 """
 
 import logging
 from asyncio import TimerHandle, Transport
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.middleware import NO_SNIFFING, request_id_for
 from service.api.problems import problem_response
+from service.api.short_way import LARGE_BODY_BYTES, ShortQuestion, ShortWay
 from service.api.turns import Place, overloaded
 from service.errors import (
     HeadTooLarge,
@@ -39,8 +38,6 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and all headers."""
-LARGE_BODY_BYTES = 128 * 1024
-"""A body of more than this is let in at the head of its request, or refused there."""
 PORTION_BYTES = 1024**2
 """Of a body that are handed over at once, if it is not whole before."""
 LINGER_SECONDS = 2.0
@@ -59,11 +56,6 @@ TOO_MANY = Unavailable(
     "too_many_connections", "Too many connections are open.", retry_after_seconds=1
 )
 TOO_SLOW = SlowRequest("request_too_slow", "The request did not come in in time.")
-
-
-WHOLE_ANSWER = "gmm_service.whole_answer"
-"""The extension of ASGI by which an application hands a 200 over in one piece (``write_whole``)."""
-WriteWhole = Callable[[bytes, bytes], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
     limits = ConnectionLimits()
     let_in: Callable[[], Place | None] = staticmethod(always_let_in)
     """Keeps a place in the queue for a large body that is about to come; None when it is full."""
+    short_way: ShortWay | None = None
+    """Tried before the application."""
 
     _head_bytes = 0
     """Of the names, values and path of the head that the parser has made out so far."""
@@ -109,12 +103,18 @@ class BoundedProtocol(HttpToolsProtocol):
     """In the queue, of the body that is coming in."""
     _held_bytes = 0
     """Of the pieces that are not handed over yet."""
+    _question: ShortQuestion | None = None
+    """Of which the application has not heard: its body is coming in."""
 
     @classmethod
     def bounded_by(
-        cls, limits: ConnectionLimits, let_in: Callable[[], Place | None] = always_let_in
+        cls,
+        limits: ConnectionLimits,
+        let_in: Callable[[], Place | None] = always_let_in,
+        short_way: ShortWay | None = None,
     ) -> "type[BoundedProtocol]":
-        return type(cls.__name__, (cls,), {"limits": limits, "let_in": staticmethod(let_in)})
+        own = {"limits": limits, "let_in": staticmethod(let_in), "short_way": short_way}
+        return type(cls.__name__, (cls,), own)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
         self._pieces: list[bytes] = []
@@ -180,6 +180,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self._is_in_body:
             self._refuse(TOO_SLOW)
             return
+        self._take_long_way()
         if self.flow.read_paused:  # it is the service that does not read on
             self._last_progress = self.loop.time()
         waited = self.loop.time() - self._last_progress
@@ -208,14 +209,30 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        name = name.lower()  # here, and not in a call of uvicorn's for each of them
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._is_in_head = False
         self._is_in_body = True
-        if self._is_let_in():
+        self._question = self._short_question()
+        if self._question is None and self._is_let_in():
             super().on_headers_complete()
-            self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(write_whole, self.cycle)}}
+
+    def _short_question(self) -> ShortQuestion | None:
+        if self.short_way is None or self._is_leaving or self._is_answering():
+            return None
+        if self.parser.get_method() != b"POST" or self.parser.get_http_version() != "1.1":
+            return None
+        return self.short_way.question(self.url, self.headers)
+
+    def _take_long_way(self) -> None:
+        """Hand a question to the application, with what has come in by now."""
+        if self._question is not None:
+            self._question = None
+            super().on_headers_complete()
 
     def _is_let_in(self) -> bool:
         """Refuse a large body that would only wait to be refused."""
@@ -239,6 +256,9 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
+        if self._question is not None:  # its body is small, by its length
+            self._pieces.append(body)
+            return
         if self._is_leaving or self.cycle.response_complete:
             return
         self._pieces.append(body)
@@ -259,11 +279,38 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
-        if self._is_leaving:
+        if self._is_leaving or self._is_answered():
             return
         if self._pieces:
             self._hand_over()
         super().on_message_complete()
+
+    def _is_answered(self) -> bool:
+        """Answer on the short way, if this is a question for it and it can."""
+        if self._question is None or self.short_way is None:
+            return False
+        keeps = self.parser.should_keep_alive()
+        is_taken = not self.flow.write_paused and not self.transport.is_closing()
+        body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        answer = self.short_way.answer(self._question, body) if is_taken else None
+        if answer is None:
+            self._take_long_way()
+            return False
+        self._question = None
+        self._pieces.clear()
+        parts = [STATUS_LINE[HTTPStatus.OK]]
+        for name, value in self.server_state.default_headers:
+            parts += (name, b": ", value, b"\r\n")
+        parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n", answer.content)
+        self.transport.write(b"".join(parts))
+        if not keeps:
+            self.transport.close()
+        self.on_response_complete()
+        return True
+
+    def shutdown(self) -> None:
+        self._take_long_way()
+        super().shutdown()
 
     def on_response_complete(self) -> None:
         self._place.free()
@@ -309,26 +356,3 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unwatch()
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
-
-
-def write_whole(cycle: RequestResponseCycle, head: bytes, content: bytes) -> bool:
-    """Write the headers ``head``, each with its end of line, and the content in one piece.
-
-    It stands for the two messages of ASGI, which the server would look through header by header and
-    write one by one. Returns False, and has done nothing, while the client does not take what it is
-    sent, and when it has gone.
-    """
-    if cycle.flow.write_paused or cycle.disconnected or cycle.response_started:
-        return False
-    parts = [STATUS_LINE[HTTPStatus.OK]]
-    for name, value in cycle.default_headers:
-        parts += (name, b": ", value, b"\r\n")
-    closing = b"\r\n" if cycle.keep_alive else b"connection: close\r\n\r\n"
-    parts += (head, closing, content)
-    cycle.response_started = cycle.response_complete = True
-    cycle.transport.write(b"".join(parts))
-    cycle.message_event.set()
-    if not cycle.keep_alive:
-        cycle.transport.close()
-    cycle.on_response()
-    return True

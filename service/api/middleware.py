@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 
 from starlette.datastructures import Headers
@@ -22,6 +22,8 @@ REQUEST_RECORD = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", 
 """What all records of requests have in common."""
 
 WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}\Z")
+
+ID_BYTES, IDS_AT_ONCE = 16, 256
 
 SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 TIMEOUT_UNCLEAR = MalformedRequest(
@@ -60,7 +62,19 @@ class RequestIdentity:
 
 def request_id_for(given: str) -> str:
     """Return the id that a request came with, or a new one."""
-    return given if WELL_FORMED_REQUEST_ID.match(given) else secrets.token_hex(16)
+    return given if given and WELL_FORMED_REQUEST_ID.match(given) else next(NEW_IDS)
+
+
+def _new_ids() -> Iterator[str]:
+    """Yield random ids without end; the kernel is asked for many at once."""
+    while True:
+        digits = secrets.token_hex(ID_BYTES * IDS_AT_ONCE)
+        for begin in range(0, len(digits), 2 * ID_BYTES):
+            yield digits[begin : begin + 2 * ID_BYTES]
+
+
+NEW_IDS = _new_ids()
+"""For one thread: that of the server's loop."""
 
 
 def _with_identity(headers: Iterable[RawHeader], request_id: bytes) -> list[RawHeader]:

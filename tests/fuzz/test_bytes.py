@@ -7,9 +7,12 @@ import logging
 import os
 import random
 import re
+from functools import partial
 
 import pytest
 
+from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.short_way import ShortWay
 from tests.fuzz.corpus import CORPUS, mutated
 from tests.fuzz.wire import answered
 from tests.service.client import Client
@@ -36,9 +39,17 @@ def quiet() -> None:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
+@pytest.fixture
+def protocol(fitted: Client) -> type[BoundedProtocol]:
+    return BoundedProtocol.bounded_by(ConnectionLimits(), short_way=ShortWay(fitted.services))
+
+
 @pytest.mark.parametrize("number", range(len(CORPUS)))
-def test_every_request_of_the_corpus_is_answered(fitted: Client, number: int) -> None:
-    answer = fitted.portal.call(answered, fitted.app, CORPUS[number])
+def test_every_request_of_the_corpus_is_answered(
+    fitted: Client, protocol: type[BoundedProtocol], number: int
+) -> None:
+    asked = partial(answered, fitted.app, CORPUS[number], protocol_class=protocol)
+    answer = fitted.portal.call(asked)
 
     assert STATUS.match(answer)
     assert int(STATUS.findall(answer)[0]) < 500
@@ -46,7 +57,7 @@ def test_every_request_of_the_corpus_is_answered(fitted: Client, number: int) ->
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_mutants_are_answered_or_cut_off_and_never_break_anything(
-    fitted: Client, seed: int
+    fitted: Client, protocol: type[BoundedProtocol], seed: int
 ) -> None:
     rng = random.Random(seed)
 
@@ -54,7 +65,7 @@ def test_mutants_are_answered_or_cut_off_and_never_break_anything(
         found = []
         for _ in range(CASES // len(SEEDS)):
             sent = mutated(rng)
-            told = complaint(await answered(fitted.app, sent))
+            told = complaint(await answered(fitted.app, sent, protocol_class=protocol))
             if told:
                 found.append((told, sent))
         return found

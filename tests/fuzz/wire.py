@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 from uvicorn.server import ServerState
 
 from service.api.connection import BoundedProtocol
@@ -49,15 +49,18 @@ class RecordingTransport(asyncio.Transport):
         self.protocol.connection_lost(None)
 
 
-async def answered(app: FastAPI, sent: bytes) -> bytes:
+async def answered(
+    app: ASGIApp, *sent: bytes, protocol_class: type[BoundedProtocol] = BoundedProtocol
+) -> bytes:
     """Return what the service answers to these bytes and the connection's end."""
     config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
     state = ServerState()
     transport = RecordingTransport()
-    protocol = BoundedProtocol(config, state, {}, _loop=asyncio.get_running_loop())
+    protocol = protocol_class(config, state, {}, _loop=asyncio.get_running_loop())
     transport.protocol = protocol
     protocol.connection_made(transport)
-    protocol.data_received(sent)
+    for part in sent:
+        protocol.data_received(part)
     is_whole = protocol.cycle is None or not protocol.cycle.more_body
     if is_whole and state.tasks:
         await asyncio.wait(state.tasks, timeout=ANSWER_SECONDS)

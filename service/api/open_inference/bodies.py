@@ -21,6 +21,11 @@ from service.errors import (
 
 LENGTH_HEADER = "inference-header-content-length"
 MAX_CONTROL_BODY_BYTES = 1024**2
+CONTROLS: Mapping[str, tuple[type[bool | dict[str, JsonValue]], str]] = {
+    "ready": (bool, "true or false"),
+    "parameters": (dict, "an object"),
+}
+"""What control requests may hold; all else is passed over, as the protocol has it."""
 SAME_SITE = frozenset({"same-origin", "none"})
 
 
@@ -68,4 +73,7 @@ async def read_control(request: Request) -> Mapping[str, JsonValue]:
     document = parse_json(bytes(body)) if body else {}
     if not isinstance(document, dict):
         raise InvalidInput("invalid_parameter", "the body must be an object, or none")
+    for name, (kind, called) in CONTROLS.items():
+        if not isinstance(document.get(name, kind()), kind):
+            raise InvalidInput("invalid_parameter", f"{name} must be {called}")
     return document

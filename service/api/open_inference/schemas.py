@@ -1,6 +1,6 @@
 """Bodies of the Open Inference Protocol, for ``openapi.json``; tensors never pass through here."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel
 
@@ -80,7 +80,9 @@ class LoadParameters(BaseModel):
 
 class RequestInput(BaseModel):
     name: Literal["X"]
-    shape: list[int] = Field(description="Rows and features.")
+    shape: list[Annotated[int, Field(ge=1)]] = Field(
+        min_length=2, max_length=2, description="Rows and features."
+    )
     datatype: Literal["FP64", "FP32"]
     parameters: dict[str, object] = Field(
         {}, description="`binary_data_size` when the numbers follow the JSON part as bytes."
@@ -100,7 +102,7 @@ class InferenceRequest(BaseModel):
     parameters: dict[str, object] = Field(
         {}, description="`binary_data_output`: answer every output as bytes."
     )
-    inputs: list[RequestInput]
+    inputs: list[RequestInput] = Field(min_length=1, max_length=1)
     outputs: list[RequestOutput] = Field(
         [], description="What to answer; `predict` and `predict_proba` without it."
     )

@@ -132,6 +132,7 @@ def request_schema(*, extra_fields: frozenset[str]) -> JsonSchema:
         "type": "object",
         "description": "Rows as `X`, as `instances`, or as `columns` with `data`: exactly one.",
         "properties": {name: schemas[name] for name in names},
+        "oneOf": [{"required": [name]} for name in ROW_FIELDS],
         "additionalProperties": False,
     }
 

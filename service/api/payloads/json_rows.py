@@ -2,10 +2,10 @@
 
 A SIMD parser reads the text and hands the numbers over as one buffer, three times as fast as a
 parser that makes Python's numbers of them. What it does not check is that the rows are of one
-length, that keys differ, and how deep it nests. So the bytes that structure the text around the
-rows are compared with those that such a document must have, and in the rows, which are most of it,
-the commas between brackets are counted, 64 bytes at a time. Whatever differs in anything is left to
-the plain way, which knows what to say about it.
+length, that keys differ, and how deep it nests. So the bytes that structure the text are compared
+with those that such a document must have; of a long text only those around the rows, and in the
+rows, which are most of it, the commas between brackets are counted, 64 bytes at a time. Whatever
+differs in anything is left to the plain way, which knows what to say about it.
 """
 
 import numpy as np
@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue
 
-LEAST_BYTES = 4096
+LEAST_BYTES = 1024
 """A shorter body is read as fast by the plain parser."""
+LONG_BYTES = 64 * 1024
+"""Of a longer body the structure of the rows is not written out (measured: 60 µs to 4 for 8 KB, but
+600 to 1,000 for 850)."""
 STRUCTURE = b'[]{},:"\\'
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 
@@ -57,12 +60,22 @@ def _regular_rows(
     fields = {name: None if name == row_field else _plain(document[name]) for name in names}
     expected = {name: _structure_of(value) for name, value in fields.items()}
     expected[row_field] = b"[]"
-    whole = b"{" + b",".join(b'"":' + expected[name] for name in names) + b"}"
-    begin, end = _place_of_rows(body, row_field, shape)
-    around = body[: begin + 1] + body[end:]
-    if len(fields) < len(names) or around.translate(None, NOT_STRUCTURE) != whole:
+    if len(body) < LONG_BYTES:
+        structured = body
+        expected[row_field] = _structure_of_rows(shape)
+    else:
+        begin, end = _place_of_rows(body, row_field, shape)
+        structured = body[: begin + 1] + body[end:]
+    whole = b"{" + b",".join([b'"":' + expected[name] for name in names]) + b"}"
+    if len(fields) < len(names) or structured.translate(None, NOT_STRUCTURE) != whole:
         raise NotRegular
     return fields, np.frombuffer(rows.as_buffer(of_type="d"), dtype=np.float64).reshape(shape)
+
+
+def _structure_of_rows(shape: tuple[int, int]) -> bytes:
+    n_rows, n_columns = shape
+    row = b"[" + b"," * (n_columns - 1) + b"]"
+    return b"[" + b",".join([row] * n_rows) + b"]"
 
 
 def _place_of_rows(body: bytes, name: str, shape: tuple[int, int]) -> tuple[int, int]:

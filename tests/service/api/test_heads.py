@@ -9,12 +9,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.api.connection import (
-    LARGE_BODY_BYTES,
-    PORTION_BYTES,
-    BoundedProtocol,
-    ConnectionLimits,
-)
+from service.api.connection import PORTION_BYTES, BoundedProtocol, ConnectionLimits
+from service.api.short_way import LARGE_BODY_BYTES
 from service.api.turns import Place, Turns
 from tests.fuzz.wire import RecordingTransport
 from tests.service.api.wire import NPY, to_npy

@@ -8,13 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.api.payloads.json_format import CODEC, ROW_FIELDS, matrix
-from service.api.payloads.json_rows import LEAST_BYTES, NotRegular, regular_rows
+from service.api.payloads.json_rows import LEAST_BYTES, LONG_BYTES, NotRegular, regular_rows
 from service.api.payloads.values import Expected
 from service.errors import InvalidInput, MalformedRequest
 
 EXTRA = Expected(frozenset({"sample_weight", "feature_names", "model"}))
-PADDING = b" " * LEAST_BYTES
-"""So that a short text is long enough to be read fast."""
+PADDINGS = (b" " * LEAST_BYTES, b" " * LONG_BYTES)
+"""So that a short text is long enough to be read fast, and to be read as a long one."""
+paddings = st.sampled_from(PADDINGS)
 
 numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 row_lists = st.integers(1, 4).flatmap(
@@ -25,13 +26,18 @@ row_lists = st.integers(1, 4).flatmap(
 
 
 @settings(deadline=None)
-@given(rows=row_lists, name=st.sampled_from(ROW_FIELDS), indent=st.sampled_from([None, 1]))
+@given(
+    rows=row_lists,
+    name=st.sampled_from(ROW_FIELDS),
+    indent=st.sampled_from([None, 1]),
+    padding=paddings,
+)
 def test_regular_rows_are_the_same_numbers(
-    rows: list[list[float]], name: str, indent: int | None
+    rows: list[list[float]], name: str, indent: int | None, padding: bytes
 ) -> None:
     text = json.dumps({name: rows, "model": "m", "sample_weight": [1, 2.5]}, indent=indent)
 
-    fields, X = regular_rows(text.encode() + PADDING, ROW_FIELDS)
+    fields, X = regular_rows(text.encode() + padding, ROW_FIELDS)
 
     assert np.array_equal(X, matrix(json.loads(text)[name], "#"))
     assert fields == {name: None, "model": "m", "sample_weight": [1, 2.5]}
@@ -70,9 +76,10 @@ def test_regular_rows_are_the_same_numbers(
         b'{"X":[[1,\xff]]}',
     ],
 )
-def test_what_is_not_regular_is_left_to_the_plain_way(text: bytes) -> None:
+@pytest.mark.parametrize("padding", PADDINGS, ids=["short", "long"])
+def test_what_is_not_regular_is_left_to_the_plain_way(text: bytes, padding: bytes) -> None:
     with pytest.raises(NotRegular):
-        regular_rows(PADDING + text, ROW_FIELDS)
+        regular_rows(padding + text, ROW_FIELDS)
 
 
 @settings(deadline=None, max_examples=300)
@@ -83,13 +90,14 @@ def test_what_is_not_regular_is_left_to_the_plain_way(text: bytes) -> None:
         [b"", b",", b"[", b"]", b'"', b"1", b"-", b"{", b"}", b":", b"\\", b"e"]
     ),
     removed=st.integers(0, 2),
+    padding=paddings,
 )
 def test_a_damaged_text_is_judged_as_without_the_fast_way(
-    rows: list[list[float]], place: int, inserted: bytes, removed: int
+    rows: list[list[float]], place: int, inserted: bytes, removed: int, padding: bytes
 ) -> None:
     whole = json.dumps({"X": rows, "model": "m"}).encode()
     at = place % len(whole)
-    text = whole[:at] + inserted + whole[at + removed :] + PADDING
+    text = whole[:at] + inserted + whole[at + removed :] + padding
 
     assert outcome(text) == outcome(text.rstrip(b" "))
 

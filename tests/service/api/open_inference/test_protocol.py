@@ -426,6 +426,22 @@ def test_a_model_describes_its_tensors(fitted: Client) -> None:
     assert fitted.get("/v2/models/groups/versions/1").json()["versions"] == ["1"]
 
 
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/repository/index", {"ready": "yes"}),
+        ("/v2/repository/index", {"ready": []}),
+        ("/v2/repository/models/groups/load", {"parameters": 1}),
+        ("/v2/repository/models/groups/unload", {"parameters": None}),
+    ],
+)
+def test_control_of_another_type_is_refused(fitted: Client, path: str, body: object) -> None:
+    refused = fitted.post(path, body)
+    assert refused.status_code == 400
+    assert "must be" in refused.json()["error"]
+    assert fitted.get("/v2/models/groups/ready").status_code == 200
+
+
 def test_an_unloaded_model_is_not_answered_for_until_it_is_loaded_again(fitted: Client) -> None:
     fitted.post("/v2/repository/models/groups/unload", {"parameters": {}})
     unloaded = asked(fitted, {"inputs": [tensor()]})
