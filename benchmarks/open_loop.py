@@ -2,7 +2,9 @@
 
 Bare sockets and one selector: it shares the machine with the server that it measures. Time runs
 from the first byte sent, which is later than wished when the client itself does not keep up; so
-what was really sent is told as well. Who is refused stops sending.
+what was really sent is told as well. Who is refused stops sending. How soon one is refused is asked
+by another such client, in a process of its own and at a low rate: the one that makes the load reads
+its answers late.
 """
 
 import selectors
@@ -36,13 +38,15 @@ class OpenLoop:
     took: float = 0.0
     answers: list[tuple[int, float]] = field(default_factory=list)
     """Status and seconds to the first byte of a refusal, or the last of an answer."""
-    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    _selector: selectors.BaseSelector = field(init=False)
     _n_open: int = 0
 
     def seconds_of(self, status: HTTPStatus) -> list[float]:
         return [seconds for told, seconds in self.answers if told == status]
 
-    def run(self) -> None:
+    def run(self) -> "OpenLoop":
+        """Send, wait for what is outstanding, and return this."""
+        self._selector = selectors.DefaultSelector()
         begun = time.perf_counter()
         until = begun + self.seconds
         while (now := time.perf_counter()) < until or self._n_open:
@@ -55,6 +59,7 @@ class OpenLoop:
                 self._go_on(key.data, events)
         self.took = time.perf_counter() - begun
         self._selector.close()
+        return self
 
     def _open(self) -> None:
         connection = socket.socket()
@@ -100,3 +105,8 @@ class OpenLoop:
         self._selector.unregister(exchange.connection)
         exchange.connection.close()
         self._n_open -= 1
+
+
+def answers_of(port: int, request: bytes, rate: float, seconds: float) -> list[tuple[int, float]]:
+    """Send at a rate and return what was answered: what a process of its own is to run."""
+    return OpenLoop(port, request, rate, seconds).run().answers
