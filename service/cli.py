@@ -24,6 +24,7 @@ import uvicorn
 
 import gmm_engine
 from service import __version__
+from service.adapters.allocation import keep_freed_memory
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.services import Services
 from service.api.short_way import ShortWay
@@ -100,6 +101,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
+        keep_freed_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
         server = Server(_server_config(services, settings), services)
         _announce(settings, listener)
