@@ -24,7 +24,7 @@ import uvicorn
 
 import gmm_engine
 from service import __version__
-from service.adapters.allocation import keep_freed_memory
+from service.allocation import keep_freed_memory
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.services import Services
 from service.api.short_way import ShortWay

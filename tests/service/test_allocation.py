@@ -9,7 +9,7 @@ import pytest
 CYCLES = 200
 COUNT_FAULTS = f"""
 import resource, sys
-from service.adapters.allocation import keep_freed_memory
+from service.allocation import keep_freed_memory
 
 def faults():
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
