@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from service.api.negotiation import JSON
 from service.api.payloads import FORMATS
 from service.api.problems import PROBLEM_MEDIA_TYPE, STATUS_OF
-from service.api.schemas import Body, DataAnswerFields, Parameters, Problem
+from service.api.schemas import Body, DataAnswerFields, Problem
 from service.errors import (
     BodyTooLarge,
     HeadTooLarge,
@@ -119,7 +119,7 @@ def _success(
 ) -> dict[str, object]:
     described: dict[str, object] = {"description": status.phrase}
     if model is not None:
-        is_data = issubclass(model, DataAnswerFields) and model is not Parameters
+        is_data = issubclass(model, DataAnswerFields)
         described["model"] = model
         described["content"] = {
             JSON: {"example": with_nulls_marked(example)},

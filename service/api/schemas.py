@@ -689,9 +689,15 @@ class ServiceVersion(BaseModel):
     version: str
 
 
-class DataAnswerFields(BaseModel):
+class VersionAnswer(BaseModel):
+    """What a version answers."""
+
     model: str
     version: int
+
+
+class DataAnswerFields(VersionAnswer):
+    """What a version answers in every format that data has."""
 
 
 class PredictAnswer(DataAnswerFields):
@@ -740,7 +746,7 @@ class LowRow(BaseModel):
     label: int
 
 
-class DiagnosticsAnswer(DataAnswerFields):
+class DiagnosticsAnswer(VersionAnswer):
     n_samples: int
     space: Space
     components: list[ComponentDiagnostics]
@@ -769,7 +775,7 @@ class KMeansSide(ClusteringSide):
     n_iter: int
 
 
-class ComparisonAnswer(DataAnswerFields):
+class ComparisonAnswer(VersionAnswer):
     n_samples: int
     space: Space
     n_components: int
@@ -781,7 +787,7 @@ class ComparisonAnswer(DataAnswerFields):
     differing: list[int] = Field(description="The rows that the two label differently, from 0.")
 
 
-class Parameters(DataAnswerFields):
+class Parameters(VersionAnswer):
     space: Space
     covariance_type: CovarianceType
     weights: list[float] = Field(description="(K,)")

@@ -20,6 +20,7 @@ from gmm_engine import (
     FitResult,
     Grid,
     Selection,
+    StopReason,
     fit,
     ranked,
     select,
@@ -147,6 +148,9 @@ def _selected(
     result = selection.best.result
     if result is None:
         raise AssertionError("what is ranked has a result")
+    if not selection.is_complete:  # the best of what there was time for has not won
+        ending = StopReason.CANCELLED if should_end() else StopReason.TIME_BUDGET
+        result = replace(result, stop_reason=ending)
     return FitOutcome(result, _record_of(selection, plan))
 
 

@@ -1,6 +1,5 @@
 """What a codec turns bytes into, and what it turns into bytes."""
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -163,7 +162,10 @@ def require_labels(values: Sequence[object], pointer_of: Callable[[int], str]) -
     """Return what can be labels; refuse everything else, with the places of the first."""
     wrong = [index for index, value in enumerate(values) if not _is_label(value)]
     if wrong:
-        detail = "a label must be a number, a text, true or false"
+        detail = (
+            "a label must be a number, a text that is not empty, true or false; "
+            "a number of more digits than a double has goes as a text"
+        )
         raise InvalidInput(
             "invalid_parameter",
             f"{pointer_of(wrong[0])}: {detail}",
@@ -184,9 +186,13 @@ def read_whole(reader: RowReader, body: Body) -> DataPayload:
     return DataPayload(whole_table(portions()))
 
 
+LEAST_AMBIGUOUS = 2.0**53
+
+
 def _is_label(value: object) -> bool:
-    is_missing = value == "" or (isinstance(value, float) and math.isnan(value))
-    return isinstance(value, int | float | str) and not is_missing
+    if isinstance(value, float):
+        return abs(value) < LEAST_AMBIGUOUS  # beyond, different numbers are one double; no NaN
+    return isinstance(value, int | str) and value != ""
 
 
 PART_NUMBERS = 50_000

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, RootModel
 
-from service.api.schemas import CovarianceType, Criterion, DataAnswerFields, Space
+from service.api.schemas import CovarianceType, Criterion, Space, VersionAnswer
 
 
 class PlotAxis(BaseModel):
@@ -41,7 +41,7 @@ class PlotPoints(BaseModel):
     labels: list[int]
 
 
-class PlotAnswer(DataAnswerFields):
+class PlotAnswer(VersionAnswer):
     space: Space
 
 

@@ -67,6 +67,24 @@ def test_diagnostics_are_the_figures_of_the_rows_under_the_version(flowers: Clie
     assert found["adjusted_rand_index"] is None
 
 
+@pytest.mark.parametrize("labels", [[1e20, 1e20], [0.5, 2.0**53 + 2], [1, 1e300]])
+def test_labels_that_a_double_can_not_tell_apart_are_refused(
+    flowers: Client, labels: list[float]
+) -> None:
+    response = flowers.post(
+        "/models/iris/diagnostics", {"X": iris()[:2].tolist(), "labels": labels}
+    )
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert response.json()["errors"][0]["pointer"].startswith("#/labels/")
+
+
+def test_large_whole_numbers_are_labels_that_differ(flowers: Client) -> None:
+    labels = [2**63 + int(species) for species in iris_species()]
+    found = flowers.post("/models/iris/diagnostics", {"X": iris().tolist(), "labels": labels})
+    expected = adjusted_rand_score(iris_species(), mixture_of_iris().predict(iris()))
+    assert found.json()["adjusted_rand_index"] == pytest.approx(expected, rel=1e-9)
+
+
 def test_with_true_labels_diagnostics_tell_how_far_the_components_agree(flowers: Client) -> None:
     named = [SPECIES[number] for number in iris_species()]
     found = flowers.post("/models/iris/diagnostics", {"X": iris().tolist(), "labels": named}).json()
