@@ -5,6 +5,7 @@ beside them make a 2 × 2 solve take milliseconds. The limit holds for the whole
 that run at the same time share it: the last one to end lifts it.
 """
 
+import os
 import threading
 from contextlib import ExitStack
 from functools import cache
@@ -17,9 +18,15 @@ class _OneBlasThread:
     """A context that any number of threads may be in at once."""
 
     def __init__(self) -> None:
+        self._limit = ExitStack()
+        self._begin_anew()
+        if hasattr(os, "register_at_fork"):  # no fit of the parent goes on in a child
+            os.register_at_fork(after_in_child=self._begin_anew)
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._inside = 0
-        self._limit = ExitStack()
+        self._limit.close()
 
     def __enter__(self) -> None:
         with self._lock:

@@ -116,6 +116,15 @@ class CovarianceFamily(ABC):
             covariances, held = cls._held_up(covariances, regularization)
         return found, cls(covariances, K, D, remedy=RAISE_REG_COVAR), np.broadcast_to(held, K)
 
+    def held_up(self, regularization: Regularization) -> Self:
+        """Return this, or what it becomes where it is below the regularisation's floor."""
+        if not len(self.bounds(regularization).floor):
+            return self
+        covariances, _ = self._held_up(self._covariances, regularization)
+        if np.array_equal(covariances, self._covariances):
+            return self
+        return type(self)(covariances, self.n_components, self.n_features, remedy=RAISE_REG_COVAR)
+
     @classmethod
     def estimate(
         cls, statistics: SufficientStatistics, regularization: Regularization

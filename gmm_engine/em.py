@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from gmm_engine import kernels
 from gmm_engine.acceleration import Accelerator
 from gmm_engine.covariances import CovarianceFamily
-from gmm_engine.errors import OutOfRangeError
+from gmm_engine.errors import OutOfRangeError, SingularCovarianceError
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import Regularization
 from gmm_engine.samples import Samples, SampleSource
@@ -173,9 +173,12 @@ class _Way:
     def leap(self, mixture: Mixture) -> bool:
         """Go to ``mixture`` if it is better than where the run stands; tell whether it is."""
         try:
+            family = mixture.family.held_up(self._held_by)
+            if family is not mixture.family:
+                mixture = Mixture(mixture.weights, mixture.means, family)
             statistics = expectation(mixture, self._samples)
-        except OutOfRangeError:  # a leap may land anywhere; the data itself is in range
-            return False
+        except (OutOfRangeError, SingularCovarianceError):
+            return False  # a leap may land anywhere; the data itself is in range
         if not statistics.log_likelihood > self.here.log_likelihood:
             return False
         self._ahead.clear()

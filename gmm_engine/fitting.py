@@ -657,11 +657,12 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
                 "log-likelihood depend on the variance floor; leave them out",
             )
         )
-    elif scale.floor.n_flat and run.last.mixture.family.has_correlations:
+    n_collinear = scale.floor.n_flat - len(scale.constant_features)
+    if n_collinear > 0 and run.last.mixture.family.has_correlations:
         warnings.append(
             FitWarning(
                 "collinear_features",
-                f"the data is flat in {scale.floor.n_flat} directions; the log-likelihood depends "
+                f"the data is flat in {n_collinear} directions; the log-likelihood depends "
                 "on the variance floor; leave out redundant features or use 'diag'",
             )
         )

@@ -174,7 +174,8 @@ class BlockedSamples:
         n_rows = min(n_rows, self.n_rows)
         if n_rows < self.n_rows and self._is_weighted:
             return self._drawn_by_weight(n_rows, rng)
-        chosen = _chosen_rows(self.n_rows, n_rows, rng)
+        is_drawn = n_rows < self.n_rows
+        chosen = _chosen_rows(self.n_rows, n_rows, rng) if is_drawn else np.arange(n_rows)
         rows, weights, begin = [], [], 0
         for block in self._checked_blocks():
             end = begin + block.n_rows
@@ -182,7 +183,7 @@ class BlockedSamples:
             rows.append(block.X[here].astype(np.float64))
             weights.append(block.weights_or_ones[here])
             begin = end
-        return Samples(np.concatenate(rows), np.concatenate(weights))
+        return Samples(np.concatenate(rows), np.concatenate(weights) if self._is_weighted else None)
 
     def _drawn_by_weight(self, n_rows: int, rng: np.random.Generator) -> Samples:
         points = _points(n_rows, self.total_weight, rng)

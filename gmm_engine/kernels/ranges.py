@@ -7,6 +7,7 @@ from typing import Generic, NoReturn, TypeVar
 
 from gmm_engine.kernels.blocks import BLOCK_ROWS
 from gmm_engine.kernels.threads import Helpers, available_cores
+from gmm_engine.validation import require_integer_at_least
 
 SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000
 """Nanoseconds that a range should take: long against a change of threads, short against a pass."""
@@ -139,5 +140,12 @@ def thread_count() -> int:
 
 
 def set_thread_count(n_threads: int) -> None:
-    """Let each pass of this process use up to ``n_threads``; no result depends on it."""
-    _HELPERS.count = max(1, n_threads)
+    """Let each pass of this process use up to ``n_threads``; no result depends on it.
+
+    Raises
+    ------
+    InvalidParameterError
+        It is no whole number of at least 1.
+    """
+    require_integer_at_least("n_threads", n_threads, 1)
+    _HELPERS.count = n_threads

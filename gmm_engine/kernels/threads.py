@@ -5,7 +5,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from queue import SimpleQueue
 
 
@@ -43,11 +43,11 @@ class Helpers:
             yield
             return
         caller = threading.get_native_id()
-        os.sched_setaffinity(caller, here)
-        try:
+        try:  # from here on, for a signal may be handled as soon as the system returns
+            _confine(caller, here)
             yield
         finally:
-            os.sched_setaffinity(caller, here | elsewhere)
+            _confine(caller, here | elsewhere)
 
     def _taken(self, n_threads: int) -> "list[_Helper]":
         """Return helpers, those that help nobody first."""
@@ -73,7 +73,7 @@ class _Helper:
         Only what came last is waited with: of a pass that came before, others have done the most.
         """
         if cores and self._thread.native_id is not None:
-            os.sched_setaffinity(self._thread.native_id, cores)
+            _confine(self._thread.native_id, cores)
         self._given.append(work)
         if self._calls.empty():
             self._calls.put(None)
@@ -85,6 +85,12 @@ class _Helper:
                 self.is_working = True
                 self._given.pop()()
             self.is_working = False
+
+
+def _confine(thread: int, cores: Collection[int]) -> None:
+    """Let a thread run on these cores alone, unless the system does not allow to ask for that."""
+    with suppress(OSError):
+        os.sched_setaffinity(thread, cores)
 
 
 def _cores() -> tuple[set[int], set[int]]:

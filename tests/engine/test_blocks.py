@@ -37,6 +37,16 @@ def test_blocks_are_fitted_like_the_whole_array(covariance_type: str) -> None:
     np.testing.assert_allclose(blocks.mixture.means, whole.mixture.means, atol=1e-3)
 
 
+@pytest.mark.parametrize(
+    "init_params", ["auto", "kmeans", "k-means++", "random", "random_from_data"]
+)
+def test_few_rows_in_blocks_are_begun_like_the_whole_array(init_params: str) -> None:
+    X = np.random.default_rng(0).standard_normal((400, 3))  # of many optima
+    options = FitOptions(3, init_params=init_params, max_iter=30, random_state=0)
+    whole, blocks = fit(X, options), fit(in_blocks(X, 7), options)
+    assert blocks.criteria.log_likelihood == pytest.approx(whole.criteria.log_likelihood, abs=1e-6)
+
+
 def test_weights_come_with_their_blocks() -> None:
     X = iris()
     weight = np.random.default_rng(0).integers(0, 3, len(X)).astype(float)

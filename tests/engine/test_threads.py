@@ -9,7 +9,8 @@ from multiprocessing import get_context
 import pytest
 
 from gmm_engine import set_thread_count, thread_count
-from gmm_engine.errors import OutOfRangeError
+from gmm_engine.blas import one_blas_thread
+from gmm_engine.errors import InvalidParameterError, OutOfRangeError
 from gmm_engine.kernels.ranges import in_order
 
 RANGES = [slice(i, i + 1) for i in range(8)]
@@ -98,4 +99,55 @@ def test_a_forked_child_has_helpers_of_its_own() -> None:
     child = get_context("fork").Process(target=_numbers_in_a_child)
     child.start()
     child.join(30)
+    assert child.exitcode == 0
+
+
+@has_affinity
+def test_an_interrupt_leaves_the_caller_where_it_could_run_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, confine = os.sched_getaffinity(0), os.sched_setaffinity
+
+    def interrupted(thread: int, cores: set[int]) -> None:
+        confine(thread, cores)
+        if thread == threading.get_native_id() and cores != before:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "sched_setaffinity", interrupted)
+    if len(before) > 1:
+        with pytest.raises(KeyboardInterrupt):
+            list(in_order(number, RANGES))
+    assert os.sched_getaffinity(0) == before
+
+
+@has_affinity
+def test_where_a_system_confines_no_threads_passes_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(thread: int, cores: set[int]) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "sched_setaffinity", refused)
+    assert list(in_order(number, RANGES)) == list(range(8))
+
+
+@pytest.mark.parametrize("n_threads", [0, -1, 2.5, "a", None])
+def test_a_number_of_threads_is_a_whole_number_of_at_least_one(n_threads: object) -> None:
+    with pytest.raises(InvalidParameterError, match="n_threads"):
+        set_thread_count(n_threads)  # type: ignore[arg-type]  # what is refused
+
+
+def _fits_inside_in_a_child() -> None:
+    with one_blas_thread:
+        pass
+    raise SystemExit(one_blas_thread._inside)
+
+
+def test_a_child_forked_during_a_fit_does_not_wait_for_it() -> None:
+    with one_blas_thread:
+        one_blas_thread._lock.acquire()
+        try:
+            child = get_context("fork").Process(target=_fits_inside_in_a_child)
+            child.start()
+        finally:
+            one_blas_thread._lock.release()
+        child.join(30)
     assert child.exitcode == 0

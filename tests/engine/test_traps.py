@@ -6,6 +6,7 @@ The text before each test names the library and what went wrong there.
 import dataclasses
 from collections.abc import Callable
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -416,6 +417,37 @@ def test_beside_a_constant_feature_is_found_what_is_found_without_it(covariance_
     assert_allclose(covariances[:, [[0], [2]], [0, 2]], alone.to_dense(), rtol=1e-5, atol=1e-9)
     assert (covariances[:, 1, [0, 2]] == 0.0).all()
     assert_allclose(covariances[:, 1, 1], FEATURE_FLOOR * 5.0**2, rtol=1e-12)
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("n_components", [2, 3])
+def test_beside_collinear_features_no_step_leaves_the_floor(
+    covariance_type: str, n_components: int
+) -> None:
+    a = np.random.default_rng(0).standard_normal((200, 2))
+    X = np.column_stack([a, a.sum(axis=1)])
+    steps: list[EMStep] = []
+    options = FitOptions(n_components, covariance_type, random_state=0)
+    result = fit(X, options, on_step=steps.append)
+
+    gains = [
+        after.log_likelihood - before.log_likelihood
+        for before, after in pairwise(steps)
+        if after.iteration == before.iteration + 1
+    ]
+    assert min(gains) > -1.0  # the density in a direction of 1e-13 is known no better
+    flattest = np.linalg.eigvalsh(result.mixture.to_dense())[:, 0]
+    alone = fit(X, FitOptions(1, covariance_type)).mixture.to_dense()
+    assert_allclose(flattest, np.linalg.eigvalsh(alone)[0, 0], rtol=0.1)
+
+
+def test_collinear_features_are_named_beside_a_constant_one() -> None:
+    a = np.random.default_rng(0).standard_normal((200, 2))
+    X = np.column_stack([a, a.sum(axis=1), np.ones(200)])
+    result = fit(X, FitOptions(2, random_state=0))
+    codes = [warning.code for warning in result.warnings]
+    assert codes[:2] == ["constant_feature", "collinear_features"]
+    assert "flat in 1 directions" in result.warnings[1].detail
 
 
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
