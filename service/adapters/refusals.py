@@ -4,7 +4,7 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import PreconditionFailed, StorageFull, Unavailable
+from service.errors import MODEL_CORRUPT, PreconditionFailed, StorageFull, Unavailable
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
@@ -35,7 +35,7 @@ def artifact_too_large(n_bytes: int, max_bytes: int) -> StorageFull:
 
 def record_corrupt(model_id: str) -> Unavailable:
     return Unavailable(
-        "model_corrupt",
+        MODEL_CORRUPT,
         f"The stored record of model '{model_id}' failed its integrity check; "
         "restore it from a backup or delete the model.",
     )
