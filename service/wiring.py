@@ -154,22 +154,26 @@ class Upkeep:
     def export_model(self, model_id: str) -> bytes:
         return model_file_of(self.registry.export_model(model_id))
 
-    def import_model(self, data: bytes, model_id: str | None) -> str:
-        """Store the model of such a file, under another id if one is given; return its id."""
-        try:
-            bundle = bundle_of(data)
-        except ModelFileError as error:
-            raise InvalidInput("model_file_invalid", str(error)) from error
-        if model_id is not None and not is_legal_id(model_id):
-            raise InvalidInput("invalid_parameter", "that can't be the id of a model")
-        self.registry.import_model(bundle.as_new(model_id or bundle.record.id))
-        return model_id or bundle.record.id
-
 
 def open_upkeep(settings: Settings) -> Upkeep:
     """Open the registry that is there; none is made."""
     registry = FileRegistry(settings.registry_dir, may_make=False)
     return Upkeep(registry, Retention(registry, settings.max_versions))
+
+
+def import_model(settings: Settings, data: bytes, model_id: str | None) -> str:
+    """Store the model of such a file, under another id if one is given; return its id.
+
+    The registry is made if there is none; the file is checked first.
+    """
+    try:
+        bundle = bundle_of(data)
+    except ModelFileError as error:
+        raise InvalidInput("model_file_invalid", str(error)) from error
+    if model_id is not None and not is_legal_id(model_id):
+        raise InvalidInput("invalid_parameter", "that can't be the id of a model")
+    FileRegistry(settings.registry_dir).import_model(bundle.as_new(model_id or bundle.record.id))
+    return model_id or bundle.record.id
 
 
 @contextmanager
