@@ -144,7 +144,8 @@ async def delete_alias(
         "get_alias_history",
         tag=TAG,
         summary="Get the history of an alias",
-        description="Kept when the alias is deleted; the newest thousand changes.",
+        description="Kept when the alias is deleted; the newest thousand changes. That of `latest` "
+        "is the versions that there are, each set when it was made.",
         answers={HTTPStatus.OK: (AliasHistory, ALIAS_HISTORY)},
         refusals=(NotFound,),
     ),

@@ -134,7 +134,8 @@ async def get_model(
         "update_model",
         tag=TAG,
         summary="Change a model",
-        description="Changes what the body names. Versions keep what they were fitted with.",
+        description="Changes what the body names; what is so already stays as it is, the ETag too. "
+        "Versions keep what they were fitted with.",
         answers={HTTPStatus.OK: (Model, MODEL)},
         body=json_body(UpdateModel),
         refusals=(NotFound, Conflict, PreconditionFailed, StorageFull),

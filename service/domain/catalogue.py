@@ -158,6 +158,8 @@ class Catalogue:
                 description=change.description,
                 labels=change.labels,
             )
+            if changed.is_as(view.record):
+                return view
             try:
                 self._registry.replace_model(changed)
             except PreconditionFailed:
