@@ -141,7 +141,7 @@ class Database:
 
     @classmethod
     def in_file(cls, path: Path) -> "Database":
-        with refusals.writing():
+        with refusals.making(refusals.database_not_writable()):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here, so that it is not readable by others for even a moment.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

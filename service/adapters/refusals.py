@@ -73,6 +73,13 @@ def registry_not_makeable() -> Unavailable:
     )
 
 
+def database_not_writable() -> Unavailable:
+    return Unavailable(
+        "database_read_only",
+        "The file of the database can't be written, although the registry can.",
+    )
+
+
 def unknown_format(found: str) -> Unavailable:
     return Unavailable(
         "registry_format_unknown",
@@ -91,14 +98,14 @@ def reading() -> Iterator[None]:
 
 
 @contextmanager
-def making() -> Iterator[None]:
-    """Turn what a disk answers to the making of a registry into a refusal."""
+def making(not_makeable: Unavailable) -> Iterator[None]:
+    """Turn what a disk answers at a start, when nothing is served yet, into a refusal."""
     with writing():
         try:
             yield
         except OSError as error:
             if error.errno in NOT_WRITABLE:
-                raise registry_not_makeable() from error
+                raise not_makeable from error
             raise
 
 

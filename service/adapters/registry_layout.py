@@ -52,7 +52,7 @@ def prepare(path: Path, *, may_make: bool = True) -> None:
     is_there = (path / FORMAT_FILE).exists()
     if not (is_there or may_make):
         raise refusals.no_registry()
-    with refusals.writing() if is_there else refusals.making():
+    with refusals.writing() if is_there else refusals.making(refusals.registry_not_makeable()):
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         with Directory.at(path) as root:
             _settle_format(root)

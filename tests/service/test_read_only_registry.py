@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from service.adapters import durable_files
+from service.adapters import database, durable_files
 from service.settings import Settings
 from service.wiring import build_services, open_audit
 from tests.service.client import Client, asking
 from tests.service.rows import TWO_GROUPS
 from tests.support.disks import ReadOnlyDisk
+from tests.support.registries import code_of
 
 Served = tuple[Client, str]
 
@@ -102,6 +103,16 @@ def test_jobs_are_none_where_none_were_kept(
         assert client.get("/jobs").json()["jobs"] == []
         assert client.get("/models/m").status_code == 200
     assert not (tmp_path / "service.sqlite3").exists()
+
+
+def test_a_database_that_alone_can_not_be_written_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "os", ReadOnlyDisk())
+
+    refusal = code_of(lambda: build_services(Settings(registry_dir=tmp_path / "registry")))
+
+    assert refusal == "database_read_only"
 
 
 def test_the_audit_trail_is_read(filled: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> None:
