@@ -16,7 +16,7 @@ import typer
 from service import wiring
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.domain.ports import ModelRegistry
-from service.errors import NotFound, ServiceError
+from service.errors import MODEL_CORRUPT, NotFound, ServiceError, Unavailable
 from service.settings import Settings
 
 FAULTS_FOUND = 1
@@ -63,7 +63,15 @@ def gc(registry_dir: RegistryDir = None, keep: Keep = None) -> None:
     """Clear what a crash left; with a bound also delete the oldest versions that are too many."""
     with _upkeep(registry_dir, keep) as upkeep:  # opening a registry clears
         for record in upkeep.registry.list_models():
-            deleted = upkeep.retention.collect(record.id)
+            try:
+                deleted = upkeep.retention.collect(record.id)
+            except NotFound:  # deleted meanwhile
+                continue
+            except Unavailable as error:
+                if error.code != MODEL_CORRUPT:
+                    raise
+                _say(model=record.id, fault=error.code)
+                continue
             if deleted:
                 _say(model=record.id, deleted_versions=list(deleted))
 

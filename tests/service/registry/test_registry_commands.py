@@ -119,6 +119,23 @@ def test_collecting_clears_leftovers_and_what_is_too_many(
     assert not list((path / ".staging").iterdir()) + list((path / ".trash").iterdir())
 
 
+def test_a_damaged_model_does_not_keep_others_from_being_collected(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    registry.create_model(a_model("damaged"))
+    for model in ("damaged", "damaged", "iris"):
+        registry.commit_version(a_draft(registry.get_model(model), SMALL_MIXTURE), SMALL_MIXTURE)
+    (path / "models" / "damaged" / "aliases.json").write_bytes(b"{}")
+
+    ended = run(path, "gc", "--keep", "1")
+
+    assert ended.exit_code == 0
+    assert lines(ended) == [
+        {"model": "damaged", "fault": "model_corrupt"},
+        {"model": "iris", "deleted_versions": [1]},
+    ]
+
+
 @pytest.mark.parametrize("command", [["list"], ["fsck"], ["gc"], ["export", "iris", "x"]])
 @pytest.mark.parametrize("is_empty", [True, False], ids=["empty", "missing"])
 def test_where_there_is_no_registry_it_is_said_and_none_is_made(
