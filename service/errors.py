@@ -32,6 +32,8 @@ MAX_NAMED_ISSUES = 20
 
 
 DRAINING_RETRY_SECONDS = 5
+MODEL_CORRUPT = "model_corrupt"
+"""Of what is stored of a model, and fails its integrity check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ class Unavailable(ServiceError):
     @classmethod
     def model_corrupt(cls, model_id: str, number: int) -> "Unavailable":
         return cls(
-            "model_corrupt",
+            MODEL_CORRUPT,
             f"Version {number} of model '{model_id}' failed its integrity check and is not served; "
             "restore it from a backup or use another version.",
         )

@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 
+from service import wiring
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.domain.ports import ModelRegistry
-from service.errors import NotFound, ServiceError
-from service.wiring import Upkeep, open_upkeep
+from service.errors import MODEL_CORRUPT, NotFound, ServiceError, Unavailable
+from service.settings import Settings
 
 FAULTS_FOUND = 1
 
@@ -62,7 +63,15 @@ def gc(registry_dir: RegistryDir = None, keep: Keep = None) -> None:
     """Clear what a crash left; with a bound also delete the oldest versions that are too many."""
     with _upkeep(registry_dir, keep) as upkeep:  # opening a registry clears
         for record in upkeep.registry.list_models():
-            deleted = upkeep.retention.collect(record.id)
+            try:
+                deleted = upkeep.retention.collect(record.id)
+            except NotFound:  # deleted meanwhile
+                continue
+            except Unavailable as error:
+                if error.code != MODEL_CORRUPT:
+                    raise
+                _say(model=record.id, fault=error.code)
+                continue
             if deleted:
                 _say(model=record.id, deleted_versions=list(deleted))
 
@@ -84,13 +93,17 @@ def export_model(model: str, file: Path, registry_dir: RegistryDir = None) -> No
 
 @registry.command("import")
 def import_model(file: Path, registry_dir: RegistryDir = None, name: As = None) -> None:
-    """Check such a file and store its model in one step; nothing in it is run."""
+    """Check such a file and store its model in one step; nothing in it is run.
+
+    The registry is made if there is none.
+    """
     try:
         content = file.read_bytes()
     except OSError as error:
         raise _file_failed(file, error) from error
-    with _upkeep(registry_dir) as upkeep:
-        _say(model=upkeep.import_model(content, name))
+    settings = _settings(registry_dir)
+    with _refusals_told(settings):
+        _say(model=wiring.import_model(settings, content, name))
 
 
 def _line_of(models: ModelRegistry, model_id: str) -> dict[str, object]:
@@ -109,15 +122,25 @@ def _file_failed(file: Path, error: OSError) -> typer.Exit:
 
 
 @contextmanager
-def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[Upkeep]:
+def _upkeep(registry_dir: Path | None, keep: int | None = None) -> Iterator[wiring.Upkeep]:
+    settings = _settings(registry_dir, keep)
+    with _refusals_told(settings):
+        yield wiring.open_upkeep(settings)
+
+
+def _settings(registry_dir: Path | None, keep: int | None = None) -> Settings:
     overrides: Overrides = {}
     if registry_dir is not None:
         overrides["registry_dir"] = registry_dir
     if keep is not None:
         overrides["max_versions"] = keep
-    settings = read_settings(overrides)
+    return read_settings(overrides)
+
+
+@contextmanager
+def _refusals_told(settings: Settings) -> Iterator[None]:
     try:
-        yield open_upkeep(settings)
+        yield
     except ServiceError as error:
         typer.echo(f"{settings.registry_dir}: {error.detail}", err=True)
         raise typer.Exit(USAGE_ERROR) from error

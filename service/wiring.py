@@ -1,8 +1,10 @@
 """The only builder: which adapters stand behind the ports, and what the settings mean to them."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from anyio import CapacityLimiter
 
@@ -16,6 +18,7 @@ from service.adapters.model_file import ModelFileError, bundle_of, model_file_of
 from service.adapters.registry_check import Finding, findings
 from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
+from service.adapters.runner_read_only import ReadOnlyRunner
 from service.adapters.scheduling import come_first
 from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
@@ -37,21 +40,15 @@ MACHINE_COSTS = MachineCosts()
 
 
 def build_services(settings: Settings) -> Services:
-    """Build them for the process that serves, whose threads come before those of its fits."""
+    """Build them for the process that serves, whose threads come before those of its fits.
+
+    A registry that can't be written is served as it is; every change is refused.
+    """
     come_first()
     registry = FileRegistry(settings.registry_dir)
-    database = Database.at(settings.database, settings.registry_dir)
-    runner = ProcessRunner(
-        processes=settings.fit_processes,
-        queue_size=settings.fit_queue_size,
-        spool=FitSpool(settings.registry_dir / FITS),
-        limits=WorkerLimits(
-            threads=settings.fit_threads,
-            memory_bytes=settings.fit_memory_bytes,
-            max_seconds=settings.fit_max_seconds,
-            checkpoint_seconds=settings.fit_checkpoint_seconds,
-        ),
-    )
+    is_read_only = registry.is_read_only()
+    database = _database(settings, is_read_only=is_read_only)
+    runner: JobRunner = ReadOnlyRunner() if is_read_only else _process_runner(settings)
 
     def close(timeout_seconds: float) -> None:
         runner.close(timeout_seconds)
@@ -63,6 +60,20 @@ def build_services(settings: Settings) -> Services:
         audit=_audit_trail(database, settings),
     )
     return assemble(settings, registry, stores, runner, close)
+
+
+def _process_runner(settings: Settings) -> ProcessRunner:
+    return ProcessRunner(
+        processes=settings.fit_processes,
+        queue_size=settings.fit_queue_size,
+        spool=FitSpool(settings.registry_dir / FITS),
+        limits=WorkerLimits(
+            threads=settings.fit_threads,
+            memory_bytes=settings.fit_memory_bytes,
+            max_seconds=settings.fit_max_seconds,
+            checkpoint_seconds=settings.fit_checkpoint_seconds,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +124,8 @@ def assemble(
             max_stream_bytes=settings.max_stream_bytes,
             recovery_seconds=settings.recovery_seconds,
             preload_extras=settings.preload_extras,
-            # None for tests, which keep no registry on the disk.
-            spool_dir=str(settings.registry_dir) if settings.registry_dir.is_dir() else None,
+            # The system's own where the registry can't be written, or is in memory as in tests.
+            spool_dir=_spool_dir(settings.registry_dir),
         ),
         limits=limits,
         start=runner.start,
@@ -124,6 +135,10 @@ def assemble(
         ),
         streams=CapacityLimiter(settings.max_event_streams),
     )
+
+
+def _spool_dir(registry_dir: Path) -> str | None:
+    return str(registry_dir) if os.access(registry_dir, os.W_OK) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,17 +154,6 @@ class Upkeep:
     def export_model(self, model_id: str) -> bytes:
         return model_file_of(self.registry.export_model(model_id))
 
-    def import_model(self, data: bytes, model_id: str | None) -> str:
-        """Store the model of such a file, under another id if one is given; return its id."""
-        try:
-            bundle = bundle_of(data)
-        except ModelFileError as error:
-            raise InvalidInput("model_file_invalid", str(error)) from error
-        if model_id is not None and not is_legal_id(model_id):
-            raise InvalidInput("invalid_parameter", "that can't be the id of a model")
-        self.registry.import_model(bundle.as_new(model_id or bundle.record.id))
-        return model_id or bundle.record.id
-
 
 def open_upkeep(settings: Settings) -> Upkeep:
     """Open the registry that is there; none is made."""
@@ -157,15 +161,34 @@ def open_upkeep(settings: Settings) -> Upkeep:
     return Upkeep(registry, Retention(registry, settings.max_versions))
 
 
+def import_model(settings: Settings, data: bytes, model_id: str | None) -> str:
+    """Store the model of such a file, under another id if one is given; return its id.
+
+    The registry is made if there is none; the file is checked first.
+    """
+    try:
+        bundle = bundle_of(data)
+    except ModelFileError as error:
+        raise InvalidInput("model_file_invalid", str(error)) from error
+    if model_id is not None and not is_legal_id(model_id):
+        raise InvalidInput("invalid_parameter", "that can't be the id of a model")
+    FileRegistry(settings.registry_dir).import_model(bundle.as_new(model_id or bundle.record.id))
+    return model_id or bundle.record.id
+
+
 @contextmanager
 def open_audit(settings: Settings) -> Iterator[AuditTrail]:
     """Open the audit trail of the service that has these settings."""
-    FileRegistry(settings.registry_dir, may_make=False)
-    database = Database.at(settings.database, settings.registry_dir)
+    registry = FileRegistry(settings.registry_dir, may_make=False)
+    database = _database(settings, is_read_only=registry.is_read_only())
     try:
         yield _audit_trail(database, settings)
     finally:
         database.close()
+
+
+def _database(settings: Settings, *, is_read_only: bool) -> Database:
+    return Database.at(settings.database, settings.registry_dir, is_read_only=is_read_only)
 
 
 def _audit_trail(database: Database, settings: Settings) -> SqlAuditTrail:

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy import (
@@ -33,10 +34,10 @@ from sqlalchemy import (
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool, StaticPool
 
 from service.adapters import refusals
-from service.adapters.liveness import FileLiveness, Liveness, SessionLiveness
+from service.adapters.liveness import AllAlive, FileLiveness, Liveness, SessionLiveness
 from service.errors import Unavailable
 
 logger = logging.getLogger(__name__)
@@ -99,21 +100,33 @@ AUDIT = Table(
 class Database:
     """One process's way to the database; safe to use from several threads at once."""
 
-    def __init__(self, engine: Engine, liveness: Callable[[Engine], Liveness]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        liveness: Callable[[Engine], Liveness],
+        *,
+        is_read_only: bool = False,
+    ) -> None:
         self._engine = engine
+        self._is_read_only = is_read_only
         with storing():
-            self._make_tables()
+            if not is_read_only:
+                self._make_tables()
             self._liveness = liveness(engine)
 
     @classmethod
-    def at(cls, url: str | None, directory: Path) -> "Database":
-        """Open the database of this URL, or ``service.sqlite3`` in the directory."""
+    def at(cls, url: str | None, directory: Path, *, is_read_only: bool = False) -> "Database":
+        """Open the database of this URL, or ``service.sqlite3`` in the directory.
+
+        One that is read-only refuses every change and takes over nothing.
+        """
+        in_file = cls.in_read_only_file if is_read_only else cls.in_file
         if url is None:
-            return cls.in_file(directory / "service.sqlite3")
+            return in_file(directory / "service.sqlite3")
         try:
             parsed = make_url(url)
             if parsed.get_backend_name() == "sqlite":
-                return cls.in_file(Path(parsed.database or "service.sqlite3"))
+                return in_file(Path(parsed.database or "service.sqlite3"))
             if parsed.get_backend_name() != "postgresql":
                 raise _unknown_kind()
             engine = create_engine(
@@ -122,11 +135,13 @@ class Database:
         except (ArgumentError, NoSuchModuleError, ImportError) as error:
             raise _unknown_kind() from error
         event.listen(engine, "begin", _begin_on_postgresql)
+        if is_read_only:
+            return cls(engine, lambda _: AllAlive(), is_read_only=True)
         return cls(engine, SessionLiveness)
 
     @classmethod
     def in_file(cls, path: Path) -> "Database":
-        with refusals.writing():
+        with refusals.making(refusals.database_not_writable()):
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             # Made here, so that it is not readable by others for even a moment.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -136,6 +151,20 @@ class Database:
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "begin", _begin_on_sqlite)
         return cls(engine, lambda _: FileLiveness(path.with_name(f"{path.name}-processes")))
+
+    @classmethod
+    def in_read_only_file(cls, path: Path) -> "Database":
+        """Read the file where nothing can be written; one that is not there holds nothing."""
+        if path.exists():
+            engine = create_engine(
+                "sqlite://", creator=partial(_connected_to_read, path), poolclass=NullPool
+            )
+        else:
+            engine = create_engine(
+                "sqlite://", connect_args={"check_same_thread": False}, poolclass=StaticPool
+            )
+            METADATA.create_all(engine)
+        return cls(engine, lambda _: AllAlive(), is_read_only=True)
 
     @property
     def owner(self) -> int:
@@ -155,6 +184,8 @@ class Database:
     @contextmanager
     def changing(self, *, is_durable: bool = True) -> Iterator[Connection]:
         """Commit what happens inside as one step; on an error nothing of it."""
+        if self._is_read_only:
+            raise refusals.registry_read_only()
         with storing(), self._engine.connect() as connection:
             connection.execution_options(writes=True, durable=is_durable)
             with connection.begin():
@@ -205,6 +236,16 @@ def _set_up_sqlite(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     for statement in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {statement}")
     cursor.close()
+
+
+def _connected_to_read(path: Path) -> sqlite3.Connection:
+    """Open the file with its write-ahead log, or alone where that was not left in a state to read.
+
+    SQLite reads the log by way of the file beside it that ends in ``-shm``, and can't make that.
+    """
+    is_alone = not path.with_name(f"{path.name}-shm").exists()
+    options = "mode=ro&immutable=1" if is_alone else "mode=ro"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{options}", uri=True, timeout=BUSY_SECONDS)
 
 
 def _begin_on_sqlite(connection: Connection) -> None:

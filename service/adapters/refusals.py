@@ -4,11 +4,12 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import PreconditionFailed, StorageFull, Unavailable
+from service.errors import MODEL_CORRUPT, PreconditionFailed, StorageFull, Unavailable
 
 NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 RETRY_AFTER_SECONDS = 30
+READ_ONLY = "registry_read_only"
 
 
 def revision_mismatch(model_id: str) -> PreconditionFailed:
@@ -35,7 +36,7 @@ def artifact_too_large(n_bytes: int, max_bytes: int) -> StorageFull:
 
 def record_corrupt(model_id: str) -> Unavailable:
     return Unavailable(
-        "model_corrupt",
+        MODEL_CORRUPT,
         f"The stored record of model '{model_id}' failed its integrity check; "
         "restore it from a backup or delete the model.",
     )
@@ -43,7 +44,7 @@ def record_corrupt(model_id: str) -> Unavailable:
 
 def registry_read_only() -> Unavailable:
     return Unavailable(
-        "registry_read_only",
+        READ_ONLY,
         "The registry can't be written at present; what is stored is still served.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
@@ -54,6 +55,28 @@ def storage_failed() -> Unavailable:
         "storage_failed",
         "The registry's storage failed; the service's log says how.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def no_registry() -> Unavailable:
+    return Unavailable(
+        "registry_missing",
+        "There is no registry there; `gmm-service serve` and `gmm-service registry import` make "
+        "one.",
+    )
+
+
+def registry_not_makeable() -> Unavailable:
+    return Unavailable(
+        "registry_missing",
+        "There is no registry there, and none can be made: the directory can't be written.",
+    )
+
+
+def database_not_writable() -> Unavailable:
+    return Unavailable(
+        "database_read_only",
+        "The file of the database can't be written, although the registry can.",
     )
 
 
@@ -72,6 +95,18 @@ def reading() -> Iterator[None]:
         yield
     except OSError as error:
         raise storage_failed() from error
+
+
+@contextmanager
+def making(not_makeable: Unavailable) -> Iterator[None]:
+    """Turn what a disk answers at a start, when nothing is served yet, into a refusal."""
+    with writing():
+        try:
+            yield
+        except OSError as error:
+            if error.errno in NOT_WRITABLE:
+                raise not_makeable from error
+            raise
 
 
 @contextmanager

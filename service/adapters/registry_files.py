@@ -234,6 +234,13 @@ class FileRegistry:
         except StorageFull as error:
             raise Unavailable(error.code, error.detail) from error
 
+    def is_read_only(self) -> bool:
+        try:
+            self.check_usable()
+        except Unavailable as error:
+            return error.code == refusals.READ_ONLY
+        return False
+
     def export_model(self, model_id: str) -> ModelBundle:
         """Return a model with all that belongs to it, as it is at one moment, verified."""
         with refusals.writing(), self._place(model_id) as place, place.locked():

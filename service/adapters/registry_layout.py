@@ -49,9 +49,10 @@ log = logging.getLogger(__name__)
 
 def prepare(path: Path, *, may_make: bool = True) -> None:
     """Make the directory a registry, or take over what is there; clear what a crash left."""
-    if not (may_make or (path / FORMAT_FILE).exists()):
-        raise refusals.unknown_format("none")
-    with refusals.writing():
+    is_there = (path / FORMAT_FILE).exists()
+    if not (is_there or may_make):
+        raise refusals.no_registry()
+    with refusals.writing() if is_there else refusals.making(refusals.registry_not_makeable()):
         path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         with Directory.at(path) as root:
             _settle_format(root)

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Request, Response
 
+from service.api.audit import tell_audit
 from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     IN_EVERY_ROUTE,
@@ -91,6 +92,7 @@ async def put_alias(
     *,
     is_current: Condition,
 ) -> Response:
+    tell_audit(request, version=str(body.version))
     view = await door.threads.look_up(
         door.aliases.put_alias, model_id, alias, body.version, is_current=is_current
     )
@@ -142,7 +144,8 @@ async def delete_alias(
         "get_alias_history",
         tag=TAG,
         summary="Get the history of an alias",
-        description="Kept when the alias is deleted; the newest thousand changes.",
+        description="Kept when the alias is deleted; the newest thousand changes. That of `latest` "
+        "is the versions that there are, each set when it was made.",
         answers={HTTPStatus.OK: (AliasHistory, ALIAS_HISTORY)},
         refusals=(NotFound,),
     ),
@@ -176,4 +179,5 @@ async def rollback_alias(
     view = await door.threads.look_up(
         door.aliases.roll_back, model_id, alias, is_current=is_current
     )
+    tell_audit(request, version=str(view.version))
     return tagged_response(request, Alias.of(view))

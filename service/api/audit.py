@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.problems import problem_code_of, request_id_of
@@ -23,6 +24,7 @@ logger = logging.getLogger(__name__)
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 TAGS_OF_QUESTIONS = frozenset({"inference", "open inference"})
 """Operations under these only read, although rows are sent by POST."""
+TOLD = "told_to_audit"
 NAME_OF_VERSION = re.compile(r"[0-9]{1,9}\Z")
 MADE = re.compile(
     r"/models/(?P<model_id>[^/]+)(/versions/(?P<version>[^/]+))?\Z|/jobs/(?P<job_id>[^/]+)\Z"
@@ -55,6 +57,11 @@ def changes_something(scope: Scope) -> bool:
     return TAGS_OF_QUESTIONS.isdisjoint(route.tags)
 
 
+def tell_audit(request: Request, **facts: str) -> None:
+    """Add what neither the path nor the answer names: ``model_id`` or ``version``."""
+    request.scope["state"].setdefault(TOLD, {}).update(facts)
+
+
 async def _note(scope: Scope, start: Message) -> None:
     services: Services = scope["app"].state.services
     try:
@@ -66,7 +73,11 @@ async def _note(scope: Scope, start: Message) -> None:
 
 def _entry_of(scope: Scope, start: Message) -> AuditEntry:
     route: APIRoute = scope["route"]
-    names = {**_named_by(scope["path_params"], route.path), **_made(Headers(raw=start["headers"]))}
+    names = {
+        **_named_by(scope["path_params"], route.path),
+        **_made(Headers(raw=start["headers"])),
+        **scope["state"].get(TOLD, {}),
+    }
     version = names.get("version", "")
     return AuditEntry(
         action=route.unique_id,

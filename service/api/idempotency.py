@@ -17,7 +17,7 @@ from service.api.schemas import Body
 from service.api.services import Services, services_of
 from service.domain.records import new_uid
 from service.domain.request_keys import Claim, KeptAnswer, RequestKey
-from service.errors import InternalFailure, ServiceError, Unavailable
+from service.errors import InternalFailure, InvalidInput, Issue, ServiceError, Unavailable
 
 PRINTABLE = r"^[\x20-\x7e]+$"
 REPLAYED = {"Idempotency-Replayed": "true"}
@@ -71,6 +71,8 @@ class OnceOnly:
 
 
 async def once_only(request: Request, idempotency_key: IdempotencyKey = None) -> OnceOnly:
+    if len(set(request.headers.getlist("idempotency-key"))) > 1:
+        raise _several_keys()
     scope = f"{request.method} {request.url.path}"
     key = None if idempotency_key is None else RequestKey(scope, idempotency_key)
     return OnceOnly(services_of(request), key)
@@ -92,6 +94,15 @@ def fingerprint_of_data(payload: DataPayload, *conditions: object) -> str:
     if payload.sample_weight is not None:
         digest.update(np.ascontiguousarray(payload.sample_weight).data)
     return digest.hexdigest()
+
+
+def _several_keys() -> InvalidInput:
+    detail = "Idempotency-Key may be given once"
+    return InvalidInput(
+        "invalid_parameter",
+        detail,
+        issues=[Issue("#/header/idempotency-key", "repeated_parameter", detail)],
+    )
 
 
 def _is_refusal(error: Exception) -> bool:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
+from service.api.audit import tell_audit
 from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     Door,
@@ -97,8 +98,11 @@ async def get_job(door: Door, job_id: JobId, wait: WaitQuery = None) -> Response
         refusals=(NotFound,),
     ),
 )
-async def cancel_job(door: Door, job_id: JobId, keep: KeepQuery = None) -> Response:
+async def cancel_job(
+    request: Request, door: Door, job_id: JobId, keep: KeepQuery = None
+) -> Response:
     before = await door.threads.look_up(door.fitting.get_job, job_id)
+    tell_audit(request, model_id=before.model_id)
     job = await door.threads.look_up(door.fitting.cancel, job_id, keep_best=keep is Keep.BEST)
     status = HTTPStatus.OK if before.is_done else HTTPStatus.ACCEPTED
     return json_response(Job.of(job), status=status, headers={"Location": f"/jobs/{job.id}"})

@@ -82,7 +82,9 @@ async def create_model(
         "list_models",
         tag=TAG,
         summary="List models",
-        description='A page at a time; `Link: rel="next"` leads to the next one.',
+        description='A page at a time; `Link: rel="next"` leads to the next one. A model whose '
+        "stored record fails its integrity check is left out, and so a page may be shorter; asked "
+        "for by its id it is answered with 503 `model_corrupt`.",
         answers={HTTPStatus.OK: (ModelList, {"models": [MODEL], "next_page_token": None})},
     ),
 )
@@ -132,7 +134,8 @@ async def get_model(
         "update_model",
         tag=TAG,
         summary="Change a model",
-        description="Changes what the body names. Versions keep what they were fitted with.",
+        description="Changes what the body names; what is so already stays as it is, the ETag too. "
+        "Versions keep what they were fitted with.",
         answers={HTTPStatus.OK: (Model, MODEL)},
         body=json_body(UpdateModel),
         refusals=(NotFound, Conflict, PreconditionFailed, StorageFull),

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from service.domain.identifiers import LATEST, is_legal_alias
 from service.domain.ports import ModelRegistry
-from service.domain.records import AliasBook, AliasRecord
+from service.domain.records import MAX_ALIAS_CHANGES, AliasBook, AliasChange, AliasRecord
 from service.domain.refusals import no_alias
 from service.errors import (
     Conflict,
@@ -59,6 +59,9 @@ class Aliases:
         return _required(model_id, name, _view(model_id, book.alias(name)))
 
     def get_history(self, model_id: str, name: str) -> AliasRecord:
+        """Return what an alias named, and when; ``latest`` named each version as it was made."""
+        if name == LATEST:
+            return self._latest_history(model_id)
         alias = self._registry.get_aliases(model_id).alias(name)
         if not alias.history:
             raise no_alias(model_id, name)
@@ -147,6 +150,13 @@ class Aliases:
         if latest is None:
             raise no_alias(model_id, LATEST)
         return AliasView(model_id, LATEST, latest.number, latest.created_at)
+
+    def _latest_history(self, model_id: str) -> AliasRecord:
+        versions = self._registry.list_versions(model_id)[-MAX_ALIAS_CHANGES:]
+        if not versions:
+            raise no_alias(model_id, LATEST)
+        changes = [AliasChange("set", version.number, version.created_at) for version in versions]
+        return AliasRecord(LATEST, changes)
 
 
 def _view(model_id: str, alias: AliasRecord) -> AliasView | None:

@@ -14,7 +14,15 @@ from service.domain.paging import Page, Place, page_of
 from service.domain.ports import JobStore, ModelRegistry
 from service.domain.records import ModelRecord, VersionRecord, new_uid, utc_now
 from service.domain.refusals import engine_refusals
-from service.errors import Conflict, InvalidInput, Issue, NotFound, PreconditionFailed
+from service.errors import (
+    MODEL_CORRUPT,
+    Conflict,
+    InvalidInput,
+    Issue,
+    NotFound,
+    PreconditionFailed,
+    Unavailable,
+)
 
 T = TypeVar("T")
 
@@ -150,6 +158,8 @@ class Catalogue:
                 description=change.description,
                 labels=change.labels,
             )
+            if changed.is_as(view.record):
+                return view
             try:
                 self._registry.replace_model(changed)
             except PreconditionFailed:
@@ -229,12 +239,16 @@ class Catalogue:
         )
 
     def _views_of(self, records: Sequence[ModelRecord]) -> list[ModelView]:
+        """Leave out what is damaged, as the registry does; asked for by its id it is refused."""
         views = []
         for record in records:
             try:
                 views.append(self._view(record))
             except NotFound:  # deleted since the list was read
                 continue
+            except Unavailable as error:
+                if error.code != MODEL_CORRUPT:
+                    raise
         return views
 
 

@@ -61,6 +61,10 @@ class ModelRecord:
             revision=self.revision + 1,
         )
 
+    def is_as(self, other: "ModelRecord") -> bool:
+        """Tell whether a client sees the same in both, but for when it was changed."""
+        return replace(self, updated_at=other.updated_at, revision=other.revision) == other
+
     def follows(self, stored: "ModelRecord") -> bool:
         """Tell whether this is the next change of that very model."""
         return self.uid == stored.uid and self.revision == stored.revision + 1

@@ -40,8 +40,10 @@ class Server:
 
 
 @contextmanager
-def running(registry: Path, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
-    """Run ``gmm-service serve`` on a free port."""
+def running(
+    registry: Path, settings: Mapping[str, str] | None = None, *, is_ready: bool = True
+) -> Iterator[Server]:
+    """Run ``gmm-service serve`` on a free port; it says of itself whether it is ready."""
     command = [sys.executable, "-m", "service", "serve", "--port", "0"]
     log = registry.with_suffix(".log")
     with (
@@ -54,18 +56,18 @@ def running(registry: Path, settings: Mapping[str, str] | None = None) -> Iterat
         ) as process,
     ):
         try:
-            yield Server(process, _url_of(process, log), log)
+            yield Server(process, _url_of(process, log, is_ready=is_ready), log)
         finally:
             if process.poll() is None:
                 process.kill()
 
 
-def _url_of(process: subprocess.Popen[bytes], log: Path) -> str:
+def _url_of(process: subprocess.Popen[bytes], log: Path, *, is_ready: bool) -> str:
     assert process.stdout is not None
     line = process.stdout.readline()
     assert line, f"the server did not start: {log.read_text()}"
     url = json.loads(line)["url"]
     with httpx.Client(transport=httpx.HTTPTransport(retries=5), timeout=START_SECONDS) as client:
-        assert client.get(f"{url}/readyz").status_code == 200
+        assert client.get(f"{url}/readyz").status_code == (200 if is_ready else 503)
     assert isinstance(url, str)
     return url

@@ -53,19 +53,19 @@ class Client:
     def put(
         self, path: str, body: object, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        return self._send_json("PUT", path, body, headers)
+        return self.send_json("PUT", path, body, headers)
 
     def post(
         self, path: str, body: object = None, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        return self._send_json("POST", path, body, headers)
+        return self.send_json("POST", path, body, headers)
 
     def patch(
         self, path: str, body: object, headers: Mapping[str, str] | None = None
     ) -> httpx.Response:
-        return self._send_json("PATCH", path, body, headers)
+        return self.send_json("PATCH", path, body, headers)
 
-    def _send_json(
+    def send_json(
         self, method: str, path: str, body: object, headers: Mapping[str, str] | None
     ) -> httpx.Response:
         content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -95,6 +95,13 @@ def serving(
         chosen,
         chosen.close,
     )
+    with asking(services) as client:
+        yield client
+
+
+@contextmanager
+def asking(services: Services) -> Iterator[Client]:
+    """Serve by these services, as above."""
     with start_blocking_portal() as portal:
         app = create_app(services)
         with portal.wrap_async_context_manager(app.router.lifespan_context(app)):

@@ -1,5 +1,6 @@
 """A disk that is disturbed at a chosen moment, and that knows what a power cut would take."""
 
+import errno
 import os
 from collections.abc import Callable
 from functools import partial
@@ -59,6 +60,28 @@ class WatchedDisk:
             self.at_risk.add(_inode(arguments[0]))
         elif name != "open" or _creates(arguments[1]):
             self.at_risk.update(map(_inode, directories))
+
+
+class ReadOnlyDisk:
+    """Stands for the module ``os`` where nothing can be written."""
+
+    def __getattr__(self, name: str) -> object:
+        refused = {"open": self._open, "mkdir": self._mkdir, "rename": _refuse, "unlink": _refuse}
+        return refused.get(name) or getattr(os, name)
+
+    def _open(self, name: str, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR):
+            _refuse()
+        return os.open(name, flags, mode, dir_fd=dir_fd)
+
+    def _mkdir(self, name: str, _mode: int, *, dir_fd: int) -> None:
+        if name in os.listdir(dir_fd):
+            raise FileExistsError(errno.EEXIST, "it is there, which is found out first")
+        _refuse()
+
+
+def _refuse(*_arguments: object, **_options: object) -> None:
+    raise OSError(errno.EROFS, "nothing is written in the test")
 
 
 def failing_with(error: int) -> Callable[[], object]:

@@ -82,6 +82,26 @@ def test_latest_moves_by_itself_and_by_nothing_else(three: Client) -> None:
     assert [code(answer) for answer in refused] == [(409, "alias_reserved")] * 3
 
 
+def test_the_history_of_latest_is_the_versions(three: Client) -> None:
+    three.post("/models", {"id": "unfitted"})
+    three.delete("/models/groups/versions/2")
+
+    answer = three.get("/models/groups/aliases/latest/history").json()
+    versions = three.get("/models/groups/versions").json()["versions"]
+
+    assert (answer["model"], answer["alias"]) == ("groups", "latest")
+    assert answer["history"] == [
+        {"action": "set", "version": version["version"], "changed_at": version["created_at"]}
+        for version in reversed(versions)
+    ]
+    assert len(answer["history"]) == 2
+    for path in ("", "/history"):
+        unfitted = three.get(f"/models/unfitted/aliases/latest{path}")
+        nowhere = three.get(f"/models/nowhere/aliases/latest{path}")
+        assert code(unfitted) == (404, "alias_not_found")
+        assert code(nowhere) == (404, "model_not_found")
+
+
 def test_rollbacks_go_back_step_by_step_and_stop_at_the_first(three: Client) -> None:
     for version in (1, 2, 3):
         three.put(CHAMPION, {"version": version})

@@ -37,7 +37,7 @@ def test_every_change_and_every_refused_one_is_noted(client: Client) -> None:
     assert found == [
         ("create_model", 201, None, model, None, None),
         ("fit_model", 200, None, model, 1, None),
-        ("put_alias", 200, None, model, None, "champion"),
+        ("put_alias", 200, None, model, 1, "champion"),
         ("update_model", 200, None, model, None, None),
         ("delete_version", 409, "version_aliased", model, 1, None),
         ("fit_model", 404, "model_not_found", "nowhere", None, None),
@@ -54,6 +54,29 @@ def test_the_job_of_a_fit_is_noted(held_client: Client) -> None:
 
     actions = [(entry.action, entry.job_id) for entry in trail_of(held_client)]
     assert actions[-2:] == [("fit_model", job), ("cancel_job", job)]
+
+
+def test_a_cancellation_is_one_of_the_job_s_model(held_client: Client) -> None:
+    job = held_client.post("/models/groups/fit?wait=0", {"X": TWO_GROUPS}).json()["id"]
+    held_client.post(f"/jobs/{job}/cancel")
+    held_client.post("/jobs/nothing/cancel")
+
+    of_model = held_client.services.audit.newest(9, model_id="groups")
+    assert [entry.action for entry in of_model] == ["create_model", "fit_model", "cancel_job"]
+
+
+def test_the_version_that_an_alias_is_led_to_is_noted(fitted: Client) -> None:
+    fitted.post("/models/groups/fit", {"X": TWO_GROUPS})
+    for version in (1, 2, 3):
+        fitted.put("/models/groups/aliases/champion", {"version": version})
+    fitted.post("/models/groups/aliases/champion/rollback")
+
+    assert [(entry.action, entry.status, entry.version) for entry in trail_of(fitted)[-4:]] == [
+        ("put_alias", 200, 1),
+        ("put_alias", 200, 2),
+        ("put_alias", 404, 3),
+        ("rollback_alias", 200, 1),
+    ]
 
 
 def test_questions_are_not_noted(fitted: Client) -> None:

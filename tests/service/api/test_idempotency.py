@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -44,6 +45,21 @@ def test_a_model_that_is_declared_again_under_its_key_is_declared_once(client: C
     assert "idempotency-replayed" not in first.headers
     assert again.headers["x-request-id"] != first.headers["x-request-id"]
     assert len(client.get("/models").json()["models"]) == 1
+
+
+def test_two_keys_of_one_request_are_refused(client: Client) -> None:
+    def declare(*keys: str) -> httpx.Response:
+        headers = [("content-type", "application/json")]
+        headers += [("idempotency-key", key) for key in keys]
+        post = partial(client.http.post, "/models", content=b'{"id": "iris"}', headers=headers)
+        return client.portal.call(post)
+
+    refused = declare("one", "two")
+
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+    assert refused.json()["errors"][0]["pointer"] == "#/header/idempotency-key"
+    assert client.get("/models").json()["models"] == []
+    assert declare("one", "one").status_code == 201
 
 
 def test_a_fit_that_is_sent_again_under_its_key_fits_once(fitted: Client) -> None:

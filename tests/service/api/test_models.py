@@ -116,6 +116,19 @@ def test_a_change_touches_only_what_it_names(client: Client) -> None:
     assert (model["n_init"], model["description"]) == (5, "more starts")
 
 
+@pytest.mark.parametrize("change", [{}, {"n_components": 3}, {"labels": {"team": "botany"}}])
+def test_a_change_that_changes_nothing_leaves_the_tag(
+    client: Client, change: dict[str, object]
+) -> None:
+    made = client.post("/models", {"id": "iris", "n_components": 3, "labels": {"team": "botany"}})
+
+    response = client.patch("/models/iris", change, {"if-match": made.headers["etag"]})
+
+    assert response.status_code == 200
+    assert response.headers["etag"] == made.headers["etag"]
+    assert response.json() == client.get("/models/iris").json() == made.json()
+
+
 def test_a_seed_can_be_taken_back(client: Client) -> None:
     client.post("/models", {"id": "iris", "random_state": 7})
 

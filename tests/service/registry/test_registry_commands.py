@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner, Result
 
+from service.adapters import durable_files
 from service.adapters.registry_files import FileRegistry
 from service.cli import app
 from service.domain.records import AliasBook, ModelRecord, VersionRecord
+from tests.support.disks import ReadOnlyDisk
 from tests.support.records import (
     FAMILIES,
     SMALL_MIXTURE,
@@ -116,12 +119,73 @@ def test_collecting_clears_leftovers_and_what_is_too_many(
     assert not list((path / ".staging").iterdir()) + list((path / ".trash").iterdir())
 
 
-def test_a_directory_that_is_no_registry_is_left_as_it_is(path: Path) -> None:
-    ended = run(path, "fsck")
+def test_a_damaged_model_does_not_keep_others_from_being_collected(
+    path: Path, registry: FileRegistry, version: VersionRecord
+) -> None:
+    registry.create_model(a_model("damaged"))
+    for model in ("damaged", "damaged", "iris"):
+        registry.commit_version(a_draft(registry.get_model(model), SMALL_MIXTURE), SMALL_MIXTURE)
+    (path / "models" / "damaged" / "aliases.json").write_bytes(b"{}")
+
+    ended = run(path, "gc", "--keep", "1")
+
+    assert ended.exit_code == 0
+    assert lines(ended) == [
+        {"model": "damaged", "fault": "model_corrupt"},
+        {"model": "iris", "deleted_versions": [1]},
+    ]
+
+
+@pytest.mark.parametrize("command", [["list"], ["fsck"], ["gc"], ["export", "iris", "x"]])
+@pytest.mark.parametrize("is_empty", [True, False], ids=["empty", "missing"])
+def test_where_there_is_no_registry_it_is_said_and_none_is_made(
+    path: Path, command: list[str], *, is_empty: bool
+) -> None:
+    if is_empty:
+        path.mkdir()
+
+    ended = run(path, *command)
 
     assert ended.exit_code == 2
-    assert "has the format 'none'" in ended.stderr
-    assert not path.exists()
+    assert "There is no registry there" in ended.stderr
+    assert contents(path) == set()
+    assert path.exists() == is_empty
+
+
+@pytest.mark.parametrize("is_empty", [True, False], ids=["empty", "missing"])
+def test_an_import_makes_the_registry(
+    path: Path, version: VersionRecord, tmp_path: Path, *, is_empty: bool
+) -> None:
+    run(path, "export", "iris", str(tmp_path / "iris.gmm"))
+    new = tmp_path / "new"
+    if is_empty:
+        new.mkdir()
+
+    imported = run(new, "import", str(tmp_path / "iris.gmm"))
+
+    assert (imported.exit_code, lines(imported)) == (0, [{"model": "iris"}])
+    assert [found.number for found in FileRegistry(new).list_versions("iris")] == [1]
+
+
+def test_an_import_of_what_is_no_model_file_makes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "x").write_bytes(b"x")
+
+    ended = run(tmp_path / "new", "import", str(tmp_path / "x"))
+
+    assert ended.exit_code == 2
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_registry_that_can_not_be_made_is_said_to_be_missing(
+    tmp_path: Path, version: VersionRecord, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(path, "export", "iris", str(tmp_path / "iris.gmm"))
+    monkeypatch.setattr(durable_files, "os", ReadOnlyDisk())
+
+    ended = run(tmp_path / "new", "import", str(tmp_path / "iris.gmm"))
+
+    assert ended.exit_code == 2
+    assert "none can be made" in ended.stderr
 
 
 def a_rich_model(registry: FileRegistry) -> None:

@@ -1,0 +1,33 @@
+"""No fits: for a registry that can't be written, where none could end in a version."""
+
+from collections.abc import Callable
+
+from service.adapters import refusals
+from service.domain.fit_task import FitTask
+from service.domain.ports import FitListener
+from service.domain.records import FitOrder
+
+
+class ReadOnlyRunner:
+    """Implements ``JobRunner``."""
+
+    def start(self) -> None:
+        pass
+
+    def submit(self, task: FitTask, listener: FitListener) -> None:  # noqa: ARG002  # whichever
+        raise refusals.registry_read_only()
+
+    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:  # noqa: ARG002  # whichever
+        return False
+
+    def clear(self, is_open: Callable[[str], bool]) -> None:
+        pass
+
+    def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
+        pass
+
+    def check_usable(self) -> None:
+        raise refusals.registry_read_only()
+
+    def close(self, timeout_seconds: float) -> None:
+        pass
