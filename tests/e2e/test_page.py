@@ -360,6 +360,31 @@ def test_rows_that_can_t_be_predicted_are_told_why_and_replace_the_old_answer(
     fitted.predict("5.1,3.5,1.4,0.2,Iris-setosa")
 
 
+def test_the_chart_of_a_selection_shows_the_better_candidates(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("geyser", n_components=2)
+    visit.upload(IRIS.with_name("faithful.csv"))
+    visit.select("1-4", ("tied", "spherical"), version=1)
+
+    expect(page.locator("#selection-note")).to_contain_text("arrows mark those beyond the axis")
+    expect(page.locator("#selection p")).to_contain_text(
+        re.compile(r"spherical: 4 points, 4 beyond the axis.*tied: 4 points, 1 beyond the axis")
+    )
+    lowest = page.locator("#selection canvas").evaluate(
+        """canvas => {
+          const { width, height } = canvas;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+          let lowest = -1;
+          for (let i = 0; i < data.length; i += 4) {
+            // The first colour of the light palette: that of the spherical ones.
+            if (data[i] === 0x00 && data[i + 1] === 0x72 && data[i + 2] === 0xb2) lowest = i / 4;
+          }
+          return Math.floor(lowest / width) / height;
+        }"""
+    )
+    assert 0 <= lowest < 0.15  # arrows alone, at the edge
+
+
 def test_a_csv_may_be_dropped_and_rows_may_be_pasted(visit: Visit) -> None:
     page = visit.page
     visit.declare("handed-over", n_components=1)
