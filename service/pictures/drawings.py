@@ -19,6 +19,7 @@ from service.domain.pictures import (
     Picture,
     Points,
     ResponsibilitiesPicture,
+    SelectionCurve,
     SelectionPicture,
     UncertaintyPicture,
 )
@@ -27,9 +28,19 @@ from service.pictures.sheet import Sheet
 
 POINT_AREA = 14.0
 MANY_COMPONENTS = 12
-"""From here on a legend or numbers at the means would hide what they explain."""
+"""From here on a legend or large numbers at the means would hide what they explain."""
+MOST_NUMBERED = 100
+"""Beyond these components even small numbers would hide all else."""
 MANY_POINTS = 100
-"""From here on thick rings would hide what they mark."""
+"""From here on rings would hide what they mark: the other rows fade instead."""
+STRENGTH, FADED = 0.75, 0.12
+"""How opaque points are."""
+FEWEST_NEAR = 2
+"""At least so many candidates of a selection are shown beside the best, as is the best third."""
+FAR = 2.0
+"""An axis ends near the best candidate where the worst is so many times as far from it."""
+NUMBER_POINTS, SMALL_NUMBER_POINTS = 9.0, 7.0
+"""Of components, at their means."""
 MOST_BARS = 40
 """Of a histogram."""
 LINES = slice(2, None)
@@ -60,7 +71,7 @@ def draw_clusters(picture: ClustersPicture, sheet: Sheet) -> None:
     if picture.points is not None:
         draw_points(sheet, field, picture.points, len(picture.components))
     draw_components(sheet, field, picture.components)
-    note_ellipses(sheet, picture.points)
+    note_ellipses(sheet, picture.components, picture.points)
 
 
 def draw_clusters_along(picture: ClustersPicture, sheet: Sheet) -> None:
@@ -95,7 +106,7 @@ def draw_uncertainty(picture: UncertaintyPicture, sheet: Sheet) -> None:
     )
     sheet.scale(shades, soft, "entropy, nats")
     sheet.title(soft, "uncertainty")
-    note_ellipses(sheet, picture.points)
+    note_ellipses(sheet, picture.components, picture.points)
 
 
 def draw_uncertainty_along(picture: UncertaintyPicture, sheet: Sheet) -> None:
@@ -173,7 +184,7 @@ def draw_responsibilities(picture: ResponsibilitiesPicture, sheet: Sheet) -> Non
     sheet.scale(image, field, "responsibility")
     if n_components <= MANY_COMPONENTS:
         field.set_yticks(range(n_components))
-    sheet.name_axes(field, "rows, by label and then the surest first", "component")
+    sheet.name_axes(field, "rows by label, the surest first", "component")
     if n_points < picture.n_samples:
         sheet.note(f"{n_points} of {picture.n_samples} rows")
 
@@ -195,6 +206,7 @@ def draw_convergence(picture: ConvergencePicture, sheet: Sheet) -> None:
 def draw_selection(picture: SelectionPicture, sheet: Sheet) -> None:
     criteria = list(picture.curves[0].values)
     colors, markers = sheet.colors(len(picture.curves)), sheet.markers(len(picture.curves))
+    is_cut = False
     for field, criterion in zip(sheet.axes(len(criteria)), criteria, strict=True):
         for curve, color, marker in zip(picture.curves, colors, markers, strict=True):
             field.plot(
@@ -209,11 +221,53 @@ def draw_selection(picture: SelectionPicture, sheet: Sheet) -> None:
         best = picture.best.get(criterion)
         mark_best(sheet, field, best)
         field.margins(x=0.1)
+        is_cut |= limit_to_best(sheet, field, picture.curves, criterion)
         field.xaxis.set_major_locator(MaxNLocator(integer=True))
         found = "" if best is None else f"\nbest {best.n_components}, {best.covariance_type}"
         sheet.title(field, CRITERION_NAMES[criterion] + found)
         sheet.name_axes(field, "components", "")
-    sheet.legend(field, f"Rings mark the best. Chosen by {CRITERION_NAMES[picture.criterion]}")
+    beyond = ", arrows those beyond the axis" if is_cut else ""
+    chosen = CRITERION_NAMES[picture.criterion]
+    sheet.legend(field, f"Rings mark the best{beyond}. Chosen by {chosen}")
+
+
+def limit_to_best(
+    sheet: Sheet, field: Axes, curves: Sequence[SelectionCurve], criterion: str
+) -> bool:
+    """End the axis where the better candidates do; return whether arrows mark others beyond it."""
+    sign = -1.0 if criterion.endswith("log_likelihood") else 1.0
+    values = [value for curve in curves for value in curve.values[criterion] if value is not None]
+    reach = reach_near_best(sign * np.array(values))
+    if reach is None:
+        return False
+    best, row = sign * min(sign * value for value in values), 0.045
+    end = best + sign * reach * (1.05 + row * len(curves))
+    start = best - sign * 0.12 * reach
+    field.set_ylim(min(start, end), max(start, end))
+    colors = sheet.colors(len(curves))
+    for number, (curve, color) in enumerate(zip(curves, colors, strict=True), start=1):
+        known = zip(curve.n_components, curve.values[criterion], strict=True)
+        beyond = [x for x, y in known if y is not None and sign * (y - end) > 0]
+        field.scatter(
+            beyond,
+            np.full(len(beyond), 1 - row * (number - 0.4) if sign > 0 else row * (number - 0.4)),
+            marker="^" if sign > 0 else "v",
+            s=POINT_AREA,
+            color=color,
+            linewidths=0,
+            transform=field.get_xaxis_transform(),
+            zorder=4,
+        )
+    return True
+
+
+def reach_near_best(values: NDArray[np.float64]) -> float | None:
+    """Return how far from the least value the better ones lie, None where all are near it."""
+    if len(values) <= FEWEST_NEAR:
+        return None
+    away = np.sort(values - values.min())
+    near, far = float(away[max(FEWEST_NEAR, len(away) // 3)]), float(away[-1])
+    return near if near > 0 and far > FAR * near else None
 
 
 def mark_best(sheet: Sheet, field: Axes, best: BestCandidate | None) -> None:
@@ -240,19 +294,31 @@ def draw_kmeans(picture: KMeansPicture, sheet: Sheet) -> None:
     draw_points(sheet, ours, points, count)
     draw_components(sheet, ours, picture.components)
     sheet.title(ours, "mixture")
-    draw_labelled(sheet, theirs, points.X, picture.kmeans_labels, count)
-    theirs.scatter(
-        points.X[picture.differing, 0],
-        points.X[picture.differing, 1],
+    are_many = len(picture.differing) >= MANY_POINTS
+    strength = np.full(len(points.X), FADED if are_many else STRENGTH)
+    strength[picture.differing] = STRENGTH
+    draw_labelled(sheet, theirs, points.X, picture.kmeans_labels, count, strength=strength)
+    if not are_many:
+        draw_rings(sheet, theirs, points.X[picture.differing])
+    draw_crosses(sheet, theirs, picture.kmeans_centers)
+    sheet.title(theirs, "k-means")
+    explained = (
+        f"Rows that the two label alike are faded; {picture.n_differing} differ"
+        if are_many
+        else f"Rings mark the rows that the two label differently: {picture.n_differing}"
+    )
+    sheet.note(f"{explained}{shown_rows(points)}{unnumbered(picture.components)}")
+
+
+def draw_rings(sheet: Sheet, field: Axes, places: NDArray[np.float64]) -> None:
+    field.scatter(
+        places[:, 0],
+        places[:, 1],
         s=POINT_AREA * 2.5,
         facecolors="none",
         edgecolors=sheet.theme.ink,
-        linewidths=0.7 if len(picture.differing) < MANY_POINTS else 0.3,
+        linewidths=0.7,
     )
-    draw_crosses(sheet, theirs, picture.kmeans_centers)
-    sheet.title(theirs, "k-means")
-    shown = shown_rows(points)
-    sheet.note(f"Rings mark the rows that the two label differently: {picture.n_differing}{shown}")
 
 
 def draw_kmeans_along(picture: KMeansPicture, sheet: Sheet) -> None:
@@ -305,7 +371,11 @@ def draw_labelled(
     X: NDArray[np.float64],
     labels: NDArray[np.int64],
     n_components: int,
+    *,
+    strength: NDArray[np.float64] | None = None,
 ) -> None:
+    """Draw points in the colours and forms of their labels, each as opaque as is said."""
+    opacity = np.full(len(X), STRENGTH) if strength is None else strength
     colors, markers = sheet.colors(n_components), sheet.markers(n_components)
     for label in np.unique(labels).tolist():
         field.scatter(
@@ -315,7 +385,7 @@ def draw_labelled(
             color=colors[label],
             marker=markers[label],
             linewidths=0,
-            alpha=0.75,
+            alpha=opacity[labels == label],
         )
 
 
@@ -430,35 +500,46 @@ def draw_crosses(sheet: Sheet, field: Axes, places: NDArray[np.float64]) -> None
         places[:, 0],
         places[:, 1],
         marker="X",
-        s=60,
+        s=60 if len(places) <= MANY_COMPONENTS else 25,
         color=sheet.theme.ink,
         edgecolors=sheet.theme.paper,
         linewidths=0.8,
         clip_on=False,
         zorder=4,
     )
-    if len(places) <= MANY_COMPONENTS:
+    if len(places) <= MOST_NUMBERED:
+        points = NUMBER_POINTS if len(places) <= MANY_COMPONENTS else SMALL_NUMBER_POINTS
         for number, place in enumerate(places):
-            write_number(sheet, field, number, place)
+            write_number(sheet, field, number, place, points)
     field.autoscale_view()
 
 
-def write_number(sheet: Sheet, field: Axes, number: int, place: Iterable[float]) -> None:
+def write_number(
+    sheet: Sheet, field: Axes, number: int, place: Iterable[float], points: float
+) -> None:
     x, y = place
     field.annotate(
         str(number),
         (x, y),
-        xytext=(6, 5),
+        xytext=(points * 0.6, points * 0.5),
         textcoords="offset points",
         color=sheet.theme.ink,
+        fontsize=points,
         fontweight="bold",
         path_effects=sheet.halo,
         zorder=5,
     )
 
 
-def note_ellipses(sheet: Sheet, points: Points | None) -> None:
-    sheet.note(f"Ellipses at 1σ (solid) and 2σ (dashed){shown_rows(points)}")
+def note_ellipses(sheet: Sheet, components: Sequence[Component], points: Points | None) -> None:
+    shown = f"{shown_rows(points)}{unnumbered(components)}"
+    sheet.note(f"Ellipses at 1σ (solid) and 2σ (dashed){shown}")
+
+
+def unnumbered(components: Sequence[Component]) -> str:
+    if len(components) <= MOST_NUMBERED:
+        return ""
+    return f"; {len(components)} components are too many to be numbered"
 
 
 def shown_rows(points: Points | None) -> str:

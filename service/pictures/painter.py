@@ -1,11 +1,14 @@
 """``MatplotlibPainter``: figures by Matplotlib's objects, without pyplot and its global figures."""
 
+import re
 from io import BytesIO
 from threading import Lock
 
 from service.domain.pictures import Picture, Style
 from service.pictures.drawings import draw
 from service.pictures.sheet import Sheet
+
+SVG_SIZE = re.compile(rb'width="[\d.]+pt" height="[\d.]+pt"')
 
 
 class MatplotlibPainter:
@@ -23,4 +26,10 @@ class MatplotlibPainter:
             # Neither a date nor the library's version: the same numbers are the same bytes.
             unmarked = {"Date": None} if style.format == "svg" else {"Software": None}
             sheet.figure.savefig(file, format=style.format, dpi=sheet.figure.dpi, metadata=unmarked)
-            return file.getvalue()
+            return in_pixels(file.getvalue(), style) if style.format == "svg" else file.getvalue()
+
+
+def in_pixels(svg: bytes, style: Style) -> bytes:
+    """Say how large a drawing is to be shown; Matplotlib says it in points of its own choice."""
+    size = f'width="{style.width}" height="{style.height}"'
+    return SVG_SIZE.sub(size.encode(), svg, count=1)

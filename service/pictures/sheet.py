@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import fill
 
 import matplotlib as mpl
 import numpy as np
@@ -15,7 +16,10 @@ from matplotlib.patheffects import AbstractPathEffect, withStroke
 from service.domain.pictures import Style
 
 DPI = 100
+WIDTH, HEIGHT = 800, 500
+"""From this size on everything grows with it, texts and lines too."""
 FONT_POINTS = 9.0
+NOTE_POINTS = 8.1
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LEGEND_ENTRY = 110
@@ -65,7 +69,7 @@ THEMES = {
             "okabe-ito": ("#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#F0E442", "#D55E00"),
             "tol-muted": ("#88CCEE", "#CC6677", "#DDCC77", "#44AA99", "#AA4499", "#999933"),
         },
-        shades=(0.35, 1.0),
+        shades=(0.5, 1.0),
     ),
 }
 
@@ -82,15 +86,17 @@ class Sheet:
     def __init__(self, title: str, style: Style) -> None:
         self.theme = THEMES[style.theme]
         self._palette = style.palette
-        self._width, self._height = style.width, style.height
+        growth = max(1.0, min(style.width / WIDTH, style.height / HEIGHT))
+        self._width, self._height = style.width / growth, style.height / growth
+        # A little more than the pixels: what is left of a fraction of one is cut off.
         self.figure = Figure(
-            figsize=(style.width / DPI, style.height / DPI),
-            dpi=DPI,
+            figsize=((self._width + 1e-3) / DPI, (self._height + 1e-3) / DPI),
+            dpi=DPI * growth,
             layout="constrained",
             facecolor=self.theme.paper,
         )
         size = FONT_POINTS * 1.3
-        text = cut(legible(title), letters_in(style.width, size))
+        text = cut(legible(title), letters_in(self._width, size))
         self.figure.suptitle(text, color=self.theme.ink, fontsize=size)
 
     def axes(self, n_beside: int = 1, *, share: bool = False) -> list[Axes]:
@@ -143,8 +149,8 @@ class Sheet:
         field.set_title(text, color=self.theme.ink, fontsize=FONT_POINTS)
 
     def note(self, text: str) -> None:
-        """Write a line at the foot."""
-        self.figure.supxlabel(text, color=self.theme.ink, fontsize=FONT_POINTS * 0.9)
+        """Write at the foot."""
+        self.figure.supxlabel(self._wrapped(text), color=self.theme.ink, fontsize=NOTE_POINTS)
 
     def scale(self, of: ScalarMappable, field: Axes, name: str) -> None:
         """Explain colours by a bar beside a field."""
@@ -160,14 +166,17 @@ class Sheet:
             handles,
             names,
             loc="outside lower center",
-            ncols=max(1, min(len(names), self._width // LEGEND_ENTRY)),
-            title=note,
-            title_fontsize=FONT_POINTS * 0.9,
-            fontsize=FONT_POINTS * 0.9,
+            ncols=max(1, min(len(names), int(self._width // LEGEND_ENTRY))),
+            title=self._wrapped(note),
+            title_fontsize=NOTE_POINTS,
+            fontsize=NOTE_POINTS,
             frameon=False,
             labelcolor=self.theme.ink,
         )
         legend.get_title().set_color(self.theme.ink)
+
+    def _wrapped(self, text: str) -> str:
+        return fill(text, letters_in(self._width, NOTE_POINTS))
 
     def _dressed(self, fields: list[Axes]) -> list[Axes]:
         for field in fields:

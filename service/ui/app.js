@@ -81,12 +81,7 @@ async function showModel(wanted) {
   $("model-id").textContent = model.id;
   $("model-status").textContent = model.status;
   $("model-status").dataset.status = model.status;
-  $("model-facts").textContent = [
-    model.description, `K = ${model.n_components}, ${model.covariance_type}`,
-    model.n_features && plural(model.n_features, "feature"),
-    model.standardize && "standardised",
-    model.pca_components && `principal axes: ${model.pca_components}`,
-  ].filter(Boolean).join(" · ");
+  $("model-facts").textContent = factsOf(model);
   curl.remember("model", [request("GET", modelPath(model.id))]);
   const versions = model.latest_version
     ? await all(modelPath(model.id, "/versions"), "versions")
@@ -94,6 +89,22 @@ async function showModel(wanted) {
   if (!isShown(model.id)) return;
   fillVersions(versions, model, wanted);
   await lookAt($("version").value);
+}
+
+function factsOf(model) {
+  return [
+    model.description, `declared for the next fit: K = ${model.n_components}, ${model.covariance_type}`,
+    model.n_features && plural(model.n_features, "feature"),
+    model.standardize && "standardised",
+    model.pca_components && `principal axes: ${model.pca_components}`,
+  ].filter(Boolean).join(" · ");
+}
+
+function showVersionFacts() {
+  const { version } = state;
+  const fitted = version?.hyperparameters;
+  $("version-facts").textContent =
+    version ? `v${version.version}: K = ${fitted.n_components}, ${fitted.covariance_type}` : "";
 }
 
 function fillVersions(versions, model, wanted) {
@@ -118,6 +129,7 @@ async function lookAt(wanted) {
   const found = version ? await get(modelPath(model.id, `/versions/${version}`)) : null;
   if (!isShown(model.id)) return;
   state.version = found;
+  showVersionFacts();
   results.show();
   aliases.show();
   asking.show();

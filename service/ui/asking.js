@@ -4,7 +4,7 @@ import { $, busy, el, figures, number, percent, table, tell } from "./dom.js";
 import { modelPath, request, send } from "./api.js";
 import { bar, swatch } from "./clusters.js";
 import { remember } from "./curl.js";
-import { bodyOf, columnsFor, featuresOf, labelsOf, parseRows } from "./rows.js";
+import { bodyOf, columnsFor, labelsOf, parseRows } from "./rows.js";
 import { rowsAtHand, state } from "./state.js";
 
 const MOST_SHOWN = 200;
@@ -22,24 +22,38 @@ export function install() {
 /* Forget the answers about what was shown before; offer only what can be asked. */
 export function show() {
   const { version } = state;
-  for (const id of ["predictions", "components", "diagnosed"]) $(id).replaceChildren();
+  forgetPredictions();
+  forgetDiagnostics();
   for (const id of ["predict-problem", "diagnostics-problem"]) tell(id, null);
-  for (const card of ["predict", "diagnostics"]) remember(card, []);
   $("predict").disabled = !version;
   for (const id of ["diagnose", "kmeans"]) $(id).disabled = !version || !rowsAtHand();
   const names = version?.feature_names;
   $("predict-form").elements.rows.placeholder = names ? names.join(", ") : "5.1, 3.5, 1.4, 0.2";
 }
 
+function forgetPredictions() {
+  $("predictions").replaceChildren();
+  remember("predict", []);
+}
+
+function forgetDiagnostics() {
+  for (const id of ["components", "diagnosed"]) $(id).replaceChildren();
+  remember("diagnostics", []);
+}
+
+const shapeOf = ({ feature_names: names, fit }) => ({ names, count: fit.n_features });
+
 async function predict() {
-  const { model, at } = state;
+  const { model, at, version } = state;
+  forgetPredictions();
   const rows = parseRows($("predict-form").elements.rows.value, "New rows");
-  const body = bodyOf(rows);
+  const columns = columnsFor(rows, shapeOf(version));
+  const body = bodyOf(rows, columns);
   const asked = ["predict", "predict_proba", "score_samples"].map((verb) =>
     request("POST", modelPath(model.id, `/${verb}`), { query: at, body }));
   const [labels, shares, densities] = await Promise.all(asked.map(send));
   remember("predict", asked);
-  const names = featuresOf(rows).map(({ name }) => name);
+  const names = columns.map(({ name }) => name);
   $("predictions").replaceChildren(table(
     ["Row", ...names, "Component", "Responsibilities", "", "log p(x)"],
     body[rows.isNamed ? "data" : "X"].slice(0, MOST_SHOWN).map((row, i) => [
@@ -55,11 +69,9 @@ const largest = (shares) =>
   shares.map((share, k) => [share, k]).sort((a, b) => b[0] - a[0]).slice(0, MOST_BARS);
 
 function bodyAtHand() {
+  forgetDiagnostics();
   const rows = rowsAtHand();
-  const { feature_names: names, fit } = state.version;
-  const columns = columnsFor(rows, { names, count: fit.n_features });
-  if (!columns) throw new Error("The rows at hand have other columns than this version.");
-  return { rows, body: bodyOf(rows, columns) };
+  return { rows, body: bodyOf(rows, columnsFor(rows, shapeOf(state.version))) };
 }
 
 async function diagnose() {

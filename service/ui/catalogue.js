@@ -37,5 +37,5 @@ function entry(model) {
 }
 
 function shapeOf({ n_components: count, covariance_type: family, latest_version: latest }) {
-  return [`K = ${count}`, family, latest ? `v${latest}` : "no version"].join(" · ");
+  return `${latest ? `v${latest}` : "no version"} · declared K = ${count}, ${family}`;
 }

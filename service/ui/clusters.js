@@ -57,21 +57,29 @@ async function ask() {
   const names = version.feature_names;
   const forParameters = request("GET", modelPath(model.id, "/parameters"), { query: at });
   const parameters = await send(forParameters);
-  const known = rowsToShow(names, version.fit.n_features);
+  const { known, why } = rowsToShow(names, version.fit.n_features);
   const forRows = known ? null : request("POST", modelPath(model.id, "/sample"),
     { query: at, body: { n_samples: DRAWN_ROWS, random_state: 0 } });
-  const { rows, body, indices, note } = known ?? drawn(await send(forRows), names);
+  const { rows, body, indices, note } = known ?? drawn(await send(forRows), names, why);
   const forShares = request("POST", modelPath(model.id, "/predict_proba"), { query: at, body });
   const { probabilities } = await send(forShares);
   remember("clusters", [forParameters, forRows, forShares].filter(Boolean));
   return { parameters, names, rows, indices, note, probabilities };
 }
 
-/* The rows at hand in the version's order, thinned where they are many; null where there are none. */
+/* The rows at hand as far as they can be shown, or why they can't. */
 function rowsToShow(names, count) {
   const table = rowsAtHand();
-  const columns = table && columnsFor(table, { names, count });
-  if (!columns) return null;
+  if (!table) return { why: "" };
+  try {
+    return { known: thinned(table, columnsFor(table, { names, count })) };
+  } catch (problem) {
+    return { why: `${problem.message} ` };
+  }
+}
+
+/* The columns of a table, of every so many rows where they are many. */
+function thinned(table, columns) {
   const step = Math.ceil(table.size / MOST_POINTS);
   const indices = Array.from({ length: Math.ceil(table.size / step) }, (_, i) => i * step);
   const rows = indices.map((i) => columns.map((column) => column.numbers[i]));
@@ -79,13 +87,12 @@ function rowsToShow(names, count) {
   return { rows, indices, body: bodyOf(table, columns, indices), note: `${plural(rows.length, "row")}${share} of ${table.name}.` };
 }
 
-function drawn({ X }, names) {
-  const others = rowsAtHand() ? "The rows at hand have other columns than this version. " : "";
+function drawn({ X }, names, why) {
   return {
     rows: X,
     indices: null,
     body: names ? { columns: names, data: X } : { X },
-    note: `${others}${plural(X.length, "row")} drawn from the mixture itself.`,
+    note: `${why}${plural(X.length, "row")} drawn from the mixture itself.`,
   };
 }
 

@@ -1,7 +1,7 @@
 /* The card of rows: a file dropped or chosen, or pasted text; which columns are features. */
 
 import { $, el, fillSelect, plural, tell } from "./dom.js";
-import { featuresOf, parseRows, requireReadable } from "./rows.js";
+import { faultIn, featuresOf, parseRows, requireReadable } from "./rows.js";
 import { rowsAtHand, state } from "./state.js";
 
 export function install(onChange) {
@@ -50,15 +50,25 @@ export function install(onChange) {
 
 export function show() {
   const table = rowsAtHand();
-  tell("rows-problem", null);
+  tell("rows-problem", table && problemOf(table));
   $("drop").hidden = table !== null;
   $("rows-known").hidden = table === null;
   if (table === null) return;
   $("rows-name").textContent = table.name;
-  $("rows-size").textContent =
-    `${plural(table.size, "row")}, ${plural(featuresOf(table).length, "feature")} in use`;
+  const words = table.columns.filter(({ name, numbers }) => numbers === null && name !== table.truth);
+  $("rows-size").textContent = [
+    `${plural(table.size, "row")}, ${plural(featuresOf(table).length, "feature")} in use`,
+    ...words.map(({ name }) => `${name} holds words`),
+  ].join("; ");
   $("features").replaceChildren($("features").querySelector("legend"), ...table.columns.flatMap(chip));
   fillSelect($("truth"), [["", "none"], ...table.columns.map(({ name }) => [name, name])], table.truth ?? "");
+}
+
+function problemOf(table) {
+  const fault = faultIn(featuresOf(table), table);
+  if (fault) return `${fault} Mend the rows, or leave the column out.`;
+  const areWords = table.columns.every(({ numbers }) => numbers === null);
+  return areWords ? `No column holds numbers. ${faultIn(table.columns, table)}` : null;
 }
 
 function chip(column, index) {

@@ -28,16 +28,17 @@ export function valueAxisSize(chart, values, index, cycle) {
 
 export class LineChart {
   constructor(host, { x, y, integers = true }) {
-    Object.assign(this, { host, x, y, integers, series: [], mark: null, chart: null });
+    Object.assign(this, { host, x, y, integers, series: [], mark: null, limits: null, chart: null });
     new ResizeObserver(() => this.fit()).observe(host);
     document.addEventListener("themechange", () => this.rebuild());
   }
 
-  /* Draw the series: a label, a colour, points [x, y] in order of x; mark one point. */
-  draw(series, mark = null) {
+  /* Draw the series: a label, a colour, points [x, y] in order of x; mark one point. With limits
+     of y, arrows at the edge mark the points beyond. */
+  draw(series, mark = null, limits = null) {
     const isAsBefore = this.chart && series.length === this.series.length &&
       series.every((one, i) => one.label === this.series[i].label);
-    Object.assign(this, { series, mark });
+    Object.assign(this, { series, mark, limits });
     if (!isAsBefore) {
       this.rebuild();
       return;
@@ -69,7 +70,9 @@ export class LineChart {
   described() {
     const text = this.series.map(({ label, points }) => {
       const last = points.filter(([, y]) => y !== null).at(-1);
-      return last ? `${label}: ${points.length} points, the last at ${last[0]}: ${number(last[1])}` : label;
+      const beyond = this.beyond(points).length;
+      const cut = beyond ? `, ${beyond} beyond the axis` : "";
+      return last ? `${label}: ${points.length} points${cut}, the last at ${last[0]}: ${number(last[1])}` : label;
     });
     return el("p", { className: "unseen", textContent: text.join("; ") });
   }
@@ -78,7 +81,7 @@ export class LineChart {
     return {
       width: this.host.clientWidth,
       height: HEIGHT,
-      scales: { x: { time: false, range: padded }, y: { range: roomy } },
+      scales: { x: { time: false, range: padded }, y: { range: (...scale) => this.limits ?? roomy(...scale) } },
       axes: [
         axis(this.x, this.integers ? { incrs: STEPS, size: 34 } : { size: 34 }),
         axis(this.y, { size: valueAxisSize }),
@@ -97,8 +100,31 @@ export class LineChart {
           points: { show: points.length < 60, size: 6, fill: colour },
         })),
       ],
-      hooks: { draw: [(chart) => this.drawMark(chart)] },
+      hooks: { draw: [(chart) => this.drawMark(chart), (chart) => this.drawArrows(chart)] },
     };
+  }
+
+  beyond(points) {
+    if (!this.limits) return [];
+    const [low, high] = this.limits;
+    return points.filter(([, y]) => y !== null && (y < low || y > high));
+  }
+
+  /* A row of arrows for each series, so that none hides another. */
+  drawArrows(chart) {
+    const { ctx, bbox } = chart;
+    const size = 4 * uPlot.pxRatio;
+    ctx.save();
+    this.series.forEach(({ colour, points }, i) => {
+      ctx.fillStyle = colour;
+      for (const [x, y] of this.beyond(points)) {
+        const isAbove = y > this.limits[1];
+        const edge = isAbove ? bbox.top : bbox.top + bbox.height;
+        const tip = edge + (isAbove ? 1 : -1) * (2 * i + 1) * size * 1.2;
+        ctx.fill(arrow(chart.valToPos(x, "x", true), tip, isAbove ? size : -size));
+      }
+    });
+    ctx.restore();
   }
 
   drawMark(chart) {
@@ -112,6 +138,8 @@ export class LineChart {
     ctx.restore();
   }
 }
+
+const arrow = (x, y, size) => new Path2D(`M${x} ${y - size}L${x + size} ${y + size}L${x - size} ${y + size}Z`);
 
 /* Nothing, while the pointer is elsewhere. */
 const shown = (_, value) => (value == null ? "" : number(value));

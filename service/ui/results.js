@@ -12,6 +12,10 @@ export const CRITERIA = {
 };
 const DASHES = [undefined, [8, 4], [2, 3], [10, 3, 2, 3]];
 const MOST_LINES = 12;
+/* So many candidates are shown beside the best, even where a third is less. */
+const FEWEST_NEAR = 2;
+/* The axis is cut where the worst is so many times as far from the best as the best third is. */
+const FAR = 2;
 
 let convergence = null;
 let selection = null;
@@ -54,6 +58,7 @@ export function drawHistory(points, note) {
 export function showSelection({ criterion, best, candidates, complete = true, n_folds: folds = null }) {
   const known = candidates.filter(({ value }) => value !== null);
   const families = [...new Set(known.map((one) => one.covariance_type))].sort();
+  const limits = nearBest(known.map(({ value }) => value), isMoreBetter(criterion));
   selection.y = CRITERIA[criterion];
   selection.draw(
     families.map((family, i) => ({
@@ -64,17 +69,30 @@ export function showSelection({ criterion, best, candidates, complete = true, n_
         .sort((a, b) => a.n_components - b.n_components).map((one) => [one.n_components, one.value]),
     })),
     best?.value == null ? null : [best.n_components, best.value],
+    limits,
   );
-  const sense = criterion === "held_out_log_likelihood" ? `higher is better, ${folds ?? "several"} folds` : "lower is better";
+  const sense = isMoreBetter(criterion) ? `higher is better, ${folds ?? "several"} folds` : "lower is better";
+  const cut = limits ? "; arrows mark those beyond the axis" : "";
   $("selection-note").textContent = best
-    ? `Best by ${CRITERIA[criterion]}: ${best.n_components} components, ${best.covariance_type} (ringed; ${sense})${complete ? "" : "; the time was up before the end"}.`
+    ? `Best by ${CRITERIA[criterion]}: ${best.n_components} components, ${best.covariance_type} (ringed; ${sense}${cut})${complete ? "" : "; the time was up before the end"}.`
     : "";
   $("leaderboard").replaceChildren(leaderboardOf(criterion, known));
 }
 
+const isMoreBetter = (criterion) => criterion === "held_out_log_likelihood";
+
+/* Where the axis begins and ends that shows the best third; null where all values are near the best. */
+function nearBest(values, isMore) {
+  if (values.length <= FEWEST_NEAR) return null;
+  const best = isMore ? Math.max(...values) : Math.min(...values);
+  const away = values.map((value) => Math.abs(value - best)).sort((a, b) => a - b);
+  const near = away[Math.max(FEWEST_NEAR, Math.floor(away.length / 3))];
+  if (near === 0 || away.at(-1) <= FAR * near) return null;
+  return isMore ? [best - 1.2 * near, best + 0.15 * near] : [best - 0.15 * near, best + 1.2 * near];
+}
+
 function leaderboardOf(criterion, candidates) {
-  const isMoreBetter = criterion === "held_out_log_likelihood";
-  const ordered = [...candidates].sort((a, b) => (isMoreBetter ? b.value - a.value : a.value - b.value));
+  const ordered = [...candidates].sort((a, b) => (isMoreBetter(criterion) ? b.value - a.value : a.value - b.value));
   return table(
     ["", "K", "Covariances", CRITERIA[criterion], "log L", "Free"],
     ordered.slice(0, MOST_LINES).map((one, i) => [

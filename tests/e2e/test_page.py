@@ -1,5 +1,6 @@
 """The page at /ui in a real browser: from rows to clusters, a selection and predictions."""
 
+import hashlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -71,6 +72,9 @@ def test_iris_is_uploaded_fitted_seen_selected_and_predicted(visit: Visit) -> No
     expect(page.locator("#selection-note")).to_contain_text("Best by BIC: 2 components, full")
     expect(page.locator("#leaderboard tbody tr")).to_have_count(6)
     expect(page.locator("ellipse.sigma-1")).to_have_count(2)
+    expect(page.locator("#version-facts")).to_have_text("v2: K = 2, full")
+    expect(page.locator("#model-facts")).to_contain_text("declared for the next fit: K = 3, full")
+    expect(page.get_by_role("link", name="iris")).to_contain_text("v2 · declared K = 3, full")
 
     visit.predict(TWO_FLOWERS)
     shares = page.locator("#predictions tbody tr td:nth-child(8)").all_inner_texts()
@@ -195,7 +199,9 @@ def test_a_model_is_changed_for_its_next_fit(fitted: Visit) -> None:
     dialog.get_by_label("Added to variances").fill("0.01")
     dialog.get_by_role("button", name="Save").click()
 
-    expect(page.locator("#model-facts")).to_contain_text("two will do · K = 2, full")
+    expect(page.locator("#model-facts")).to_contain_text(
+        "two will do · declared for the next fit: K = 2, full"
+    )
     expect(page.locator("#fit-form").get_by_label("Components")).to_have_value("2")
     fitted.fit(version=2)
     expect(page.locator("ellipse.sigma-1")).to_have_count(2)
@@ -277,6 +283,106 @@ def test_rows_that_are_no_table_are_told_where(visit: Visit) -> None:
     expect(visit.page.locator("#rows-problem")).to_have_text(
         "Row 3 has 1 values; the first line has 2."
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "size", "problem"),
+    [
+        ("a,b\n1,NaN\n2,3", "2 rows, 2 features", "Row 1, column b: NaN is no number."),
+        ("a,b\n1,2\n3,x", "2 rows, 2 features", "Row 2, column b: x is no number."),
+        ("1,2\n3,4\n5,", "3 rows, 2 features", "Row 3, column 2: the cell is empty."),
+        (
+            "1,2\n1e999,-inf",
+            "2 rows, 2 features",
+            "Row 2, column 1: 1e999 is too large a number, an",
+        ),
+        ("a;b\n1,5;2,5\n3;4", "2 rows, 2 features", "1,5 is no number; decimals take a point"),
+        ("a\tb\n1,5\t2\n3\t4", "2 rows, 2 features", "Row 1, column a: 1,5 is no number;"),
+        ("NaN,2\n3,4", "2 rows, 2 features", "Row 1, column 1: NaN is no number."),
+        ("a,b\nx,y\nz,t", "2 rows, 0 features", "No column holds numbers. Row 1, column a: x is"),
+    ],
+)
+def test_a_cell_that_holds_no_number_is_told_where(
+    visit: Visit, text: str, size: str, problem: str
+) -> None:
+    page = visit.page
+    visit.declare(f"cells-{hashlib.sha256(text.encode()).hexdigest()[:8]}", n_components=1)
+    visit.paste(text)
+
+    expect(page.locator("#rows-size")).to_contain_text(f"{size} in use")
+    expect(page.locator("#rows-problem")).to_contain_text(problem)
+
+
+def test_a_column_with_a_fault_is_left_out_when_that_is_chosen(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("left-out", n_components=1)
+    visit.paste("a,b,note\n1,2,one\n3,x,two\n5,6,three\n7,9,four")
+    expect(page.locator("#rows-size")).to_have_text("4 rows, 2 features in use; note holds words")
+    visit.press("Fit")
+    expect(page.locator("#fit-problem")).to_have_text("Row 2, column b: x is no number.")
+
+    page.locator("#features").get_by_label("b").uncheck()
+    expect(page.locator("#rows-problem")).to_be_hidden()
+    visit.fit(version=1)
+    expect(page.locator("#clusters-note")).to_contain_text("4 rows of Pasted rows")
+
+
+def test_a_first_line_of_numbers_and_a_label_is_a_row(visit: Visit) -> None:
+    visit.declare("unnamed", n_components=1)
+    visit.paste("5.1,3.5,Iris-setosa\n6.3,2.8,Iris-virginica\n6.0,2.7,Iris-virginica")
+
+    expect(visit.page.locator("#rows-size")).to_have_text("3 rows, 2 features in use")
+    expect(visit.page.locator("#truth")).to_have_value("x3")
+
+
+def test_rows_that_can_t_be_predicted_are_told_why_and_replace_the_old_answer(
+    fitted: Visit,
+) -> None:
+    page = fitted.page
+    problem = page.locator("#predict-problem")
+    for text, why in {
+        "5.1,3.5,1.4,0.2\n6,3,x,1.8": "Row 2, column 3: x is no number.",
+        "5.1,3.5,1.4,0.2\n6,3,,1.8": "Row 2, column 3: the cell is empty.",
+        "5.1,3.5,1e999,0.2": "Row 1, column 3: 1e999 is too large a number.",
+        "5.1,x,1.4,0.2": "Row 1, column 2: x is no number.",
+        "NaN,1,2,3": "Row 1, column 1: NaN is no number.",
+        "1,2,3": "The rows have 3 features, the version 4.",
+        "sepal_length,petal_length\n1,2": "no column sepal_width, petal_width;",
+        "": "There are no rows in it.",
+    }.items():
+        fitted.predict(TWO_FLOWERS)
+        expect(problem).to_be_hidden()
+        page.get_by_label("New rows, one a line").fill(text)
+        fitted.press("Predict")
+        expect(problem).to_contain_text(why)
+        expect(page.locator("#predictions tbody tr")).to_have_count(0)
+
+    fitted.predict("5.1,3.5,1.4,0.2,Iris-setosa")
+
+
+def test_the_chart_of_a_selection_shows_the_better_candidates(visit: Visit) -> None:
+    page = visit.page
+    visit.declare("geyser", n_components=2)
+    visit.upload(IRIS.with_name("faithful.csv"))
+    visit.select("1-4", ("tied", "spherical"), version=1)
+
+    expect(page.locator("#selection-note")).to_contain_text("arrows mark those beyond the axis")
+    expect(page.locator("#selection p")).to_contain_text(
+        re.compile(r"spherical: 4 points, 4 beyond the axis.*tied: 4 points, 1 beyond the axis")
+    )
+    lowest = page.locator("#selection canvas").evaluate(
+        """canvas => {
+          const { width, height } = canvas;
+          const { data } = canvas.getContext("2d").getImageData(0, 0, width, height);
+          let lowest = -1;
+          for (let i = 0; i < data.length; i += 4) {
+            // The first colour of the light palette: that of the spherical ones.
+            if (data[i] === 0x00 && data[i + 1] === 0x72 && data[i + 2] === 0xb2) lowest = i / 4;
+          }
+          return Math.floor(lowest / width) / height;
+        }"""
+    )
+    assert 0 <= lowest < 0.15  # arrows alone, at the edge
 
 
 def test_a_csv_may_be_dropped_and_rows_may_be_pasted(visit: Visit) -> None:

@@ -289,13 +289,20 @@ def test_every_picture_of_rows_is_drawn_alike_each_time(flowers: Client, kind: s
     assert one.content == other.content
 
 
-def test_a_png_has_the_size_that_was_asked_for(flowers: Client) -> None:
-    response = flowers.get("/models/iris/plots/clusters?width=640&height=333", PNG)
+@pytest.mark.parametrize(("width", "height"), [(640, 333), (1001, 777), (2400, 1600)])
+def test_a_picture_has_the_size_that_was_asked_for(
+    flowers: Client, width: int, height: int
+) -> None:
+    path = f"/models/iris/plots/clusters?width={width}&height={height}"
+    root = ET.fromstring(flowers.get(path).content)  # noqa: S314  # our own
+    assert (root.get("width"), root.get("height")) == (str(width), str(height))
+
+    response = flowers.get(path, PNG)
 
     assert response.headers["content-type"] == "image/png"
     assert response.content[:8] == b"\x89PNG\r\n\x1a\n"
-    assert int.from_bytes(response.content[16:20]) == 640
-    assert int.from_bytes(response.content[20:24]) == 333
+    assert int.from_bytes(response.content[16:20]) == width
+    assert int.from_bytes(response.content[20:24]) == height
 
 
 @pytest.mark.parametrize(

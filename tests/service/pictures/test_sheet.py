@@ -88,7 +88,7 @@ def test_colours_stand_out_from_the_paper(theme: str, palette: str) -> None:
     for color in sheet.colors(6):
         assert contrast(color, sheet.theme.paper) > 1.8, color
     for color in sheet.colors(3):
-        assert contrast(color, sheet.theme.paper) > 2.5, color
+        assert contrast(color, sheet.theme.paper) > (4.0 if theme == "dark" else 2.5), color
 
 
 def test_names_are_cut_to_the_room_that_there_is() -> None:
@@ -100,6 +100,18 @@ def test_names_are_cut_to_the_room_that_there_is() -> None:
     assert box.x1 < right.get_window_extent().x0 + 10
     assert left.yaxis.label.get_window_extent().height < 320
     assert left.get_xlabel().endswith("…")
+
+
+def test_texts_grow_with_the_picture_and_never_shrink() -> None:
+    heights = {}
+    for width, height in ((480, 320), (800, 500), (2400, 1600)):
+        sheet = Sheet("title", Style("png", width, height, "okabe-ito", "light"))
+        (field,) = sheet.axes()
+        sheet.name_axes(field, "across", "along")
+        sheet.figure.draw_without_rendering()
+        heights[width] = field.xaxis.label.get_window_extent().height
+    assert heights[480] == pytest.approx(heights[800], rel=0.05)
+    assert heights[2400] == pytest.approx(3 * heights[800], rel=0.1)
 
 
 def test_drawing_keeps_no_state_of_pyplot() -> None:
