@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
 from gmm_engine.costs import Costs
 from gmm_engine.preprocessing import Preprocessing
+from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
 from gmm_engine.selection import require_comparable
 from gmm_engine.validation import as_sample_weight, as_samples
@@ -145,7 +146,7 @@ class Fitting:
                 selection,
                 preprocessing=model.preprocessing,
             )
-        task = _mapping(task, model.preprocessing)
+        task = _mapping(task, table, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
             model_uid=model.uid,
@@ -182,7 +183,8 @@ class Fitting:
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
         task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
-        task = _mapping(replace(task, budget_seconds=budget_seconds), model.preprocessing)
+        task = _mapping(task, table, model.preprocessing)
+        task = replace(task, budget_seconds=budget_seconds)
         with engine_refusals():
             return estimate_of(task, model.id, self._costs())
 
@@ -496,11 +498,18 @@ class _Listener:
         )
 
 
-def _mapping(task: FitTask, preprocessing: Preprocessing) -> FitTask:
-    """Let the rows go through the preprocessing, if they can."""
+def _mapping(task: FitTask, table: Table, preprocessing: Preprocessing) -> FitTask:
+    """Let the rows go through the preprocessing, if they can, and what comes out can be fitted.
+
+    Rows that may be more than memory holds are not mapped here, but where they are fitted.
+    """
+    task = replace(task, preprocessing=preprocessing)
     with engine_refusals():
         preprocessing.require_features(task.X.shape[1])
-    return replace(task, preprocessing=preprocessing)
+        if preprocessing.is_empty or not table.is_on_disk:
+            mapped, _ = task.mapped()
+            DataScale.of(Samples(mapped.X, mapped.sample_weight))
+    return task
 
 
 def _seeded(options: FitOptions) -> FitOptions:

@@ -156,7 +156,7 @@ class FitView {
       this.run = run;
     }
     this.points.push([this.begun + progress.iteration, progress.log_likelihood]);
-    const start = `restart ${progress.restart + 1} of ${progress.n_init}, run ${progress.run + 1}`;
+    const start = `start ${progress.restart + 1} of ${progress.n_init}, run ${progress.run + 1}`;
     $("job-state").textContent =
       `${start} · step ${progress.iteration} · ${number(progress.log_likelihood, 7)}${remaining(progress.eta_seconds)}`;
     drawHistory(this.points, `Live: ${start}.`);
