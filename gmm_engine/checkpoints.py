@@ -36,7 +36,7 @@ class RunState:
         step, accelerator = self.last, self.accelerator or {}
         return {
             **step.mixture.to_arrays(),
-            "count": np.array([step.restart, step.iteration, step.accelerated]),
+            "count": np.array([step.restart, step.run, step.iteration, step.accelerated]),
             "height": np.array([step.log_likelihood, step.log_max_resp]),
             "degenerate": np.array(step.degenerate, dtype=np.int64),
             "way": np.array(self.way, dtype=np.float64),
@@ -46,7 +46,7 @@ class RunState:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, covariance_type: str) -> Self:
-        restart, iteration, accelerated = map(int, arrays["count"])
+        restart, run, iteration, accelerated = map(int, arrays["count"])
         log_likelihood, log_max_resp = map(float, arrays["height"])
         return cls(
             last=EMStep(
@@ -57,6 +57,7 @@ class RunState:
                 log_max_resp=log_max_resp,
                 accelerated=bool(accelerated),
                 degenerate=tuple(map(int, arrays["degenerate"])),
+                run=run,
             ),
             way=tuple((float(height), bool(leapt)) for height, leapt in arrays["way"]),
             stop_reason=str(arrays["stop_reason"]) or None,

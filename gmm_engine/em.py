@@ -51,6 +51,9 @@ class EMStep:
     """Components whose covariance is held up by the floor, or that hold no rows."""
     n_rows: int = 0
     """Rows that the log-likelihood is of; starts may be tried on a part. 0 in a kept state."""
+    run: int = 0
+    """Of the restart, counts from 0: the starts that are tried, then those that go on on all rows
+    where the starts were tried on a part. A run may go on after others."""
 
 
 def em_steps(
@@ -60,6 +63,7 @@ def em_steps(
     held_by: Regularization,
     *,
     restart: int = 0,
+    run: int = 0,
     accelerator: Accelerator | None = None,
 ) -> Iterator[EMStep]:
     """Yield the start and then one step after another, without end.
@@ -91,6 +95,7 @@ def em_steps(
             accelerated=accelerated,
             degenerate=here.degenerate,
             n_rows=samples.n_rows,
+            run=run,
         )
         iteration += 1
         following = way.following(accelerator.n_plain_ahead if accelerator else AT_ONCE)

@@ -446,7 +446,8 @@ class _Search:
 
     def _resumed(self, state: RunState) -> _Run:
         accelerator = resumed_accelerator(state, self.scale.floor.scale)
-        steps = self._reported_steps(self.samples, state.last, state.last.restart, accelerator)
+        last = state.last
+        steps = self._reported_steps(self.samples, last, last.restart, last.run, accelerator)
         return _Run.resumed(state, steps, accelerator)
 
     def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
@@ -484,15 +485,17 @@ class _Search:
                     initialize(rows, self.options.n_components, self.family.form, rng)
                 ),
                 restart,
+                number,
                 n_plain=FINAL_STEPS if len(initializers) > 1 else PLAIN_STEPS,
             )
-            for initialize in initializers
+            for number, initialize in enumerate(initializers)
         )
-        for run in self._ranked(begun, part) if len(initializers) > 1 else begun:
+        ranked = self._ranked(begun, part) if len(initializers) > 1 else begun
+        for number, run in enumerate(ranked, len(initializers)):
             if part.n_rows == self.samples.n_rows:
                 yield run
             else:
-                yield self._begun(self.samples, run.last.mixture, restart)
+                yield self._begun(self.samples, run.last.mixture, restart, number)
 
     def _ranked(self, begun: Iterator[_Run], part: Samples) -> list[_Run]:
         """Let the starts try a few steps, and the best of them some more; best first."""
@@ -563,6 +566,7 @@ class _Search:
         samples: SampleSource,
         start: SufficientStatistics | Mixture,
         restart: int,
+        number: int = 0,
         *,
         trail: Trail = (),
         n_plain: int = PLAIN_STEPS,
@@ -570,7 +574,7 @@ class _Search:
         accelerator = (
             Accelerator(self.scale.floor.scale, n_plain) if self.options.tol > 0.0 else None
         )
-        steps = self._reported_steps(samples, start, restart, accelerator)
+        steps = self._reported_steps(samples, start, restart, number, accelerator)
         return _Run(steps, accelerator, trail)
 
     def _finished(self, run: _Run, between_steps: Callable[[_Run], None] = lambda _: None) -> _Run:
@@ -598,6 +602,7 @@ class _Search:
         samples: SampleSource,
         start: SufficientStatistics | Mixture | EMStep,
         restart: int,
+        run: int,
         accelerator: Accelerator | None,
     ) -> Iterator[EMStep]:
         for step in em_steps(
@@ -606,6 +611,7 @@ class _Search:
             self.family,
             self.held_by,
             restart=restart,
+            run=run,
             accelerator=accelerator,
         ):
             if self.on_step is not None:

@@ -80,8 +80,7 @@ class MemoryJobStore:
     def remove(self, job_id: str) -> None:
         with self._lock:
             self._jobs.pop(job_id, None)
-        self._until_done.take_all(job_id)
-        self._on_change.take_all(job_id)
+        self._tell_end(job_id)
 
     def abandoned(self) -> Sequence[JobRecord]:
         return []  # its jobs die with the process
@@ -90,11 +89,14 @@ class MemoryJobStore:
         return False
 
     def _tell(self, job: JobRecord) -> None:
-        if not job.is_done:
-            calls = self._on_change.of(job.id)
-        else:
-            calls = [*self._on_change.take_all(job.id), *self._until_done.take_all(job.id)]
-        for call in calls:
+        if job.is_done:
+            self._tell_end(job.id)
+            return
+        for call in self._on_change.of(job.id):
+            call()
+
+    def _tell_end(self, job_id: str) -> None:
+        for call in [*self._on_change.take_all(job_id), *self._until_done.take_all(job_id)]:
             call()
 
     def _found(self, job_id: str) -> JobRecord:

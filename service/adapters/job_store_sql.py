@@ -54,6 +54,7 @@ class SqlJobStore:
     def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
         values = {"id": job.id, "model_id": job.model_id, "owner": self._database.owner}
         with self._lock, self._database.changing() as connection:
+            _come_one_by_one(connection, job.model_id)
             if is_alone:
                 _require_idle(connection, job.model_id)
             connection.execute(insert(JOBS).values(**values, **_stored(job)))
@@ -115,8 +116,7 @@ class SqlJobStore:
         with self._lock, self._database.changing() as connection:
             connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
             self._running.pop(job_id, None)
-        self._until_done.take_all(job_id)
-        self._on_change.take_all(job_id)
+        self._tell_end(job_id)
 
     def abandoned(self) -> Sequence[JobRecord]:
         with self._database.reading() as connection:
@@ -170,11 +170,14 @@ class SqlJobStore:
             connection.execute(delete(JOBS).where(JOBS.c.is_done, JOBS.c.place <= last_kept))
 
     def _tell(self, job: JobRecord) -> None:
-        if not job.is_done:
-            calls = self._on_change.of(job.id)
-        else:
-            calls = [*self._on_change.take_all(job.id), *self._until_done.take_all(job.id)]
-        for call in calls:
+        if job.is_done:
+            self._tell_end(job.id)
+            return
+        for call in self._on_change.of(job.id):
+            call()
+
+    def _tell_end(self, job_id: str) -> None:
+        for call in [*self._on_change.take_all(job_id), *self._until_done.take_all(job_id)]:
             call()
 
     def _look_at_others(self) -> None:
@@ -202,20 +205,27 @@ class SqlJobStore:
             return False
 
     def _looked(self, seen: dict[str, JobRecord]) -> dict[str, JobRecord]:
+        others = self._others()
         try:
-            jobs = self._jobs(select(JOBS.c.record).where(JOBS.c.id.in_(self._others())))
+            jobs = self._jobs(select(JOBS.c.record).where(JOBS.c.id.in_(others)))
         except ServiceError:  # logged; who waits still has a time limit
             return seen
         for job in jobs:
             if job.is_done or seen.get(job.id) != job:
                 self._tell(job)
+        for forgotten in others - {job.id for job in jobs} - self._running.keys():
+            self._tell_end(forgotten)
         return {job.id: job for job in jobs}
 
 
-def _require_idle(connection: Connection, model_id: str) -> None:
-    """Refuse when a job of the model is under way; the next one that asks waits for this one."""
+def _come_one_by_one(connection: Connection, model_id: str) -> None:
+    """Let the jobs of a model be seen in the order of their places, none after a later one."""
     if connection.dialect.name == "postgresql":  # SQLite has one writer at a time anyway
         connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(model_id, 0))))
+
+
+def _require_idle(connection: Connection, model_id: str) -> None:
+    """Refuse when a job of the model is under way."""
     under_way = select(JOBS.c.id).where(JOBS.c.model_id == model_id, ~JOBS.c.is_done)
     if connection.scalar(under_way.limit(1)) is not None:
         raise Conflict.fit_in_progress(model_id)

@@ -13,14 +13,25 @@ class InlineRunner:
     def __init__(self) -> None:
         self._running: dict[str, set[StopWish]] = {}
         """By job, how it was asked to stop."""
+        self._held: dict[str, tuple[FitTask, FitListener]] = {}
         self._closed = False
 
     def start(self) -> None:
         pass
 
-    def submit(self, task: FitTask, listener: FitListener) -> None:
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
         if self._closed:
             raise Unavailable.draining()
+        self._held[task.job_id] = task, listener
+        if not is_held:
+            self.admit(task.job_id)
+
+    def admit(self, job_id: str) -> None:
+        held = self._held.pop(job_id, None)
+        if held is not None:
+            self._run(*held)
+
+    def _run(self, task: FitTask, listener: FitListener) -> None:
         wishes = self._running[task.job_id] = set()
         try:
             run_and_report(
@@ -32,18 +43,30 @@ class InlineRunner:
         finally:
             del self._running[task.job_id]
 
-    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:  # noqa: ARG002  # it keeps no rows
+    def resume(
+        self,
+        job_id: str,  # noqa: ARG002  # it keeps no rows
+        order: FitOrder,  # noqa: ARG002
+        listener: FitListener,  # noqa: ARG002
+        *,
+        is_held: bool = False,  # noqa: ARG002
+    ) -> bool:
         return False
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
         pass
 
     def cancel(self, job_id: str, *, keep_best: bool = False) -> None:
+        held = self._held.pop(job_id, None)
+        if held is not None:
+            _, listener = held
+            listener.cancelled()
         if job_id in self._running:
             self._running[job_id].add(StopWish.KEEP_BEST if keep_best else StopWish.DISCARD)
 
     def check_usable(self) -> None:
         pass
 
-    def close(self, timeout_seconds: float) -> None:  # noqa: ARG002  # nothing outlasts a submit
+    def close(self, timeout_seconds: float) -> None:  # noqa: ARG002  # no thread outlasts a call
         self._closed = True
+        self._held.clear()

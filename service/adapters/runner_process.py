@@ -92,6 +92,8 @@ class _QueuedFit:
     message: Fit
     listener: FitListener
     file: int
+    is_held: bool
+    """Until its turn has come, however many workers have nothing to do."""
     n_handovers: int = 0
     has_begun: bool = False
     """In the worker that it was handed to last."""
@@ -212,7 +214,7 @@ class ProcessRunner:
             # Daemons, so that a fit that outlasts the drain does not hold up the exit.
             threading.Thread(target=self._work, name=f"fit-{number}", daemon=True).start()
 
-    def submit(self, task: FitTask, listener: FitListener) -> None:
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
         self._require_room()
         with refusals.writing():
             file, rows = self.spool.keep(task.job_id, task.X, task.sample_weight)
@@ -224,7 +226,7 @@ class ProcessRunner:
             plan=task.plan,
             preprocessing=task.preprocessing,
         )
-        fit = _QueuedFit(message, listener, file)
+        fit = _QueuedFit(message, listener, file, is_held)
         try:
             with self._changed:
                 self._require_room()
@@ -234,7 +236,9 @@ class ProcessRunner:
             self._forget(fit)
             raise
 
-    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+    def resume(
+        self, job_id: str, order: FitOrder, listener: FitListener, *, is_held: bool = False
+    ) -> bool:
         found = self.spool.find(job_id)
         if found is None:
             return False
@@ -251,9 +255,16 @@ class ProcessRunner:
             preprocessing=order.preprocessing,
         )
         with self._changed:
-            self._queue.append(_QueuedFit(message, listener, file))
+            self._queue.append(_QueuedFit(message, listener, file, is_held))
             self._changed.notify_all()
         return True
+
+    def admit(self, job_id: str) -> None:
+        with self._changed:
+            for fit in self._queue:
+                if fit.job_id == job_id:
+                    fit.is_held = False
+            self._changed.notify_all()
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
         for job_id in self.spool.job_ids():
@@ -353,8 +364,11 @@ class ProcessRunner:
     def _idle_within(self, timeout_seconds: float) -> bool:
         with self._changed:
             return self._changed.wait_for(
-                lambda: not self._queue and not self._running, timeout_seconds
+                lambda: self._first_ready() is None and not self._running, timeout_seconds
             )
+
+    def _first_ready(self) -> _QueuedFit | None:
+        return next((fit for fit in self._queue if not fit.is_held), None)
 
     def _work(self) -> None:
         """Keep one worker and run fits in it, until the runner is closed."""
@@ -416,8 +430,9 @@ class ProcessRunner:
         """Return the next fit; where none waits, a selection that others may help with."""
         with self._changed:
             while True:
-                if self._queue:
-                    return self._queue.popleft()
+                if (ready := self._first_ready()) is not None:
+                    self._queue.remove(ready)
+                    return ready
                 if self._closed:
                     return None
                 for fit, leader in self._running.values():
@@ -474,7 +489,7 @@ class ProcessRunner:
         is_recalled, heard_at = False, time.monotonic()
         with suppress(EOFError, OSError, ProtocolError):
             while True:
-                if not is_recalled and (self._queue or self._closed):
+                if not is_recalled and self._needs_workers():
                     worker.stop(fit.job_id)
                     is_recalled = True
                 if worker.wire.is_silent(seconds=RECALL_SECONDS):
@@ -495,6 +510,10 @@ class ProcessRunner:
         if not self._left_alone:
             logger.warning("helper_replaced", extra={"job": fit.job_id})
         return False
+
+    def _needs_workers(self) -> bool:
+        with self._changed:
+            return self._closed or self._first_ready() is not None
 
     def _run(self, fit: _QueuedFit, worker: _Worker) -> bool:
         """Run one fit; tell whether the worker can be used again."""

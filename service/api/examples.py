@@ -121,6 +121,7 @@ JOB: Example = {
     "status": "running",
     "progress": {
         "restart": 0,
+        "run": 2,
         "n_init": 10,
         "iteration": 12,
         "max_iter": 500,
@@ -133,8 +134,8 @@ JOB: Example = {
 }
 EVENTS = """\
 event: progress
-data: {"restart":0,"n_init":10,"iteration":12,"max_iter":500,"log_likelihood":-217.9,\
-"delta":0.03,"eta_seconds":1.5}
+data: {"restart":0,"run":2,"n_init":10,"iteration":12,"max_iter":500,\
+"log_likelihood":-217.9,"delta":0.03,"eta_seconds":1.5}
 id: 1795456800000000
 
 event: done

@@ -627,13 +627,20 @@ class Leaderboard(BaseModel):
 
 
 class Progress(BaseModel):
-    restart: int
+    restart: int = Field(description="Of `n_init`; counts from 0.")
+    run: int = Field(
+        description="Of EM within the restart, counts from 0: `auto` tries several starts and goes "
+        "on with the most promising ones; of many rows they are tried on a part. Only the steps of "
+        "one run follow each other: their log-likelihood does not fall."
+    )
     n_init: int
-    iteration: int
+    iteration: int = Field(description="Of the run.")
     max_iter: int
     log_likelihood: float | None
-    delta: float | None
-    eta_seconds: float | None
+    delta: float | None = Field(description="What the last step of the run has gained.")
+    eta_seconds: float | None = Field(
+        description="Were every step taken that the options allow, in all runs to come."
+    )
     leaderboard: Leaderboard | None = Field(
         description="Of a selection; the rest is about the candidate being fitted."
     )

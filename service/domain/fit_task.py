@@ -26,6 +26,8 @@ from gmm_engine import (
     select,
     value_of,
 )
+from gmm_engine.fitting import FINAL_RUNS, FINAL_STEPS, TRIAL_STEPS
+from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.preprocessing import AS_THEY_COME, MappedMixture, Preprocessing, Transform
 from gmm_engine.sweep import Spread, one_by_one
 from service.domain.records import (
@@ -99,7 +101,7 @@ def run_fit_task(
     With ``checkpoints`` from where the fit was cut off, after ``seconds_before``; a selection
     begins anew.
     """
-    reporter = _Reporter(task, on_progress, is_cancelled, seconds_before=seconds_before)
+    reporter = _Reporter(task, on_progress, is_cancelled)
     task, transform = task.mapped()
     if task.plan is not None:
         return _selected(task, task.plan, reporter, should_end, spread).over(transform)
@@ -162,15 +164,14 @@ class _Reporter:
         task: FitTask,
         on_progress: Callable[[JobProgress], None],
         is_cancelled: Callable[[], bool],
-        *,
-        seconds_before: float,
     ) -> None:
         self._options = task.options
         self._plan = task.plan
         self._on_progress = on_progress
         self._is_cancelled = is_cancelled
-        self._begun = time.monotonic() - seconds_before
-        self._previous = math.nan
+        self._clock = _Clock(task.options, len(task.X))
+        self._heights: dict[tuple[int, int], float] = {}
+        """Of every run after its last step, for the next."""
         self._last: JobProgress | None = None
         self._found: dict[object, Candidate] = {}
         self._leaderboard = None if task.plan is None else Leaderboard(task.plan.n_candidates)
@@ -180,7 +181,8 @@ class _Reporter:
             raise FitCancelled
         self._last = self._progress_of(step)
         self._on_progress(self._last)
-        self._previous = step.log_likelihood if step.iteration else math.nan
+        if step.iteration:
+            self._heights[step.restart, step.run] = step.log_likelihood
 
     def on_candidate(self, candidate: Candidate) -> None:
         if self._plan is not None:
@@ -190,25 +192,62 @@ class _Reporter:
                 self._on_progress(replace(self._last, leaderboard=self._leaderboard))
 
     def _progress_of(self, step: EMStep) -> JobProgress:
-        options, delta = self._options, step.log_likelihood - self._previous
+        options = self._options
+        if step.iteration == 0:  # of another candidate, perhaps
+            self._heights.pop((step.restart, step.run), None)
+        delta = step.log_likelihood - self._heights.get((step.restart, step.run), math.nan)
+        seconds_left = self._clock.seconds_left(step)
         return JobProgress(
             restart=step.restart,
+            run=step.run,
             n_init=options.n_init,
             iteration=step.iteration,
             max_iter=options.max_iter,
             log_likelihood=step.log_likelihood,
             delta=delta if math.isfinite(delta) else None,
-            eta_seconds=None if self._plan else self._seconds_left(step),
+            eta_seconds=None if self._plan else seconds_left,
             leaderboard=self._leaderboard,
         )
 
-    def _seconds_left(self, step: EMStep) -> float | None:
-        steps_done = step.restart * self._options.max_iter + step.iteration
-        steps_at_most = self._options.n_init * self._options.max_iter
-        elapsed_seconds = time.monotonic() - self._begun
-        if not steps_done:
+
+class _Clock:
+    """Tells how long a fit may still take, were every step taken that its options allow."""
+
+    def __init__(self, options: FitOptions, n_rows: int) -> None:
+        self._options = options
+        self._n_rows = n_rows
+        n_starts = len(INITIALIZERS[options.init_params])
+        self._n_trials = n_starts if n_starts > 1 else 0
+        self._begun = time.monotonic()
+        self._rows_done = 0
+        """Each counted with every step that was taken here."""
+        self._place = (0, 0)
+        """The last restart and run that was begun."""
+
+    def seconds_left(self, step: EMStep) -> float | None:
+        self._place = max(self._place, (step.restart, step.run))
+        self._rows_done += step.n_rows if step.iteration else 0
+        if not self._rows_done:
             return None
-        return elapsed_seconds / steps_done * (steps_at_most - steps_done)
+        elapsed_seconds = time.monotonic() - self._begun
+        return elapsed_seconds / self._rows_done * self._rows_left(step)
+
+    def _rows_left(self, step: EMStep) -> int:
+        restart, run = self._place
+        is_trial = run < self._n_trials and step.iteration <= FINAL_STEPS
+        part_rows = step.n_rows if run < self._n_trials else self._n_rows
+        restarts_left = self._options.n_init - restart - 1
+        left = restarts_left * self._rows_of_search(self._n_trials, part_rows)
+        if is_trial:
+            return left + self._rows_of_search(self._n_trials - run - 1, part_rows)
+        return left + (self._options.max_iter - step.iteration) * step.n_rows
+
+    def _rows_of_search(self, n_trials: int, part_rows: int) -> int:
+        """Return those of so many trials, of the finalists and of the run to the end."""
+        max_iter = self._options.max_iter
+        trial, final = min(TRIAL_STEPS, max_iter), min(FINAL_STEPS, max_iter)
+        steps = n_trials * trial + (FINAL_RUNS - 1) * (final - trial) if self._n_trials else 0
+        return steps * part_rows + max_iter * self._n_rows
 
 
 def _leaderboard_of(found: dict[object, Candidate], plan: SelectionPlan) -> Leaderboard:

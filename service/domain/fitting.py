@@ -10,7 +10,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from itertools import dropwhile
 from typing import Literal
 
 import numpy as np
@@ -19,12 +18,14 @@ from numpy.typing import NDArray
 from gmm_engine import FitOptions, FitResult, Grid, Mixture
 from gmm_engine.costs import Costs
 from gmm_engine.preprocessing import Preprocessing
+from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
 from gmm_engine.selection import require_comparable
 from gmm_engine.validation import as_sample_weight, as_samples
 from service.domain.data import Table
 from service.domain.estimates import FitEstimate, estimate_of
 from service.domain.fit_task import FitOutcome, FitTask, digest_of
+from service.domain.fit_turns import FitTurns
 from service.domain.identifiers import job_id_of
 from service.domain.limits import Limits
 from service.domain.paging import Page, page_of
@@ -105,6 +106,7 @@ class Fitting:
         self._costs = costs
         self._jobs = jobs
         self._runner = runner
+        self._turns = FitTurns(jobs, runner)
         self._limits = limits
         self._retention = retention
         self._unwritten: dict[str, Change] = {}
@@ -144,7 +146,7 @@ class Fitting:
                 selection,
                 preprocessing=model.preprocessing,
             )
-        task = _mapping(task, model.preprocessing)
+        task = _mapping(task, table, model.preprocessing)
         task = replace(task, budget_seconds=budget_seconds)
         order = FitOrder(
             model_uid=model.uid,
@@ -159,12 +161,13 @@ class Fitting:
         job = JobRecord(id=job_id, model_id=model.id, kind=kind, order=order)
         self._add(job, on_conflict)
         try:
-            self._submit(task, self._listener(job, order), on_conflict)
+            self._submit(job, task, self._listener(job, order), on_conflict)
         except ServiceError:
             self._jobs.remove(job_id)
             raise
         if on_conflict is OnConflict.SUPERSEDE:
-            self._cancel_earlier(model.id, job_id)
+            self._cancel_earlier(job)
+        self._turns.take(job)
         self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
 
@@ -180,7 +183,8 @@ class Fitting:
         model = self._registry.get_model(model_id)
         self._limits.require_options(model.options)
         task = self._checked_task(job_id_of(new_uid()), model.options, table, sample_weight)
-        task = _mapping(replace(task, budget_seconds=budget_seconds), model.preprocessing)
+        task = _mapping(task, table, model.preprocessing)
+        task = replace(task, budget_seconds=budget_seconds)
         with engine_refusals():
             return estimate_of(task, model.id, self._costs())
 
@@ -219,27 +223,22 @@ class Fitting:
             self.recover()  # what is in the way may be left over from a process that died
             self._jobs.add(job, is_alone=is_alone)
 
-    def _submit(self, task: FitTask, listener: FitListener, on_conflict: OnConflict) -> None:
+    def _submit(
+        self, job: JobRecord, task: FitTask, listener: FitListener, on_conflict: OnConflict
+    ) -> None:
         try:
-            self._runner.submit(task, listener)
+            self._runner.submit(task, listener, is_held=True)
         except TooManyRequests:
             is_superseding = on_conflict is OnConflict.SUPERSEDE
-            model_id = self._jobs.get(task.job_id).model_id
-            if not is_superseding or not self._cancel_earlier(
-                model_id, task.job_id, status=JobStatus.QUEUED
-            ):
+            if not is_superseding or not self._cancel_earlier(job, status=JobStatus.QUEUED):
                 raise
-            self._runner.submit(task, listener)
+            self._runner.submit(task, listener, is_held=True)
 
-    def _cancel_earlier(
-        self, model_id: str, job_id: str, *, status: JobStatus | None = None
-    ) -> bool:
+    def _cancel_earlier(self, job: JobRecord, *, status: JobStatus | None = None) -> bool:
         """Cancel the jobs of a model that came before this one; tell whether there were any."""
-        newest_first = self._jobs.list(model_id=model_id, is_done=False)
-        earlier = list(dropwhile(lambda job: job.id != job_id, newest_first))[1:]
-        found = [job for job in earlier if status in {None, job.status}]
-        for job in found:
-            self._stop(job.id)
+        found = [other for other in self._turns.before(job) if status in {None, other.status}]
+        for other in found:
+            self._stop(other.id)
         return bool(found)
 
     def recover(self) -> None:
@@ -247,7 +246,7 @@ class Fitting:
 
         A version is committed before its job is moved, so that the version is what counts. What
         can't go on is told as interrupted. Ends of this process's own jobs that could not be
-        written down when they came are written down now.
+        written down when they came are written down now, and fits whose turn came meanwhile begin.
         """
         for job_id, end in list(self._unwritten.items()):
             with suppress(NotFound, IllegalTransition):
@@ -257,6 +256,7 @@ class Fitting:
             if self._jobs.adopt(job.id):
                 settled = self._settled(job)
                 logger.info("job_recovered", extra={"job": job.id, "status": settled.status.value})
+        self._turns.look_again()
         self._runner.clear(self._is_open)
 
     def _settled(self, job: JobRecord) -> JobRecord:
@@ -266,8 +266,10 @@ class Fitting:
         if job.order is None or job.n_resumed >= MAX_RESUMES:
             return self._jobs.update(job.id, JobRecord.interrupted)
         self._jobs.update(job.id, JobRecord.resumed)
-        if not self._runner.resume(job.id, job.order, self._listener(job, job.order)):
+        listener = self._listener(job, job.order)
+        if not self._runner.resume(job.id, job.order, listener, is_held=True):
             return self._jobs.update(job.id, JobRecord.interrupted)
+        self._turns.take(job)
         self._cancel_if_deleted(job.model_id, job.order.model_uid, job.id)
         return self._jobs.get(job.id)
 
@@ -496,11 +498,18 @@ class _Listener:
         )
 
 
-def _mapping(task: FitTask, preprocessing: Preprocessing) -> FitTask:
-    """Let the rows go through the preprocessing, if they can."""
+def _mapping(task: FitTask, table: Table, preprocessing: Preprocessing) -> FitTask:
+    """Let the rows go through the preprocessing, if they can, and what comes out can be fitted.
+
+    Rows that may be more than memory holds are not mapped here, but where they are fitted.
+    """
+    task = replace(task, preprocessing=preprocessing)
     with engine_refusals():
         preprocessing.require_features(task.X.shape[1])
-    return replace(task, preprocessing=preprocessing)
+        if preprocessing.is_empty or not table.is_on_disk:
+            mapped, _ = task.mapped()
+            DataScale.of(Samples(mapped.X, mapped.sample_weight))
+    return task
 
 
 def _seeded(options: FitOptions) -> FitOptions:

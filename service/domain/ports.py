@@ -148,7 +148,8 @@ class JobStore(Protocol):
     def when_done(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
         """Call ``call`` once the job is done, at once if it is; return what takes that back.
 
-        ``call`` may come from any thread, must be quick and must not call the store.
+        It counts as done, too, when it is forgotten. ``call`` may come from any thread and must be
+        quick; it may call the store.
         """
 
     def when_changed(self, job_id: str, call: Callable[[], None]) -> Callable[[], None]:
@@ -158,7 +159,10 @@ class JobStore(Protocol):
         """
 
     def remove(self, job_id: str) -> None:
-        """Forget a job that was refused before it began; unknown ones are ignored."""
+        """Forget a job that was refused before it began; unknown ones are ignored.
+
+        Whoever waits for it is told.
+        """
 
     def abandoned(self) -> Sequence[JobRecord]:
         """Return the jobs that are not done and whose process lives no more."""
@@ -282,18 +286,23 @@ class JobRunner(Protocol):
     def start(self) -> None:
         """Begin to run fits, and return at once; those that were queued before waited for it."""
 
-    def submit(self, task: FitTask, listener: FitListener) -> None:
-        """Queue a fit and return at once.
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
+        """Queue a fit and return at once; one that ``is_held`` does not begin before ``admit``.
 
         Raises ``TooManyRequests`` (``fit_queue_full``) past the bound of the queue, or
         ``Unavailable`` (``draining``) after ``close``.
         """
 
-    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+    def resume(
+        self, job_id: str, order: FitOrder, listener: FitListener, *, is_held: bool = False
+    ) -> bool:
         """Queue a fit that a dead process left, to go on from where it was written down last.
 
         Returns False, and does nothing, when its rows are not there any more. No bound refuses it.
         """
+
+    def admit(self, job_id: str) -> None:
+        """Let a held fit begin when there is a worker for it; unknown ones are ignored."""
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
         """Remove what is kept of fits whose job is not open, as ``is_open`` tells by its id."""

@@ -360,6 +360,8 @@ class JobProgress:
     eta_seconds: float | None
     leaderboard: Leaderboard | None = None
     """Of a selection; the other fields then tell of the candidate that is being fitted."""
+    run: int = 0
+    """Of EM within the restart, which compares several; only steps of one run follow each other."""
     at: datetime = field(default_factory=utc_now)
     """When this was so."""
 

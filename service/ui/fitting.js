@@ -143,22 +143,25 @@ const remaining = (seconds) => (seconds === null ? "" : ` · about ${plural(Math
 
 class FitView {
   points = [];
-  restart = null;
+  run = null;
   begun = 0;
+  share = 0;
 
   /* Show how far the fit is; return that as a share. */
   show(progress) {
-    if (progress.restart !== this.restart) {
-      if (this.restart !== null) this.points.push([(this.points.at(-1)?.[0] ?? 0) + 0.5, null]);
+    const run = `${progress.restart}/${progress.run}`;
+    if (run !== this.run) {
+      if (this.run !== null) this.points.push([(this.points.at(-1)?.[0] ?? 0) + 0.5, null]);
       this.begun = Math.ceil(this.points.at(-1)?.[0] ?? 0);
-      this.restart = progress.restart;
+      this.run = run;
     }
     this.points.push([this.begun + progress.iteration, progress.log_likelihood]);
-    const start = `start ${progress.restart + 1} of ${progress.n_init}`;
+    const start = `start ${progress.restart + 1} of ${progress.n_init}, run ${progress.run + 1}`;
     $("job-state").textContent =
       `${start} · step ${progress.iteration} · ${number(progress.log_likelihood, 7)}${remaining(progress.eta_seconds)}`;
     drawHistory(this.points, `Live: ${start}.`);
-    return (progress.restart + progress.iteration / progress.max_iter) / progress.n_init;
+    this.share = Math.max(this.share, (progress.restart + progress.iteration / progress.max_iter) / progress.n_init);
+    return this.share;
   }
 }
 

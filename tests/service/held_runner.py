@@ -15,6 +15,7 @@ class HeldRunner:
     def __init__(self, queue_size: int = 10) -> None:
         self._queue_size = queue_size
         self._held: dict[str, tuple[FitTask, FitListener]] = {}
+        self._admitted: set[str] = set()
         self._closed = False
         self.before_end: Callable[[], None] = lambda: None
         """Called when a released fit is done, before anyone hears of it."""
@@ -22,15 +23,22 @@ class HeldRunner:
     def start(self) -> None:
         pass
 
-    def submit(self, task: FitTask, listener: FitListener) -> None:
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
         if self._closed:
             raise Unavailable.draining()
         if len(self._held) >= self._queue_size:
             raise TooManyRequests("fit_queue_full", "the queue is full", retry_after_seconds=5)
         self._held[task.job_id] = task, listener
+        if not is_held:
+            self.admit(task.job_id)
 
-    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:
+    def resume(
+        self, job_id: str, order: FitOrder, listener: FitListener, *, is_held: bool = False
+    ) -> bool:
         return False
+
+    def admit(self, job_id: str) -> None:
+        self._admitted.add(job_id)
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
         pass
@@ -48,9 +56,17 @@ class HeldRunner:
         for job_id in list(self._held):
             self.cancel(job_id)
 
+    def ready(self) -> list[str]:
+        """Return the jobs whose turn has come, in the order they came."""
+        return [job_id for job_id in self._held if job_id in self._admitted]
+
     def release(self) -> None:
-        """Run everything that is held, here and now."""
-        while self._held:
-            task, listener = self._held.pop(next(iter(self._held)))
-            self.before_end()
-            run_and_report(task, listener, is_cancelled=lambda: False)
+        """Run everything whose turn has come, or comes meanwhile, here and now."""
+        while self.ready():
+            self.release_one()
+
+    def release_one(self) -> None:
+        """Run the first one whose turn has come."""
+        task, listener = self._held.pop(self.ready()[0])
+        self.before_end()
+        run_and_report(task, listener, is_cancelled=lambda: False)

@@ -347,6 +347,47 @@ def test_what_was_cut_off_keeps_its_best_when_it_is_cancelled_in_the_queue(tmp_p
     after.close(PATIENCE_SECONDS)
 
 
+def test_a_held_fit_begins_when_it_is_admitted_and_others_go_past_it(runner: JobRunner) -> None:
+    held, other = Recorder(), Recorder()
+    runner.submit(task("held"), held, is_held=True)
+    runner.submit(task("other"), other)
+    assert other.wait() == "finished"
+    assert held.heard == []
+
+    runner.admit("nowhere")
+    runner.admit("held")
+
+    assert held.wait() == "finished"
+
+
+def test_a_held_fit_can_be_cancelled(runner: JobRunner) -> None:
+    held = Recorder()
+    runner.submit(task("held"), held, is_held=True)
+
+    runner.cancel("held")
+    runner.admit("held")
+
+    assert held.heard == ["cancelled"]
+
+
+def test_closing_does_not_wait_for_a_held_fit(tmp_path: Path) -> None:
+    runner = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    runner.start()
+    held = Recorder()
+    runner.submit(task("held"), held, is_held=True)
+    begun = time.monotonic()
+
+    runner.close(PATIENCE_SECONDS)
+
+    assert time.monotonic() - begun < PATIENCE_SECONDS / 2
+    assert held.heard == []
+    after = ProcessRunner(processes=1, queue_size=1, spool=FitSpool(tmp_path))
+    after.start()
+    assert after.resume("held", order_of(task()), held)
+    assert held.wait() == "finished"
+    after.close(PATIENCE_SECONDS)
+
+
 def test_closing_lets_a_short_fit_end(single: ProcessRunner) -> None:
     listener = Recorder()
     single.submit(task(), listener)

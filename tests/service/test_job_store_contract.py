@@ -215,6 +215,16 @@ def test_a_removed_job_is_gone(store: JobStore) -> None:
     assert store.list() == []
 
 
+def test_who_waits_for_a_job_is_told_that_it_is_removed(store: JobStore) -> None:
+    store.add(JobRecord(id="job", model_id="m"))
+    told: list[bool] = []
+    store.when_done("job", lambda: told.append(True))
+
+    store.remove("job")
+
+    assert told == [True]
+
+
 def test_each_change_is_told_until_that_is_taken_back(store: JobStore) -> None:
     store.add(JobRecord(id="job", model_id="m"))
     told: list[JobStatus] = []

@@ -116,6 +116,21 @@ def test_the_end_of_a_job_of_another_process_is_told(
     other.close()
 
 
+def test_the_removal_of_a_job_of_another_process_is_told(
+    url: str | None, database: Database, tmp_path: Path
+) -> None:
+    other = Database.at(url, tmp_path)
+    theirs, mine = SqlJobStore(other), SqlJobStore(database)
+    theirs.add(JobRecord(id="job", model_id="m"))
+    done = threading.Event()
+    mine.when_done("job", done.set)
+
+    theirs.remove("job")
+
+    assert done.wait(PATIENCE_SECONDS)
+    other.close()
+
+
 def test_a_restart_keeps_results_and_tells_of_fits_that_it_cut_off(tmp_path: Path) -> None:
     registry = MemoryRegistry()
     first = Database.at(None, tmp_path)

@@ -1,18 +1,24 @@
 """Fits of a model that is being fitted already, and fits that have little time."""
 
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from service.adapters.database import Database
+from service.adapters.fit_spool import FitSpool
+from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.job_store_sql import SqlJobStore
+from service.adapters.registry_memory import MemoryRegistry
+from service.adapters.runner_process import ProcessRunner
 from service.domain.records import JobRecord
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
 
 FIT = "/models/groups/fit?wait=0"
+WAIT_SECONDS = 30
 
 
 def statuses(client: Client) -> list[str]:
@@ -29,6 +35,142 @@ def test_a_second_fit_waits_for_the_first(
     held.release()
 
     assert statuses(held_client) == ["succeeded", "succeeded"]
+
+
+def test_a_fit_waits_for_its_turn_and_those_of_other_models_do_not(tmp_path: Path) -> None:
+    runner = ProcessRunner(processes=2, queue_size=4, spool=FitSpool(tmp_path))
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    long = {"n_components": 8, "tol": 0, "max_iter": 100_000, "random_state": 0}
+    asked = [
+        "/models/long/fit?wait=0&budget_seconds=2",
+        "/models/long/fit?wait=0&budget_seconds=0.2&on_conflict=queue",
+        "/models/long/select?wait=0&budget_seconds=0.2&n_components=1-2",
+        "/models/other/fit?wait=0",
+    ]
+    with serving(runner=runner) as client:
+        client.post("/models", {"id": "long", **long})
+        client.post("/models", {"id": "other"})
+        jobs = [client.post(path, {"X": X}).json()["id"] for path in asked]
+
+        first, second, third, other = (
+            client.get(f"/jobs/{job}?wait={WAIT_SECONDS}").json() for job in jobs
+        )
+
+    assert [first["result"]["version"], second["result"]["version"]] == [1, 2]
+    assert third["result"]["version"] == 3
+    assert first["finished_at"] <= second["started_at"]
+    assert second["finished_at"] <= third["started_at"]
+    assert other["finished_at"] < first["finished_at"]
+
+
+def test_a_fit_that_waits_for_its_turn_is_cancelled_at_once(
+    held_client: Client, held: HeldRunner
+) -> None:
+    jobs = [held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"] for _ in range(3)]
+
+    held_client.post(f"/jobs/{jobs[1]}/cancel")
+    assert statuses(held_client) == ["queued", "cancelled", "queued"]
+    held.release_one()
+    assert statuses(held_client) == ["succeeded", "cancelled", "queued"]
+    held.release_one()
+    assert statuses(held_client) == ["succeeded", "cancelled", "succeeded"]
+
+
+def test_the_next_one_begins_when_the_one_before_it_is_cancelled(
+    held_client: Client, held: HeldRunner
+) -> None:
+    jobs = [held_client.post(FIT, {"X": TWO_GROUPS}).json()["id"] for _ in range(2)]
+    held_client.post(f"/jobs/{jobs[0]}/cancel")
+
+    held.release_one()
+
+    assert statuses(held_client) == ["cancelled", "succeeded"]
+
+
+def test_deleting_the_model_cancels_what_waits_for_its_turn(
+    held_client: Client, held: HeldRunner
+) -> None:
+    for _ in range(2):
+        held_client.post(FIT, {"X": TWO_GROUPS})
+
+    held_client.delete("/models/groups")
+    held.release()
+
+    assert statuses(held_client) == ["cancelled", "cancelled"]
+
+
+def test_what_waits_for_its_turn_counts_in_the_bounded_queue() -> None:
+    with serving(runner=HeldRunner(queue_size=2)) as client:
+        client.post("/models", {"id": "groups"})
+
+        answers = [client.post(FIT, {"X": TWO_GROUPS}) for _ in range(3)]
+
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
+        assert statuses(client) == ["queued", "queued"]
+
+
+def test_a_fit_waits_for_that_of_another_process_over_the_same_jobs(tmp_path: Path) -> None:
+    databases = [Database.at(None, tmp_path) for _ in range(2)]
+    registry, runners = MemoryRegistry(), [HeldRunner() for _ in range(2)]
+    with (
+        serving(registry=registry, jobs=SqlJobStore(databases[0]), runner=runners[0]) as here,
+        serving(registry=registry, jobs=SqlJobStore(databases[1]), runner=runners[1]) as there,
+    ):
+        here.post("/models", {"id": "groups"})
+        here.post(FIT, {"X": TWO_GROUPS})
+        second = there.post(FIT, {"X": TWO_GROUPS}).json()["id"]
+        cancelled = there.post(FIT, {"X": TWO_GROUPS}).json()["id"]
+
+        assert runners[1].ready() == []
+        here.post(f"/jobs/{cancelled}/cancel")
+        there.services.fitting.recover()
+        assert statuses(there) == ["queued", "queued", "cancelled"]
+        runners[0].release()
+        until = time.monotonic() + WAIT_SECONDS
+        while runners[1].ready() != [second]:
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        runners[1].release()
+
+        assert statuses(here) == ["succeeded", "succeeded", "cancelled"]
+        assert here.get("/models/groups/versions/2").json()["fit"]["job"] == second
+    for database in databases:
+        database.close()
+
+
+def test_turns_are_kept_over_the_death_of_the_process(tmp_path: Path) -> None:
+    registry, spool = MemoryRegistry(), FitSpool(tmp_path)
+    first = Database.at(None, tmp_path)
+    waiting = ProcessRunner(processes=0, queue_size=4, spool=spool)
+    with serving(registry=registry, jobs=SqlJobStore(first), runner=waiting) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        jobs = [client.post(FIT, {"X": TWO_GROUPS}).json()["id"] for _ in range(3)]
+        waiting.close(0.0)
+    first.close()
+
+    second = Database.at(None, tmp_path)
+    runner = ProcessRunner(processes=2, queue_size=0, spool=spool)
+    with serving(registry=registry, jobs=SqlJobStore(second), runner=runner) as client:
+        ended = [client.get(f"/jobs/{job}?wait={WAIT_SECONDS}").json() for job in jobs]
+    second.close()
+
+    assert [job["result"]["version"] for job in ended] == [1, 2, 3]
+    assert ended[0]["finished_at"] <= ended[1]["started_at"]
+    assert ended[1]["finished_at"] <= ended[2]["started_at"]
+
+
+def test_a_fit_does_not_wait_for_one_that_is_refused_meanwhile(held: HeldRunner) -> None:
+    jobs = MemoryJobStore()
+    with serving(jobs=jobs, runner=held) as client:
+        client.post("/models", {"id": "groups"})
+        jobs.add(JobRecord(id="refused", model_id="groups"))
+        client.post(FIT, {"X": TWO_GROUPS})
+        assert held.ready() == []
+
+        jobs.remove("refused")
+        held.release()
+
+        assert statuses(client) == ["succeeded"]
 
 
 def test_a_second_fit_is_rejected_when_that_is_asked_for(

@@ -85,6 +85,7 @@ def test_progress_is_told_with_its_fields_and_rising_ids() -> None:
     assert [one.event for one in told] == ["progress", "progress", "done"]
     assert told[0].data == {
         "restart": 0,
+        "run": 0,
         "n_init": 1,
         "iteration": 1,
         "max_iter": 100,

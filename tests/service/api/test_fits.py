@@ -12,12 +12,14 @@ import pytest
 from gmm_engine import FitOptions, Mixture, fit
 from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
+from service.domain.data import Table
 from service.domain.records import JobRecord, VersionDraft, VersionRecord
-from service.errors import StorageFull, Unavailable
+from service.errors import InvalidInput, StorageFull, Unavailable
 from service.settings import Settings
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
+from tests.support.data import iris
 
 
 def test_a_fit_done_in_time_answers_with_its_result(client: Client) -> None:
@@ -282,6 +284,35 @@ def test_a_fit_over_a_limit_is_refused_before_there_is_a_job(
 
         assert (response.status_code, response.json()["code"]) == (422, code)
         assert client.get("/jobs").json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["fit", "fit?wait=0", "fit?validate_only=true", "select?n_components=1-2", "select?wait=0"],
+)
+@pytest.mark.parametrize("preprocessing", [{}, {"standardize": True}, {"pca_components": 2}])
+def test_rows_whose_squares_are_out_of_range_are_refused_before_there_is_a_job(
+    client: Client, path: str, preprocessing: dict[str, object]
+) -> None:
+    client.post("/models", {"id": "iris", "n_components": 3, **preprocessing})
+
+    response = client.post(f"/models/iris/{path}", {"X": iris() * 1e-200})
+
+    assert (response.status_code, response.json()["code"]) == (422, "value_out_of_range")
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+def test_rows_on_the_disk_whose_squares_are_out_of_range_are_refused_before_there_is_a_job(
+    client: Client,
+) -> None:
+    client.post("/models", {"id": "iris", "n_components": 3})
+    fitting = client.services.fitting
+
+    for ask in (fitting.start, fitting.estimate):
+        with pytest.raises(InvalidInput) as refused:
+            ask("iris", Table(iris() * 1e-200, None, is_on_disk=True))
+        assert refused.value.code == "value_out_of_range"
+    assert client.get("/jobs").json()["jobs"] == []
 
 
 def test_an_answer_that_needs_too_much_memory_is_refused() -> None:
