@@ -14,11 +14,27 @@ class ReadOnlyRunner:
     def start(self) -> None:
         pass
 
-    def submit(self, task: FitTask, listener: FitListener) -> None:  # noqa: ARG002  # whichever
+    def submit(
+        self,
+        task: FitTask,  # noqa: ARG002  # whichever
+        listener: FitListener,  # noqa: ARG002
+        *,
+        is_held: bool = False,  # noqa: ARG002
+    ) -> None:
         raise refusals.registry_read_only()
 
-    def resume(self, job_id: str, order: FitOrder, listener: FitListener) -> bool:  # noqa: ARG002  # whichever
+    def resume(
+        self,
+        job_id: str,  # noqa: ARG002  # whichever
+        order: FitOrder,  # noqa: ARG002
+        listener: FitListener,  # noqa: ARG002
+        *,
+        is_held: bool = False,  # noqa: ARG002
+    ) -> bool:
         return False
+
+    def admit(self, job_id: str) -> None:
+        pass
 
     def clear(self, is_open: Callable[[str], bool]) -> None:
         pass
