@@ -59,17 +59,18 @@ def main() -> None:
     warm_up()
     tables = [SECTIONS[name](options) for name in options.only]
     REPORT.parent.mkdir(parents=True, exist_ok=True)
-    REPORT.write_text("\n".join([machine(), *(table.to_markdown() for table in tables)]))
+    REPORT.write_text("\n".join([machine(options), *(table.to_markdown() for table in tables)]))
     if "steps" in options.only:
         plot_steps(tables[options.only.index("steps")])
     print(REPORT.read_text())
 
 
-def machine() -> str:
+def machine(options: argparse.Namespace) -> str:
+    command = "`python -m benchmarks.engine --quick`" if options.quick else "`make bench`"
     rate = dgemm_rate(rounds=5)
     return (
         "# The engine beside its peers\n\n"
-        "Made by `make bench`; medians of interleaved rounds. "
+        f"Made by {command}; medians of interleaved rounds. "
         f"{os.cpu_count()} cores, {thread_count()} threads; DGEMM {rate / 1e9:.0f} GF/s; "
         f"load average {os.getloadavg()[1]:.1f}, of which the benchmark itself is about 1.5. "
         "Ratios above 1 say how much longer the peer takes.\n"
