@@ -46,10 +46,10 @@ class InlineRunner:
     def resume(
         self,
         job_id: str,  # noqa: ARG002  # it keeps no rows
-        order: FitOrder,  # noqa: ARG002
-        listener: FitListener,  # noqa: ARG002
+        order: FitOrder,  # noqa: ARG002  # it keeps no rows
+        listener: FitListener,  # noqa: ARG002  # it keeps no rows
         *,
-        is_held: bool = False,  # noqa: ARG002
+        is_held: bool = False,  # noqa: ARG002  # it keeps no rows
     ) -> bool:
         return False
 

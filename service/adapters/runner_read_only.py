@@ -17,19 +17,19 @@ class ReadOnlyRunner:
     def submit(
         self,
         task: FitTask,  # noqa: ARG002  # whichever
-        listener: FitListener,  # noqa: ARG002
+        listener: FitListener,  # noqa: ARG002  # whichever
         *,
-        is_held: bool = False,  # noqa: ARG002
+        is_held: bool = False,  # noqa: ARG002  # whichever
     ) -> None:
         raise refusals.registry_read_only()
 
     def resume(
         self,
         job_id: str,  # noqa: ARG002  # whichever
-        order: FitOrder,  # noqa: ARG002
-        listener: FitListener,  # noqa: ARG002
+        order: FitOrder,  # noqa: ARG002  # whichever
+        listener: FitListener,  # noqa: ARG002  # whichever
         *,
-        is_held: bool = False,  # noqa: ARG002
+        is_held: bool = False,  # noqa: ARG002  # whichever
     ) -> bool:
         return False
 
