@@ -1,6 +1,7 @@
 """A connection without a socket: the server's own protocol class, fed with bytes."""
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import uvicorn
@@ -49,11 +50,18 @@ class RecordingTransport(asyncio.Transport):
         self.protocol.connection_lost(None)
 
 
+@lru_cache(1)
+def configured(app: ASGIApp) -> uvicorn.Config:
+    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    config.load()
+    return config
+
+
 async def answered(
     app: ASGIApp, *sent: bytes, protocol_class: type[BoundedProtocol] = BoundedProtocol
 ) -> bytes:
     """Return what the service answers to these bytes and the connection's end."""
-    config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+    config = configured(app)
     state = ServerState()
     transport = RecordingTransport()
     protocol = protocol_class(config, state, {}, _loop=asyncio.get_running_loop())
