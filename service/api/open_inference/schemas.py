@@ -84,27 +84,29 @@ class RequestInput(BaseModel):
         min_length=2, max_length=2, description="Rows and features."
     )
     datatype: Literal["FP64", "FP32"]
-    parameters: dict[str, object] = Field(
-        {}, description="`binary_data_size` when the numbers follow the JSON part as bytes."
+    parameters: dict[str, object] | None = Field(
+        None, description="`binary_data_size` when the numbers follow the JSON part as bytes."
     )
     data: list[object] = Field([], description="The numbers, nested or flat, row by row.")
 
 
 class RequestOutput(BaseModel):
     name: Literal["predict", "predict_proba", "score_samples"]
-    parameters: dict[str, object] = Field({}, description="`binary_data`: answer as bytes.")
+    parameters: dict[str, object] | None = Field(
+        None, description="`binary_data`: answer as bytes."
+    )
 
 
 class InferenceRequest(BaseModel):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.REQUEST]})
 
-    id: str = Field("", description="Comes back in the answer.")
-    parameters: dict[str, object] = Field(
-        {}, description="`binary_data_output`: answer every output as bytes."
+    id: str | None = Field(None, description="Comes back in the answer.")
+    parameters: dict[str, object] | None = Field(
+        None, description="`binary_data_output`: answer every output as bytes."
     )
     inputs: list[RequestInput] = Field(min_length=1, max_length=1)
-    outputs: list[RequestOutput] = Field(
-        [], description="What to answer; `predict` and `predict_proba` without it."
+    outputs: list[RequestOutput] | None = Field(
+        None, description="What to answer; `predict` and `predict_proba` without it."
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from typing import TypeGuard
 
 import numpy as np
 import orjson
@@ -170,14 +171,18 @@ def _length(row: JsonValue) -> int:
 
 def _shape(tensor: JsonObject) -> tuple[int, int]:
     match tensor.get("shape"):
-        case [int(n_rows), int(n_columns)] if n_rows > 0 and n_columns > 0:
+        case [n_rows, n_columns] if _is_length(n_rows) and _is_length(n_columns):
             return n_rows, n_columns
     raise _invalid(f"the shape of '{INPUT}' must be [rows, features], both at least 1")
 
 
+def _is_length(value: JsonValue) -> TypeGuard[int]:
+    return type(value) is int and value > 0  # a bool is an int to isinstance
+
+
 def _outputs(request: JsonObject) -> dict[str, bool]:
     are_binary = _is_set(_parameters(request), "binary_data_output")
-    if not request.get("outputs"):
+    if request.get("outputs") in (None, []):
         return dict.fromkeys(DEFAULT_OUTPUTS, are_binary)
     wanted: dict[str, bool] = {}
     for output in _objects(request, "outputs"):

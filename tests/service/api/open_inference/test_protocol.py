@@ -262,6 +262,9 @@ def test_a_large_answer_comes_in_parts_and_reads_the_same(
         ({"inputs": [tensor()], "outputs": [{"name": "cluster"}]}, "predict_proba"),
         ({"inputs": [tensor()], "outputs": [{"name": "predict"}] * 2}, "twice"),
         ({"inputs": [tensor()], "outputs": [{"name": "predict"}] * 17}, "outputs"),
+        ({"inputs": [tensor()], "outputs": {}}, "outputs"),
+        ({"inputs": [tensor()], "outputs": False}, "outputs"),
+        ({"inputs": [tensor([1.0, 2.0], shape=[True, 2])]}, "shape"),
     ],
 )
 def test_a_wrong_request_is_refused_in_a_sentence(
@@ -271,6 +274,14 @@ def test_a_wrong_request_is_refused_in_a_sentence(
 
     assert response.status_code == 400
     assert words in refusal_of(response)
+
+
+def test_a_null_is_as_if_it_were_left_out(fitted: Client) -> None:
+    nulls = {"id": None, "parameters": None, "outputs": None}
+
+    response = asked(fitted, {"inputs": [tensor(parameters=None)], **nulls})
+
+    assert response.json() == asked(fitted, {"inputs": [tensor()]}).json()
 
 
 def test_a_number_that_is_not_finite_is_refused(fitted: Client) -> None:
