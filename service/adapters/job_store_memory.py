@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from service.adapters.subscriptions import Call, Subscriptions
+from service.adapters.subscriptions import Call, Listeners
 from service.domain.records import JobProgress, JobRecord
 from service.errors import Conflict, NotFound
 
@@ -17,8 +17,7 @@ class MemoryJobStore:
     def __init__(self, max_ended_jobs: int = MAX_ENDED_JOBS) -> None:
         self._max_ended_jobs = max_ended_jobs
         self._jobs: dict[str, JobRecord] = {}
-        self._until_done = Subscriptions()
-        self._on_change = Subscriptions()
+        self._listeners = Listeners()
         self._lock = threading.Lock()
 
     def add(self, job: JobRecord, *, is_alone: bool = False) -> None:
@@ -52,7 +51,7 @@ class MemoryJobStore:
             job = self._jobs[job_id] = change(self._found(job_id))
             if job.is_done:
                 self._forget_oldest()
-        self._tell(job)
+        self._listeners.tell(job)
         return job
 
     def note_progress(self, job_id: str, progress: JobProgress) -> JobRecord | None:
@@ -61,43 +60,32 @@ class MemoryJobStore:
             if job is None or job.is_done:
                 return None
             job = self._jobs[job_id] = replace(job, progress=progress)
-        self._tell(job)
+        self._listeners.tell(job)
         return job
 
     def when_done(self, job_id: str, call: Call) -> Call:
         with self._lock:
             is_done = self._found(job_id).is_done
-            forget = self._until_done.add(job_id, call)
-        if is_done and self._until_done.take(job_id, call):
+            forget = self._listeners.until_done.add(job_id, call)
+        if is_done and self._listeners.until_done.take(job_id, call):
             call()
         return forget
 
     def when_changed(self, job_id: str, call: Call) -> Call:
         with self._lock:
             self._found(job_id)
-            return self._on_change.add(job_id, call)
+            return self._listeners.on_change.add(job_id, call)
 
     def remove(self, job_id: str) -> None:
         with self._lock:
             self._jobs.pop(job_id, None)
-        self._tell_end(job_id)
+        self._listeners.tell_end(job_id)
 
     def abandoned(self) -> Sequence[JobRecord]:
         return []  # its jobs die with the process
 
     def adopt(self, job_id: str) -> bool:  # noqa: ARG002  # none is ever left
         return False
-
-    def _tell(self, job: JobRecord) -> None:
-        if job.is_done:
-            self._tell_end(job.id)
-            return
-        for call in self._on_change.of(job.id):
-            call()
-
-    def _tell_end(self, job_id: str) -> None:
-        for call in [*self._on_change.take_all(job_id), *self._until_done.take_all(job_id)]:
-            call()
 
     def _found(self, job_id: str) -> JobRecord:
         try:

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Select, delete, func, insert, select, update
 
 from service.adapters.database import JOBS, Database
 from service.adapters.record_json import from_json, to_json
-from service.adapters.subscriptions import Call, Subscriptions
+from service.adapters.subscriptions import Call, Listeners
 from service.domain.records import JobProgress, JobRecord
 from service.errors import Conflict, NotFound, ServiceError
 
@@ -44,8 +44,7 @@ class SqlJobStore:
         self._database = database
         self._max_ended_jobs = max_ended_jobs
         self._running: dict[str, _Running] = {}
-        self._until_done = Subscriptions()
-        self._on_change = Subscriptions()
+        self._listeners = Listeners()
         self._lock = threading.Lock()
         """One change at a time: waiting for a lock here is cheaper than in the database."""
         self._looker: threading.Thread | None = None
@@ -77,7 +76,7 @@ class SqlJobStore:
     def update(self, job_id: str, change: Callable[[JobRecord], JobRecord]) -> JobRecord:
         with self._lock:
             job = self._changed(job_id, change)
-        self._tell(job)
+        self._listeners.tell(job)
         return job
 
     def note_progress(self, job_id: str, progress: JobProgress) -> JobRecord | None:
@@ -90,25 +89,24 @@ class SqlJobStore:
             running.written_at = time.monotonic()
             with self._lock, suppress(ServiceError):  # logged; the fit goes on without
                 job = self._changed(job_id, lambda job: job)
-        for call in self._on_change.of(job_id):
-            call()
+        self._listeners.tell_change(job_id)
         return job
 
     def when_done(self, job_id: str, call: Call) -> Call:
-        forget = self._until_done.add(job_id, call)
+        forget = self._listeners.until_done.add(job_id, call)
         try:
             job = self.get(job_id)
         except ServiceError:
             forget()
             raise
-        if job.is_done and self._until_done.take(job_id, call):
+        if job.is_done and self._listeners.until_done.take(job_id, call):
             call()
         self._look_at_others()
         return forget
 
     def when_changed(self, job_id: str, call: Call) -> Call:
         self.get(job_id)
-        forget = self._on_change.add(job_id, call)
+        forget = self._listeners.on_change.add(job_id, call)
         self._look_at_others()
         return forget
 
@@ -116,7 +114,7 @@ class SqlJobStore:
         with self._lock, self._database.changing() as connection:
             connection.execute(delete(JOBS).where(JOBS.c.id == job_id))
             self._running.pop(job_id, None)
-        self._tell_end(job_id)
+        self._listeners.tell_end(job_id)
 
     def abandoned(self) -> Sequence[JobRecord]:
         with self._database.reading() as connection:
@@ -169,17 +167,6 @@ class SqlJobStore:
         if last_kept is not None:
             connection.execute(delete(JOBS).where(JOBS.c.is_done, JOBS.c.place <= last_kept))
 
-    def _tell(self, job: JobRecord) -> None:
-        if job.is_done:
-            self._tell_end(job.id)
-            return
-        for call in self._on_change.of(job.id):
-            call()
-
-    def _tell_end(self, job_id: str) -> None:
-        for call in [*self._on_change.take_all(job_id), *self._until_done.take_all(job_id)]:
-            call()
-
     def _look_at_others(self) -> None:
         """See to it that somebody looks while there is a job of another process to look at."""
         with self._looker_lock:
@@ -188,8 +175,7 @@ class SqlJobStore:
                 self._looker.start()
 
     def _others(self) -> frozenset[str]:
-        asked_for = self._until_done.job_ids() | self._on_change.job_ids()
-        return asked_for - self._running.keys()
+        return self._listeners.job_ids() - self._running.keys()
 
     def _look(self) -> None:
         seen: dict[str, JobRecord] = {}
@@ -212,9 +198,9 @@ class SqlJobStore:
             return seen
         for job in jobs:
             if job.is_done or seen.get(job.id) != job:
-                self._tell(job)
+                self._listeners.tell(job)
         for forgotten in others - {job.id for job in jobs} - self._running.keys():
-            self._tell_end(forgotten)
+            self._listeners.tell_end(forgotten)
         return {job.id: job for job in jobs}
 
 

@@ -3,6 +3,8 @@
 import threading
 from collections.abc import Callable, Sequence
 
+from service.domain.records import JobRecord
+
 Call = Callable[[], None]
 
 
@@ -45,3 +47,29 @@ class Subscriptions:
             if not calls:
                 self._calls.pop(job_id, None)
             return was_there
+
+
+class Listeners:
+    """Those who wait for a job's end and those who follow its changes; calls them."""
+
+    def __init__(self) -> None:
+        self.until_done = Subscriptions()
+        self.on_change = Subscriptions()
+
+    def job_ids(self) -> frozenset[str]:
+        return self.until_done.job_ids() | self.on_change.job_ids()
+
+    def tell(self, job: JobRecord) -> None:
+        if job.is_done:
+            self.tell_end(job.id)
+        else:
+            self.tell_change(job.id)
+
+    def tell_change(self, job_id: str) -> None:
+        for call in self.on_change.of(job_id):
+            call()
+
+    def tell_end(self, job_id: str) -> None:
+        """Tell that nothing follows: the job has ended, or is gone."""
+        for call in [*self.on_change.take_all(job_id), *self.until_done.take_all(job_id)]:
+            call()
