@@ -30,8 +30,11 @@ from tests.service.client import JSON_HEADERS, Client, serving
 from tests.service.rows import TWO_GROUPS
 
 ROWS = np.random.default_rng(0).normal(3.0, 2.0, size=(80_000, 2))
+MANY_ROWS = np.tile(ROWS, (4, 1))
 ENOUGH_FOR_A_PORTION = 4_700_000
 """Bytes; scoring all of the rows at once would take more."""
+ENOUGH_FOR_A_DENSE_PORTION = 10_000_000
+"""The same of many rows as NPY, of which a portion holds more."""
 PIECE_BYTES = 256 * 1024
 STREAMED = [CSV, NDJSON, ARROW]
 
@@ -216,9 +219,11 @@ def test_rows_that_are_spooled_fit_what_rows_in_memory_do(
         assert spooled.json()[name] == fitted_in_memory[name]
 
 
-def sent_in_pieces(client: Client, path: str, media_type: str) -> httpx.Response:
-    """Send all rows as a server hands them over."""
-    body = WRITERS[media_type](ROWS)
+def sent_in_pieces(
+    client: Client, path: str, media_type: str, X: NDArray[np.float64]
+) -> httpx.Response:
+    """Send rows as a server hands them over."""
+    body = WRITERS[media_type](X)
 
     async def pieces() -> AsyncIterator[bytes]:
         for begin in range(0, len(body), PIECE_BYTES):
@@ -228,16 +233,20 @@ def sent_in_pieces(client: Client, path: str, media_type: str) -> httpx.Response
     return client.portal.call(lambda: client.http.post(path, content=pieces(), headers=headers))
 
 
-@pytest.mark.parametrize("sent", [CSV, ARROW, PARQUET, NDJSON])
+@pytest.mark.parametrize("sent", [CSV, ARROW, PARQUET, NDJSON, NPY])
 def test_rows_that_are_too_many_for_memory_are_scored_as_they_arrive(sent: str) -> None:
-    with serving(Settings(max_memory_bytes=ENOUGH_FOR_A_PORTION)) as client:
+    X = MANY_ROWS if sent == NPY else ROWS
+    enough = ENOUGH_FOR_A_DENSE_PORTION if sent == NPY else ENOUGH_FOR_A_PORTION
+    with serving(Settings(max_memory_bytes=enough)) as client:
         client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
         client.post("/models/groups/fit", {"X": TWO_GROUPS})
-        scored = sent_in_pieces(client, "/models/groups/score", sent)
-        bic = sent_in_pieces(client, "/score/bic", sent)
-        whole = client.services.inference.open("groups").mixture.criteria(ROWS)
+        scored = sent_in_pieces(client, "/models/groups/score", sent, X)
+        bic = sent_in_pieces(client, "/score/bic", sent, X)
+        at_once = sent_in_pieces(client, "/models/groups/diagnostics", sent, X)
+        whole = client.services.inference.open("groups").mixture.criteria(X)
 
-    assert scored.json()["n_samples"] == len(ROWS)
+    assert at_once.json()["code"] == "work_budget_exceeded"
+    assert scored.json()["n_samples"] == len(X)
     for name in ("log_likelihood", "mean_log_likelihood", "bic", "aic", "aicc", "icl"):
         assert scored.json()[name] == pytest.approx(getattr(whole, name), rel=1e-12)
     assert bic.json()["value"] == scored.json()["bic"]
