@@ -88,6 +88,11 @@ def _value(digits):
 
 
 @njit(**INLINED)
+def _is_digit(at):
+    return load_byte(at) >= _ZERO and load_byte(at) <= _NINE
+
+
+@njit(**INLINED)
 def _read_digits(at, end, value):
     """Append the digits from ``at`` on to a value; return it and where they end.
 
@@ -102,7 +107,7 @@ def _read_digits(at, end, value):
         if count != _0:
             value = value * _TENS[count] + _value(digits)
         return value, at + np.intp(count)
-    while load_byte(at) >= _ZERO and load_byte(at) <= _NINE:
+    while _is_digit(at):
         value = value * _10 + np.uint64(load_byte(at) - _ZERO)
         at += 1
     return value, at
@@ -183,10 +188,14 @@ def _read_number(at, end):
     is_negative = load_byte(at) == _MINUS
     at += is_negative
     first = at
-    value, at = _read_digits(first, end, _0)
-    n_digits = at - first
-    if n_digits == 0 or (n_digits > 1 and load_byte(first) == _ZERO):
+    if not _is_digit(first):
         return _0, NOTHING
+    value, at = np.uint64(load_byte(first) - _ZERO), first + 1
+    if _is_digit(at):
+        if value == _0:
+            return _0, NOTHING
+        value, at = _read_digits(first, end, _0)
+    n_digits = at - first
     is_whole = True
     power = 0
     if load_byte(at) == _POINT:

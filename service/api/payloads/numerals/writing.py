@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 from numba import njit, types
+from numpy.typing import NDArray
 
 from service.api.payloads.numerals.compiling import INLINED, OPTIONS, STAMP
 from service.api.payloads.numerals.powers import HIGH, LAST_EXACT_POWER, LEAST_POWER, LOW
@@ -28,7 +29,7 @@ ROW_BYTES = 2
 ROOM_BYTES = 32
 """Behind the last number: words are stored whole."""
 
-_OPENING, _CLOSING, _COMMA, _POINT, _MINUS, _PLUS, _ZERO, _EXPONENT = b"[],.-+0e"
+_OPENING, _CLOSING, _COMMA, _POINT, _MINUS, _ZERO = b"[],.-0"
 
 _0, _1, _2, _4, _5, _8, _10, _16, _32, _40, _56, _60, _63 = map(
     word, (0, 1, 2, 4, 5, 8, 10, 16, 32, 40, 56, 60, 63)
@@ -57,6 +58,19 @@ _ZEROS = repeated(_ZERO)
 _NULL = word(int.from_bytes(b"null", "little"))
 _ZERO_POINT = word(int.from_bytes(b"0.000000", "little"))
 _MAX_DIGITS = 17
+_LEAST_WHOLE, _GREATEST_WHOLE = -323, 309
+"""Digits before the point of 5e-324, as if it were shifted there, and of the greatest double."""
+
+
+def _exponents() -> NDArray[np.uint64]:
+    """Return what stands behind the digits, its length in the last of eight bytes."""
+    texts = [f"e{n_whole - 1:+d}" for n_whole in range(_LEAST_WHOLE, _GREATEST_WHOLE + 1)]
+    words = [text.encode().ljust(7, b"\0") + bytes([len(text)]) for text in texts]
+    return np.frombuffer(b"".join(words), dtype="<u8").astype(np.uint64)
+
+
+_EXPONENTS = _exponents()
+"""Of numbers by the digits before the point, from the least on."""
 _LAST_FIXED, _FIRST_FIXED = 16, -5
 """A number 0.d₁d₂…·10^p is written without an exponent for −5 < p ≤ 16."""
 
@@ -185,22 +199,6 @@ def _move_digits(at, n_whole, first, second, third):
 
 
 @njit(**INLINED)
-def _write_exponent(at, exponent):
-    store_byte(at, _EXPONENT)
-    store_byte(at + 1, _MINUS if exponent < 0 else _PLUS)
-    exponent = abs(exponent)
-    at += 2
-    if exponent >= 100:
-        store_byte(at, _ZERO + exponent // 100)
-        at += 1
-    if exponent >= 10:
-        store_byte(at, _ZERO + exponent // 10 % 10)
-        at += 1
-    store_byte(at, _ZERO + exponent % 10)
-    return at + 1
-
-
-@njit(**INLINED)
 def _write_double(at, bits):
     """Write the double of these bits; return where its text ends."""
     biased = np.int64((bits >> _FRACTION_PLACE) & _EXPONENT_MASK)
@@ -247,7 +245,9 @@ def _write_double(at, bits):
     if n_digits > 1:
         store_byte(at, _POINT)
         at += n_digits
-    return _write_exponent(at, n_whole - 1)
+    exponent = _EXPONENTS[n_whole - _LEAST_WHOLE]
+    store_word(at, exponent)
+    return at + np.int64(exponent >> _56)
 
 
 @njit(**INLINED)
