@@ -129,7 +129,7 @@ def test_integers_are_written_as_orjson_writes_them() -> None:
     tens = [10**power + d for power in range(19) for d in (-1, 0, 1)]
     ends = np.array([*tens, *(-each for each in tens), -(2**63), 2**63 - 1])
 
-    for each in (integers, np.resize(ends, 1000), np.resize(ends, (300, 3))):
+    for each in (integers, np.resize(ends, 2000), np.resize(ends, (500, 3))):
         assert written(each) == as_orjson(each)
 
 

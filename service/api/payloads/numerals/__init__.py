@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from service.api.payloads.numerals.reading import NOTHING, PLACE_MASK, reading_pass
 from service.api.payloads.numerals.writing import NUMBER_BYTES, ROOM_BYTES, ROW_BYTES, writing_pass
 
-FEW_NUMBERS = 512
+FEW_NUMBERS = 1024
 """Fewer are written by orjson, in the same spelling: sooner than a compiled pass is called."""
 NUMBER = re.compile(rb"[-+.0-9eE]+")
 
