@@ -116,8 +116,8 @@ class Codec(Protocol):
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         """Yield the same answer in parts, each made in a few milliseconds.
 
-        For large answers: encoders hold the interpreter's lock, and nothing else would go on while
-        they make hundreds of megabytes at once, which also need not be in memory together.
+        For large answers: hundreds of megabytes need not be in memory together, nor should anything
+        else wait for an encoder that holds the interpreter's lock.
         """
 
     def reader(self, expected: Expected) -> "RowReader | None":

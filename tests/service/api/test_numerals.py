@@ -12,8 +12,10 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numba.core import event
 from numpy.typing import NDArray
 
+from service.api.payloads import numerals
 from service.api.payloads.numerals import FEW_NUMBERS, read_numbers, write_numbers
 from service.api.payloads.numerals.powers import GREATEST_POWER, HIGH, LEAST_POWER, LOW
 
@@ -250,6 +252,21 @@ def test_powers_of_ten_are_cut_off_behind_128_bits() -> None:
         assert 2**127 <= bits < 2**128
         exponent = (217706 * power >> 16) - 127
         assert Fraction(2) ** exponent <= unit < Fraction(2) ** exponent * Fraction(bits + 1, bits)
+
+
+def test_nothing_is_compiled_after_warming_up() -> None:
+    numerals.warm_up()
+    X = np.arange(2.0 * FEW_NUMBERS).reshape(-1, 2)
+    fixed = X.copy()
+    fixed.setflags(write=False)
+
+    with event.install_recorder("numba:compile") as compiled:
+        for array in (X, fixed, X[:, 0], X.T, X.astype(np.int64)):
+            text = bytes(write_numbers(array)) + b"}"
+            for kind in (bytes, bytearray, memoryview):
+                assert read_numbers(kind(text), 0) is not None
+
+    assert compiled.buffer == []
 
 
 def test_other_threads_go_on_while_numbers_are_read_and_written() -> None:
