@@ -86,6 +86,7 @@ bench-jobs: $(STAMP) ## Measure small fits, and predictions beside long ones.
 
 bench-formats: $(STAMP) ## Measure the formats, and ten million rows streamed.
 	$(BIN)/python -m benchmarks.formats
+	$(BIN)/python -m benchmarks.formats --numbers
 	$(BIN)/python -m benchmarks.formats --streams
 
 format: $(STAMP) ## Format the code and mend what the linter can.
@@ -110,7 +111,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@echo "Compiling the engine's passes (about a minute the first time) ..."
+	@echo "Compiling the passes (about a minute the first time) ..."
 	@$(BIN)/gmm-service warm-up
 	@touch $@
 

@@ -1,6 +1,7 @@
 """What a body costs in each format, and what the service takes to answer one larger than memory.
 
     python -m benchmarks.formats             decoders and encoders, in this process
+    python -m benchmarks.formats --numbers   numbers in JSON, beside orjson
     python -m benchmarks.formats --streams   ten million rows through a service of its own
 
 The second writes files of some gigabytes to a temporary directory, sends each with curl, and looks
@@ -21,14 +22,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import IO
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 from numpy.typing import NDArray
 
-from service.api.payloads import CODECS, codec_of
+from service.api.payloads import CODECS, codec_of, numerals
 from service.api.payloads.values import Codec, DataAnswer, Expected
 
 MEBIBYTE = 1024**2
@@ -81,6 +84,44 @@ def print_codecs() -> None:
                 f"| `{media_type}` | {n_rows:,} × {n_columns} | {megabytes:.3f} "
                 f"| {1000 * decode:.2f} | {megabytes / decode:.0f} | {1000 * encode:.2f} |"
             )
+
+
+def kinds_of_numbers(n_rows: int) -> dict[str, NDArray[np.float64]]:
+    rng = np.random.default_rng(0)
+    X = table(n_rows, N_FEATURES)
+    joint = rng.normal(size=X.shape) * 40
+    resp = np.exp(joint - joint.max(axis=1, keepdims=True))
+    any_bits = rng.integers(0, 2**64, X.shape, dtype=np.uint64).view(np.float64)
+    return {
+        "six decimals": X.round(6),
+        "all digits": X,
+        "probabilities": resp / resp.sum(axis=1, keepdims=True),
+        "whole numbers": rng.integers(-1000, 1000, X.shape).astype(np.float64),
+        "any finite bits": np.where(np.isfinite(any_bits), any_bits, 1.0),
+    }
+
+
+def print_numbers(n_rows: int = 10_000, times: int = 21) -> None:
+    """Compare two ways in turn; orjson reads to an object a number, which is no array yet."""
+    numerals.warm_up()
+    print("| numbers | bytes a number | read, ns | by orjson | written, ns | by orjson |")
+    print("|---|---|---|---|---|---|")
+    for name, X in kinds_of_numbers(n_rows).items():
+        text = bytes(numerals.write_numbers(X))
+        closed = text + b"}"
+        ways = {
+            "read": partial(numerals.read_numbers, closed, 0),
+            "read by orjson": partial(orjson.loads, text),
+            "written": partial(numerals.write_numbers, X),
+            "written by orjson": partial(orjson.dumps, X, option=orjson.OPT_SERIALIZE_NUMPY),
+        }
+        took: dict[str, list[float]] = {way: [] for way in ways}
+        for way, call in list(ways.items()) * times:
+            begun = time.perf_counter()
+            call()
+            took[way].append((time.perf_counter() - begun) / X.size)
+        figures = " | ".join(f"{1e9 * median(each):.1f}" for each in took.values())
+        print(f"| {name} | {len(text) / X.size:.1f} | {figures} |", flush=True)
 
 
 def batches(n_rows: int) -> Iterator[pa.RecordBatch]:
@@ -220,12 +261,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--numbers", action="store_true")
     parser.add_argument("--streams", action="store_true")
     parser.add_argument("--rows", type=int, default=10_000_000)
     arguments = parser.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}\n")
     if arguments.streams:
         print_streams(arguments.rows)
+    elif arguments.numbers:
+        print_numbers()
     else:
         print_codecs()
 

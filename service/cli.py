@@ -26,6 +26,7 @@ import gmm_engine
 from service import __version__
 from service.allocation import keep_freed_memory
 from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.payloads import numerals
 from service.api.services import Services
 from service.api.short_way import ShortWay
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
@@ -97,6 +98,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     # First, so that a busy port is told at once; who connects from now on is answered soon.
     with _listener(settings.host, settings.port) as listener:
         gmm_engine.warm_up()
+        numerals.warm_up()
         with _usable(settings):
             services = build_services(settings)
         configure_logging(settings.log_level)
@@ -119,8 +121,9 @@ def openapi(output: Output = None) -> None:
 
 @app.command()
 def warm_up() -> None:
-    """Compile the engine's passes on all cores: a minute the first time, then a few seconds."""
+    """Compile what is compiled, on all cores: a minute the first time, then a few seconds."""
     gmm_engine.warm_up(gmm_engine.thread_count())
+    numerals.warm_up()
 
 
 @app.command()

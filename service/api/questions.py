@@ -12,7 +12,6 @@ from functools import partial, reduce
 from operator import add
 from typing import Annotated
 
-import numpy as np
 from fastapi import Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import WithJsonSchema
@@ -286,9 +285,8 @@ def data_answer(version: VersionRecord, values: Mapping[str, Value]) -> DataAnsw
 
 def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str) -> Content:
     answer = data_answer(version, values)
-    n_numbers = sum(value.size for value in values.values() if isinstance(value, np.ndarray))
     codec = codec_of(media_type)
-    if n_numbers > LARGE_ANSWER_NUMBERS:
+    if answer.n_numbers > LARGE_ANSWER_NUMBERS:
         return codec.encode_in_parts(answer)
     return codec.encode(answer)
 

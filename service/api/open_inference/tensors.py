@@ -1,6 +1,7 @@
 """Tensors of the protocol to rows and back: numbers in JSON, or raw bytes behind the JSON part."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from typing import TypeGuard
@@ -11,12 +12,15 @@ from numpy.typing import NDArray
 
 from service.api.open_inference.schemas import Datatype
 from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.json_rows import STAND_IN, NotRegular, key_before_array, parse_apart
+from service.api.payloads.numerals import write_numbers
 from service.api.payloads.values import Body
 from service.domain.data import Table
 from service.domain.inference import FittedModel
 from service.errors import InvalidInput, MalformedRequest, Unsupported
 
 INPUT = "X"
+KEY_OF_NUMBERS = key_before_array("data")
 DATATYPES: Mapping[str, np.dtype[np.floating]] = {
     "FP64": np.dtype("<f8"),
     "FP32": np.dtype("<f4"),
@@ -31,6 +35,7 @@ PART_NUMBERS = 50_000
 """Of one part of a large answer: about a megabyte, written in some three milliseconds."""
 LARGE_ANSWER_NUMBERS = 200_000
 """An answer of more numbers than this is made and sent in parts."""
+NOTHING_BEHIND = memoryview(b"")
 NOT_OFFERED = frozenset({"classification", "shared_memory_region"})
 
 Tensor = NDArray[np.float64] | NDArray[np.int64]
@@ -75,7 +80,9 @@ class InferenceCall:
 def call_of(body: Body, json_length: int | None) -> InferenceCall:
     """Read a request; ``json_length`` is where its JSON part ends, None without binary parts."""
     if json_length is None:
-        return _call(_parsed(body), memoryview(b""))
+        with suppress(NotRegular):
+            return _call(*_with_numbers_apart(body))
+        return _call(_parsed(bytes(body)))
     if json_length > len(body):
         raise MalformedRequest(
             "malformed_request",
@@ -85,7 +92,7 @@ def call_of(body: Body, json_length: int | None) -> InferenceCall:
     if json_length == 0:
         outputs = dict.fromkeys(DEFAULT_OUTPUTS, True)
         return InferenceCall(_from_bytes(view, DATATYPES["FP64"]), outputs)
-    return _call(_parsed(bytes(view[:json_length])), view[json_length:])
+    return _call(_parsed(bytes(view[:json_length])), binary=view[json_length:])
 
 
 def answer_of(
@@ -97,34 +104,51 @@ def answer_of(
         head["id"] = call.id
     are_binary = any(call.outputs.values())
     is_large = sum(tensor.size for tensor in tensors.values()) > LARGE_ANSWER_NUMBERS
-    if is_large and not are_binary:
-        return _in_parts(head, tensors), None
+    if not are_binary:
+        parts = _in_parts(head, tensors)
+        return (parts if is_large else b"".join(parts)), None
     head["outputs"] = [
         _described(name, tensor) | _content(tensor, is_binary=call.outputs[name])
         for name, tensor in tensors.items()
     ]
     json_part = _dumps(head)
-    if not are_binary:
-        return json_part, None
     binary = (_as_bytes(tensor) for name, tensor in tensors.items() if call.outputs[name])
     return b"".join([json_part, *binary]), len(json_part)
 
 
-def _parsed(body: Body) -> JsonObject:
-    document = parse_json(bytes(body))
+def _with_numbers_apart(body: Body) -> tuple[JsonObject, NDArray[np.float64]]:
+    """Return a request and the numbers of its one input, read without an object for each."""
+    document, numbers = parse_apart(body, KEY_OF_NUMBERS)
+    match document:
+        case {"inputs": [{"data": data, "shape": [int(n_rows), int(n_columns)]}]}:
+            shapes = (n_rows, n_columns), (n_rows * n_columns,)
+            if isinstance(document, dict) and data == STAND_IN and numbers.shape in shapes:
+                return document, numbers
+    raise NotRegular
+
+
+def _parsed(body: bytes) -> JsonObject:
+    document = parse_json(body)
     if not isinstance(document, dict):
         raise _invalid("the request must be a JSON object")
     return document
 
 
-def _call(request: JsonObject, binary: memoryview) -> InferenceCall:
+def _call(
+    request: JsonObject,
+    numbers: NDArray[np.float64] | None = None,
+    binary: memoryview = NOTHING_BEHIND,
+) -> InferenceCall:
     inputs = _objects(request, "inputs")
     if len(inputs) != 1 or inputs[0].get("name") != INPUT:
         raise _invalid(f"inputs must be the one tensor '{INPUT}'")
-    return InferenceCall(_rows(inputs[0], binary), _outputs(request), _id(request))
+    X = _rows(inputs[0], numbers, binary)
+    return InferenceCall(X, _outputs(request), _id(request))
 
 
-def _rows(tensor: JsonObject, binary: memoryview) -> NDArray[np.float64]:
+def _rows(
+    tensor: JsonObject, numbers: NDArray[np.float64] | None, binary: memoryview
+) -> NDArray[np.float64]:
     shape = _shape(tensor)
     datatype = tensor.get("datatype")
     if not isinstance(datatype, str) or datatype not in DATATYPES:
@@ -133,6 +157,8 @@ def _rows(tensor: JsonObject, binary: memoryview) -> NDArray[np.float64]:
     if size is None:
         if len(binary):
             raise _invalid("there are bytes behind the JSON part that belong to no input")
+        if numbers is not None:
+            return numbers.reshape(shape)
         return _from_json(tensor.get("data"), shape)
     if "data" in tensor:
         raise _invalid(f"'{INPUT}' has its numbers in data or as bytes, not both")
@@ -248,7 +274,6 @@ def _as_bytes(tensor: Tensor) -> memoryview:
 
 
 def _in_parts(head: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Iterator[bytes]:
-    """Yield a JSON answer in parts: the encoder holds the interpreter's lock."""
     yield _dumps(head)[:-1] + b',"outputs":['
     for count, (name, tensor) in enumerate(tensors.items()):
         yield (b"," if count else b"") + _dumps(_described(name, tensor))[:-1] + b',"data":['
@@ -258,9 +283,9 @@ def _in_parts(head: Mapping[str, object], tensors: Mapping[str, Tensor]) -> Iter
 
 
 def _numbers_in_parts(tensor: Tensor) -> Iterator[bytes]:
-    flat = np.ascontiguousarray(tensor).reshape(-1)
+    flat = tensor.reshape(-1)
     for begin in range(0, len(flat), PART_NUMBERS):
-        yield (b"," if begin else b"") + _dumps(flat[begin : begin + PART_NUMBERS])[1:-1]
+        yield (b"," if begin else b"") + write_numbers(flat[begin : begin + PART_NUMBERS])[1:-1]
 
 
 def _dumps(value: object) -> bytes:

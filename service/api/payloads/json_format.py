@@ -12,7 +12,8 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
-from service.api.payloads.json_rows import LEAST_BYTES, NotRegular, regular_rows
+from service.api.payloads.json_rows import STAND_IN, NotRegular, key_before_array, parse_apart
+from service.api.payloads.numerals import FEW_NUMBERS, write_numbers
 from service.api.payloads.values import (
     PART_NUMBERS,
     Body,
@@ -28,6 +29,7 @@ from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 ROW_FIELDS = ("X", "instances", "data")
+KEY_OF_ROWS = key_before_array(*ROW_FIELDS)
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
 
@@ -43,12 +45,11 @@ class JsonWriter:
 
     def write(self, answer: DataAnswer) -> bytes:
         ((name, value),) = answer.values.items()
-        rows = dumps(contiguous(value))[1:-1]
+        rows = _text(value)[1:-1]
         if self._has_begun:
-            return b"," + rows
+            return b"".join([b",", rows])
         self._has_begun = True
-        head = dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
-        return head + b"," + dumps(name) + b":[" + rows
+        return b"".join([_head(answer), b",", dumps(name), b":[", rows])
 
     def end(self) -> bytes:
         return b"]}"
@@ -59,10 +60,7 @@ class JsonCodec:
     is_text = True
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
-        document, rows = _read(
-            body if isinstance(body, bytes) else bytes(body),
-            has_labels_in_rows=expected.label_column is not None,
-        )
+        document, rows = _read(body, has_labels_in_rows=expected.label_column is not None)
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
         names, labels = _feature_names(document), _labels(document)
@@ -84,16 +82,14 @@ class JsonCodec:
         )
 
     def encode(self, answer: DataAnswer) -> bytes:
-        return dumps(
-            {
-                "model": answer.model,
-                "version": answer.version,
-                **{name: contiguous(value) for name, value in answer.values.items()},
-            }
-        )
+        if answer.n_numbers < FEW_NUMBERS:  # as write_numbers does it, but in one go
+            values = {name: contiguous(value) for name, value in answer.values.items()}
+            return dumps({"model": answer.model, "version": answer.version, **values})
+        texts = ((b",", dumps(name), b":", _text(value)) for name, value in answer.values.items())
+        return b"".join([_head(answer), *chain.from_iterable(texts), b"}"])
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        yield dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
+        yield _head(answer)
         for name, value in answer.values.items():
             yield b"," + dumps(name) + b":"
             if isinstance(value, np.ndarray):
@@ -113,16 +109,24 @@ CODEC = JsonCodec()
 
 
 def _read(
-    body: bytes, *, has_labels_in_rows: bool
+    body: Body, *, has_labels_in_rows: bool
 ) -> tuple[dict[str, JsonValue], NDArray[np.float64] | None]:
     """Return the document, and its rows if they could be read without an object for each number."""
-    if len(body) >= LEAST_BYTES and not has_labels_in_rows:
+    if not has_labels_in_rows:
         with suppress(NotRegular):
-            return regular_rows(body, ROW_FIELDS)
-    document = parse_json(body)
+            return _with_rows_apart(body)
+    document = parse_json(bytes(body))
     if not isinstance(document, dict):
         raise _invalid("#", "wrong_type", "the body must be a JSON object")
     return document, None
+
+
+def _with_rows_apart(body: Body) -> tuple[dict[str, JsonValue], NDArray[np.float64]]:
+    document, rows = parse_apart(body, KEY_OF_ROWS)
+    is_whole = isinstance(document, dict) and STAND_IN in map(document.get, ROW_FIELDS)
+    if not isinstance(document, dict) or not is_whole or rows.ndim < 2:
+        raise NotRegular
+    return document, rows
 
 
 def request_schema(*, extra_fields: frozenset[str]) -> JsonSchema:
@@ -146,11 +150,19 @@ def contiguous(value: Value) -> object:
     return np.ascontiguousarray(value) if isinstance(value, np.ndarray) else value
 
 
+def _head(answer: DataAnswer) -> bytes:
+    return dumps({"model": answer.model, "version": answer.version}).removesuffix(b"}")
+
+
+def _text(value: Value) -> bytes | memoryview:
+    return write_numbers(value) if isinstance(value, np.ndarray) else dumps(value)
+
+
 def _array_in_parts(array: NDArray[np.float64] | NDArray[np.int64]) -> Iterator[bytes]:
     step = max(1, PART_NUMBERS * len(array) // max(1, array.size))
     for begin in range(0, len(array), step):
         yield b"," if begin else b"["
-        yield dumps(contiguous(array[begin : begin + step]))[1:-1]
+        yield bytes(write_numbers(array[begin : begin + step])[1:-1])
     yield b"]" if len(array) else b"[]"
 
 

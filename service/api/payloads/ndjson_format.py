@@ -11,9 +11,9 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.payloads.json_document import JsonValue, parse_json
-from service.api.payloads.json_format import contiguous, dumps, labelled_matrix, matrix
-from service.api.payloads.json_rows import NotRegular, regular_rows
+from service.api.payloads.json_format import dumps, labelled_matrix, matrix
 from service.api.payloads.lines import Lines
+from service.api.payloads.numerals import read_numbers, write_numbers
 from service.api.payloads.values import (
     Body,
     DataAnswer,
@@ -136,7 +136,7 @@ def _texts(value: Value) -> list[bytes]:
         return [dumps(value)]
     if not len(value):
         return []
-    inside = dumps(contiguous(value))[1:-1]
+    inside = bytes(write_numbers(value)[1:-1])
     if value.ndim == 1:
         return inside.split(b",")
     return [b"[" + row + b"]" for row in inside[1:-1].split(b"],[")]
@@ -147,11 +147,8 @@ def _matrix_of_arrays(lines: list[bytes]) -> NDArray[np.float64] | None:
     text = b"\n".join(lines)
     if text.translate(None, NOT_STRUCTURE) != b"\n".join([b"[]"] * len(lines)):
         return None
-    try:
-        _, X = regular_rows(b'{"X":[' + text.replace(b"\n", b",") + b"]}", ("X",))
-    except NotRegular:
-        return None
-    return X
+    read = read_numbers(b"[" + text.replace(b"\n", b",") + b"]}", 0)
+    return None if read is None else read[0]
 
 
 def _rows(lines: list[bytes], first_row: int) -> list[JsonValue]:

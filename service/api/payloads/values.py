@@ -91,6 +91,10 @@ class DataAnswer:
         arrays = [value for value in self.values.values() if isinstance(value, np.ndarray)]
         return len(arrays[0]) if arrays else 1
 
+    @property
+    def n_numbers(self) -> int:
+        return sum(value.size for value in self.values.values() if isinstance(value, np.ndarray))
+
 
 class Codec(Protocol):
     """One media type, both ways. Plain functions: callers choose the thread."""
@@ -112,8 +116,8 @@ class Codec(Protocol):
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         """Yield the same answer in parts, each made in a few milliseconds.
 
-        For large answers: encoders hold the interpreter's lock, and nothing else would go on while
-        they make hundreds of megabytes at once, which also need not be in memory together.
+        For large answers: hundreds of megabytes need not be in memory together, nor should anything
+        else wait for an encoder that holds the interpreter's lock.
         """
 
     def reader(self, expected: Expected) -> "RowReader | None":
@@ -200,8 +204,7 @@ PART_NUMBERS = 50_000
 
 
 def written_in_parts(writer: RowWriter, answer: DataAnswer) -> Iterator[bytes]:
-    n_numbers = sum(value.size for value in answer.values.values() if isinstance(value, np.ndarray))
-    step = max(1, PART_NUMBERS * answer.n_rows // max(1, n_numbers))
+    step = max(1, PART_NUMBERS * answer.n_rows // max(1, answer.n_numbers))
     for begin in range(0, answer.n_rows, step):
         yield writer.write(answer.part(slice(begin, begin + step)))
     yield writer.end()
