@@ -7,7 +7,8 @@ than can be computed, a request with a large body is refused at its head: readin
 afterwards would take the time of those that are answered.
 
 Bodies are handed over in portions of a megabyte, or whole when they are smaller: every portion
-wakes the request's task, and is joined once.
+wakes the request's task, and is joined once. Large ones whose length is known come in beside the
+parser (``landing``).
 
 What ``short_way`` can answer is answered as soon as its last byte is in, without the application
 and its task; the application is handed the same request when it can't.
@@ -22,6 +23,7 @@ from http import HTTPStatus
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.api.landing import Landing
 from service.api.middleware import NO_SNIFFING, request_id_for
 from service.api.problems import problem_response
 from service.api.short_way import LARGE_BODY_BYTES, ShortQuestion, ShortWay
@@ -40,6 +42,8 @@ MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and all headers."""
 PORTION_BYTES = 1024**2
 """Of a body that are handed over at once, if it is not whole before."""
+LANDED_BYTES = 128 * 1024
+"""Left of a body, from which on the rest is received into its place."""
 LINGER_SECONDS = 2.0
 """In which who was refused may end what it is sending, and read why."""
 ARRIVAL_SECONDS = 1.0
@@ -103,6 +107,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """In the queue, of the body that is coming in."""
     _held_bytes = 0
     """Of the pieces that are not handed over yet."""
+    _landing: Landing | None = None
+    """Receives the body that is coming in, instead of the parser."""
     _question: ShortQuestion | None = None
     """Of which the application has not heard: its body is coming in."""
 
@@ -126,6 +132,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._landing = None
         self._place.free()
         super().connection_lost(exc)
 
@@ -139,7 +146,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_leaving:
             return
         if was_in_body:
-            self._note_progress(len(data))
+            self.body_received(len(data))
         if was_in_head and self._is_in_head:
             self._open_head_bytes += len(data)
             if self._open_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -149,6 +156,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_in_body:
             if not was_in_body:
                 self._begin_body()
+                self._land()
         else:
             self._unwatch()
 
@@ -158,7 +166,47 @@ class BoundedProtocol(HttpToolsProtocol):
         self._last_progress = self.loop.time()
         self._watch(self.limits.stall_seconds)
 
-    def _note_progress(self, n_bytes: int) -> None:
+    def _land(self) -> None:
+        """Receive the rest of the body into its place, if it is large and its length is known."""
+        n_bytes = self._declared_bytes()
+        if n_bytes - self._held_bytes < LANDED_BYTES or not self._is_of_running_request():
+            return
+        self._landing = Landing(
+            self,
+            n_bytes,
+            self._pieces,
+            event=self.cycle.message_event,
+            pause=self.flow.pause_reading,
+        )
+        self._pieces.clear()
+        self._held_bytes = 0
+        self.flow.pause_reading()  # until the application asks for it
+        self.scope["state"]["landing"] = self._landing
+        self.transport.set_protocol(self._landing)
+
+    def _is_of_running_request(self) -> bool:
+        """Say whether the body that comes in is of the request that is being answered."""
+        is_running = (
+            self._question is None and not self.pipeline and not self.parser.should_upgrade()
+        )
+        return is_running and not self.cycle.response_complete and not self.transport.is_closing()
+
+    def body_landed(self) -> None:
+        self._landing = None
+        self.transport.set_protocol(self)
+        if self._is_leaving:
+            return
+        self._is_in_body = False
+        self._unwatch()
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+        # The parser before still waits for the body that went by it.
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
+    def body_received(self, n_bytes: int) -> None:
+        """Take note of a sender's progress."""
+        self._unset_keepalive_if_required()
         now = self.loop.time()
         self._body_bytes += n_bytes
         self._waiting_seconds += now - self._last_progress
@@ -314,6 +362,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._place.free()
+        if self._landing is not None:
+            self._landing.drop()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
@@ -349,6 +399,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         """Let the client come to the answer: closing on what it still sends would take it away."""
         self._is_leaving = True
+        if self._landing is not None:
+            self._landing.drop()
         self._pieces.clear()
         if self.cycle is not None:
             self.cycle.disconnected = True

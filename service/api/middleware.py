@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
+from service.api.landing import landing_of
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.api.turns import CALLER, Caller, Place
 from service.errors import MalformedRequest
@@ -219,6 +220,9 @@ class KnownCaller:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        landing = landing_of(scope)
+        if landing is not None:
+            receive = landing.taking(receive)
         caller = Caller(receive, place=scope["state"].pop("place", None) or Place())
         given = Headers(scope=scope).get("request-timeout")
         if given is not None:
