@@ -4,12 +4,11 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 from fastapi import Request
-from numpy.typing import NDArray
 
 from service.api.landing import Landing, landing_of
 from service.api.negotiation import content_encoding
 from service.api.payloads.encodings import ENCODINGS
-from service.api.payloads.values import Body
+from service.api.payloads.values import Body, lies_in
 from service.api.services import services_of
 from service.errors import BodyTooLarge, MalformedRequest
 
@@ -54,13 +53,7 @@ async def _laid_out(
     return whole.data[before:at]
 
 
-def lies_in(chunk: Body, whole: NDArray[np.uint8]) -> bool:
-    """Say whether bytes were received into this array, and so need no copy."""
-    owner: object = chunk.obj if isinstance(chunk, memoryview) else chunk
-    return owner is whole
-
-
-def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[Body]:
     """Return the body as it arrives; raise ``BodyTooLarge`` as above.
 
     A declared length is judged before the first byte, an undeclared one (chunked) as it grows,
@@ -80,7 +73,7 @@ def _declared_bytes(request: Request) -> int:
     return int(declared) if declared.isdecimal() else 0
 
 
-async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+async def _counted(chunks: AsyncIterator[Body], max_bytes: int) -> AsyncIterator[Body]:
     n_bytes = 0
     async for chunk in chunks:
         n_bytes += len(chunk)
@@ -90,8 +83,8 @@ async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterato
 
 
 async def _unfolded(
-    request: Request, chunks: AsyncIterator[bytes], encoding: str
-) -> AsyncIterator[bytes]:
+    request: Request, chunks: AsyncIterator[Body], encoding: str
+) -> AsyncIterator[Body]:
     compute = services_of(request).threads.go_on
     decoder = ENCODINGS[encoding]()
     n_in = n_out = 0
