@@ -15,18 +15,19 @@ and its task; the application is handed the same request when it can't.
 """
 
 import logging
-from asyncio import TimerHandle, Transport
+from asyncio import Event, Task, TimerHandle, Transport
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httptools
+import numpy as np
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.landing import Landing
 from service.api.middleware import NO_SNIFFING, request_id_for
 from service.api.problems import problem_response
-from service.api.short_way import LARGE_BODY_BYTES, ShortQuestion, ShortWay
+from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay
 from service.api.turns import Place, overloaded
 from service.errors import (
     HeadTooLarge,
@@ -54,6 +55,20 @@ UNREADABLE = MalformedRequest("malformed_request", "This is not a request of HTT
 TOO_LARGE = HeadTooLarge(
     "head_too_large", f"A request's line and headers have at most {MAX_HEAD_BYTES} bytes."
 )
+
+
+@dataclass(slots=True, eq=False)
+class Apart:
+    """Stands where uvicorn has the request under way, while a question is answered apart."""
+
+    answering: Task[None] | None = None
+    body: memoryview = field(default_factory=lambda: memoryview(b""))
+    message_event: Event = field(default_factory=Event)
+    disconnected: bool = False
+    keep_alive: bool = True
+    more_body: bool = True
+    response_started: bool = False
+    response_complete: bool = False
 
 
 TOO_MANY = Unavailable(
@@ -107,6 +122,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """In the queue, of the body that is coming in."""
     _held_bytes = 0
     """Of the pieces that are not handed over yet."""
+    _apart: Apart | None = None
+    """Stands for the request that is answered by itself: its body is coming in, or its turn."""
     _landing: Landing | None = None
     """Receives the body that is coming in, instead of the parser."""
     _question: ShortQuestion | None = None
@@ -124,6 +141,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
         self._pieces: list[bytes] = []
+        self._later: list[bytes] = []
+        """Came while a question was answered apart."""
         super().connection_made(transport)
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
@@ -134,10 +153,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unwatch()
         self._landing = None
         self._place.free()
+        if self._apart is not None and self._apart.answering is not None:
+            self._apart.answering.cancel()  # gives its turn up
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_leaving:
+        if self._is_leaving:
+            return
+        if self._apart is not None:
+            self._later.append(data)
+            self.flow.pause_reading()
+        else:
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
@@ -169,27 +195,28 @@ class BoundedProtocol(HttpToolsProtocol):
     def _land(self) -> None:
         """Receive the rest of the body into its place, if it is large and its length is known."""
         n_bytes = self._declared_bytes()
-        if n_bytes - self._held_bytes < LANDED_BYTES or not self._is_of_running_request():
+        if n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES or not self._is_in_turn():
             return
-        self._landing = Landing(
-            self,
-            n_bytes,
-            self._pieces,
-            event=self.cycle.message_event,
-            pause=self.flow.pause_reading,
-        )
+        if self._question is not None:
+            self._apart = Apart()
+            self.cycle = self._apart  # type: ignore[assignment]  # it has all that is asked of one
+        event, pause = self.cycle.message_event, self.flow.pause_reading
+        self._landing = Landing(self, n_bytes, self._pieces, event=event, pause=pause)
         self._pieces.clear()
         self._held_bytes = 0
-        self.flow.pause_reading()  # until the application asks for it
-        self.scope["state"]["landing"] = self._landing
+        if self._apart is not None:
+            self._apart.body = np.empty(n_bytes, dtype=np.uint8).data
+            self._landing.into(self._apart.body)
+        else:
+            self.scope["state"]["landing"] = self._landing
+            pause()  # until the application asks for it
         self.transport.set_protocol(self._landing)
 
-    def _is_of_running_request(self) -> bool:
-        """Say whether the body that comes in is of the request that is being answered."""
-        is_running = (
-            self._question is None and not self.pipeline and not self.parser.should_upgrade()
-        )
-        return is_running and not self.cycle.response_complete and not self.transport.is_closing()
+    def _is_in_turn(self) -> bool:
+        """Say whether the body that comes in is of the request that is to be answered next."""
+        if self.pipeline or self.parser.should_upgrade() or self.transport.is_closing():
+            return False
+        return self._question is not None or self._is_answering()
 
     def body_landed(self) -> None:
         self._landing = None
@@ -198,11 +225,59 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_in_body = False
         self._unwatch()
+        if self._apart is not None and self._question is not None:
+            self._apart.more_body = False
+            self._apart.answering = self.loop.create_task(
+                self._answer_apart(self._question, self._apart)
+            )
+            self.tasks.add(self._apart.answering)
+            self._apart.answering.add_done_callback(self.tasks.discard)
+            return
         if not self.cycle.response_complete:
             self.cycle.more_body = False
-        # The parser before still waits for the body that went by it.
+        self._parse_anew()
+
+    def _parse_anew(self) -> None:
+        """Read requests again: the parser before still waits for a body that went by it."""
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
+    async def _answer_apart(self, question: ShortQuestion, apart: Apart) -> None:
+        """Answer a question whose body has landed, from a computing thread."""
+        self._place.free()
+        answer = None
+        try:
+            if self.short_way is not None:
+                answer = await self.short_way.answer_apart(question, apart.body)
+            await self.flow.drain()
+        except Unavailable as error:
+            if not self.transport.is_closing():
+                self._refuse(error)
+            return
+        if apart.disconnected:
+            return
+        self._question = self._apart = None
+        if answer is None:
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+            super().on_headers_complete()
+            self.cycle.body = bytes(apart.body)  # type: ignore[assignment]  # as in _hand_over
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+            self.cycle.keep_alive &= apart.keep_alive
+            self._parse_anew()
+        else:
+            keeps = self.parser.should_keep_alive() and apart.keep_alive
+            self._parse_anew()
+            apart.response_complete = True
+            self._write(answer, keeps=keeps)
+        self._receive_later()
+
+    def _receive_later(self) -> None:
+        """Receive what came while a question was answered apart."""
+        if self._later and not self.transport.is_closing():
+            data = b"".join(self._later)
+            self._later.clear()
+            self._receive(data)
 
     def body_received(self, n_bytes: int) -> None:
         """Take note of a sender's progress."""
@@ -266,7 +341,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._is_in_body = True
         self._question = self._short_question()
-        if self._question is None and self._is_let_in():
+        is_small = self._question is not None and not self._question.is_large
+        if not is_small and self._is_let_in() and self._question is None:
             super().on_headers_complete()
 
     def _short_question(self) -> ShortQuestion | None:
@@ -278,7 +354,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take_long_way(self) -> None:
         """Hand a question to the application, with what has come in by now."""
-        if self._question is not None:
+        if self._question is not None and self._apart is None:
             self._question = None
             super().on_headers_complete()
 
@@ -338,7 +414,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._question is None or self.short_way is None:
             return False
         keeps = self.parser.should_keep_alive()
-        is_taken = not self.flow.write_paused and not self.transport.is_closing()
+        is_taken = not (
+            self._question.is_large or self.flow.write_paused or self.transport.is_closing()
+        )
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         answer = self.short_way.answer(self._question, body) if is_taken else None
         if answer is None:
@@ -346,15 +424,21 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         self._question = None
         self._pieces.clear()
+        self._write(answer, keeps=keeps)
+        return True
+
+    def _write(self, answer: ShortAnswer, *, keeps: bool) -> None:
         parts = [STATUS_LINE[HTTPStatus.OK]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n", answer.content)
-        self.transport.write(b"".join(parts))
+        parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n")
+        if len(answer.content) < PORTION_BYTES // 16:
+            self.transport.write(b"".join((*parts, answer.content)))
+        else:
+            self.transport.writelines((b"".join(parts), answer.content))
         if not keeps:
             self.transport.close()
         self.on_response_complete()
-        return True
 
     def shutdown(self) -> None:
         self._take_long_way()

@@ -125,7 +125,7 @@ class Landing(BufferedProtocol):
         self._receiver.body_received(nbytes)
         if not self._is_unwanted:
             self._end += nbytes
-            if self._is_full:
+            if self._is_full and self._n_left:
                 self._pause()
             if self._is_ready:
                 self._event.set()

@@ -98,8 +98,9 @@ async def answered(
     for part in sent:
         await transport.deliver(part)
     is_whole = protocol.cycle is None or not protocol.cycle.more_body
-    if is_whole and state.tasks:
-        await asyncio.wait(state.tasks, timeout=ANSWER_SECONDS)
+    left: set[asyncio.Task[None]] = set()
+    while is_whole and state.tasks and not left:  # one may begin another
+        _, left = await asyncio.wait(state.tasks, timeout=ANSWER_SECONDS)
     transport.close()
     if state.tasks:
         _, left = await asyncio.wait(state.tasks, timeout=ANSWER_SECONDS)

@@ -231,9 +231,7 @@ async def test_what_is_beyond_the_length_is_no_part_of_the_body() -> None:
         await connection.transport.deliver(head(len(BODY)))
         await connection.transport.deliver(BODY + b"\x00 and more\r\n\r\n")
 
-        told = await connection.answers(2)
-        assert told[0] == BODY
-        assert b"malformed_request" in told[1]
+        assert b"malformed_request" in (await connection.answers(1))[-1]
         assert connection.transport.is_closing()
 
 
