@@ -155,13 +155,15 @@ class ShortWay:
         Raises ``Unavailable`` when no turn comes in time, ``ClientDisconnect`` like ``Turns``.
         """
         received = time.perf_counter()
-        fitted = self._model_at_hand(question.model_id)
-        if fitted is None:
-            return None
+        model_id = question.model_id
+
+        def opened(_: Table) -> FittedModel | None:
+            # Here, for each look at the disk may cost the loop a wait for the interpreter's lock.
+            return self._services.inference.at_hand(model_id)
 
         def found() -> ShortAnswer | None:
             waited = time.perf_counter() - received
-            return self._found(question, body, lambda _: fitted, waited=waited)
+            return self._found(question, body, opened, waited=waited)
 
         return _noted(question, await self._services.threads.compute(found))
 
