@@ -24,9 +24,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from http.client import HTTPConnection
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
@@ -274,13 +275,22 @@ def print_bulk(ours: Peer, times: int = 5) -> None:
     print(f"\n{MANY_ROWS:,} rows, to log-densities in the same format\n")
     print("| body | MB | best, ms | MB/s of body |\n|---|---|---|---|")
     for name, request in (("Arrow", arrow), ("OIP binary", of_bytes(X))):
-        seconds = []
-        for _ in range(times):
-            begun = time.perf_counter()
-            asked(ours.url, request)
-            seconds.append(time.perf_counter() - begun)
+        seconds = [sent_in(ours.port, request) for _ in range(times)]
         size, best = len(request.body) / 1e6, min(seconds)
         print(f"| {name} | {size:.0f} | {1e3 * best:.0f} | {size / best:.0f} |", flush=True)
+
+
+def sent_in(port: int, request: Request) -> float:
+    """Ask with bare sockets: httpx copies what is left of a body with each part that it sends."""
+    with closing(HTTPConnection("127.0.0.1", port, timeout=ANSWER_SECONDS)) as connection:
+        begun = time.perf_counter()
+        connection.request("POST", request.path, request.body, dict(request.headers))
+        answer = connection.getresponse()
+        answer.read()
+        seconds = time.perf_counter() - begun
+    if answer.status != HTTPStatus.OK:
+        raise SystemExit(f"{answer.status} {answer.reason}")
+    return seconds
 
 
 def print_tail(started: Sequence[Peer], home: Path, seconds: int) -> None:

@@ -64,15 +64,14 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
 
 
 def _sum_of_squares(array: NDArray[np.float64]) -> float:
-    """Sum up in portions that BLAS does not give to threads of its own.
+    """Sum up in one call, which BLAS would give to threads of its own where there is much.
 
     They would go on spinning for a while, beside the engine's threads.
     """
-    if array.size <= BLAS_PORTION:
-        return float(np.vdot(array, array))
     flat = array.reshape(-1)
-    portions = (flat[i : i + BLAS_PORTION] for i in range(0, len(flat), BLAS_PORTION))
-    return sum(float(np.vdot(portion, portion)) for portion in portions)
+    if flat.size <= BLAS_PORTION:
+        return float(np.vdot(flat, flat))
+    return float(np.einsum("i,i->", flat, flat))
 
 
 def _require_in_range(array: NDArray[np.float64]) -> None:

@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from fastapi import Request
 
+from service.api.landing import Landing, landing_of
 from service.api.negotiation import content_type
 from service.api.payloads import CODECS, REMARK, codec_of
 from service.api.payloads.body import body_chunks, read_body
@@ -48,7 +49,9 @@ class ArrivingRows:
 
     reader: RowReader
     head: Body
-    rest: AsyncIterator[bytes]
+    rest: AsyncIterator[Body]
+    landing: Landing | None
+    """Of the rest, where it can be received into a place."""
     services: Services
 
     async def each(self, work: Callable[[Table], T]) -> AsyncIterator[T]:
@@ -76,14 +79,22 @@ class ArrivingRows:
 
     async def _portions(self) -> AsyncIterator[Iterator[Table]]:
         yield self.reader.feed(self.head)
-        held: list[bytes] = []
+        held: list[Body] = []
+        self._tell_room()
         async for chunk in self.rest:
             held.append(chunk)
             if sum(map(len, held)) >= PORTION_BYTES:
-                yield self.reader.feed(b"".join(held))
+                yield self.reader.feed(_joined(held))
                 held.clear()
-        yield self.reader.feed(b"".join(held))
+                self._tell_room()
+        yield self.reader.feed(_joined(held))
         yield self.reader.end()
+
+    def _tell_room(self) -> None:
+        """Have the next bytes received where the reader wants them, if they are many."""
+        room = self.reader.room
+        if self.landing is not None and room is not None and len(room) >= PORTION_BYTES:
+            self.landing.into(room)
 
 
 async def read_payload(
@@ -114,11 +125,12 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> WholeBod
     if reader is None:
         return await _whole_body(request, codec, expected)
     chunks = body_chunks(request, max_bytes=services.options.max_stream_bytes)
+    landing = None if "content-encoding" in request.headers else landing_of(request.scope)
     head: Body = b""
     async for chunk in chunks:
-        head = bytes(head) + chunk if head else chunk
+        head = _joined([head, chunk]) if head else chunk
         if len(head) > PORTION_BYTES:
-            return ArrivingRows(reader, head, chunks, services)
+            return ArrivingRows(reader, head, chunks, landing, services)
     return WholeBody(codec, head, expected)
 
 
@@ -150,6 +162,10 @@ async def _decoded(request: Request, whole: WholeBody) -> DataPayload:
     if whole.is_small:
         return whole.decode()
     return await services_of(request).threads.compute(whole.decode)
+
+
+def _joined(chunks: list[Body]) -> Body:
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:

@@ -7,24 +7,29 @@ than can be computed, a request with a large body is refused at its head: readin
 afterwards would take the time of those that are answered.
 
 Bodies are handed over in portions of a megabyte, or whole when they are smaller: every portion
-wakes the request's task, and is joined once.
+wakes the request's task, and is joined once. Large ones whose length is known come in beside the
+parser (``landing``).
 
 What ``short_way`` can answer is answered as soon as its last byte is in, without the application
 and its task; the application is handed the same request when it can't.
 """
 
 import logging
-from asyncio import TimerHandle, Transport
+from asyncio import Event, Task, TimerHandle, Transport
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httptools
+import numpy as np
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
-from service.api.middleware import NO_SNIFFING, request_id_for
-from service.api.problems import problem_response
-from service.api.short_way import LARGE_BODY_BYTES, ShortQuestion, ShortWay
+from service.api.landing import Landing
+from service.api.middleware import log, record_of, request_id_for
+from service.api.refusals import Refusals
+from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay
 from service.api.turns import Place, overloaded
 from service.errors import (
     HeadTooLarge,
@@ -34,12 +39,15 @@ from service.errors import (
     Unavailable,
 )
 
-logger = logging.getLogger(__name__)
+REFUSAL_RECORD = record_of(logging.getLogger(__name__), "request_refused")
+REFUSALS = Refusals()
 
 MAX_HEAD_BYTES = 32 * 1024
 """Of the request line and all headers."""
 PORTION_BYTES = 1024**2
 """Of a body that are handed over at once, if it is not whole before."""
+LANDED_BYTES = 128 * 1024
+"""Left of a body, from which on the rest is received into its place."""
 LINGER_SECONDS = 2.0
 """In which who was refused may end what it is sending, and read why."""
 ARRIVAL_SECONDS = 1.0
@@ -52,9 +60,24 @@ TOO_LARGE = HeadTooLarge(
 )
 
 
+@dataclass(slots=True, eq=False)
+class Apart:
+    """Stands where uvicorn has the request under way, while a question is answered apart."""
+
+    answering: Task[None] | None = None
+    body: memoryview = field(default_factory=lambda: memoryview(b""))
+    message_event: Event = field(default_factory=Event)
+    disconnected: bool = False
+    keep_alive: bool = True
+    more_body: bool = True
+    response_started: bool = False
+    response_complete: bool = False
+
+
 TOO_MANY = Unavailable(
     "too_many_connections", "Too many connections are open.", retry_after_seconds=1
 )
+OVERLOADED = overloaded()
 TOO_SLOW = SlowRequest("request_too_slow", "The request did not come in in time.")
 
 
@@ -103,6 +126,10 @@ class BoundedProtocol(HttpToolsProtocol):
     """In the queue, of the body that is coming in."""
     _held_bytes = 0
     """Of the pieces that are not handed over yet."""
+    _apart: Apart | None = None
+    """Stands for the request that is answered by itself: its body is coming in, or its turn."""
+    _landing: Landing | None = None
+    """Receives the body that is coming in, instead of the parser."""
     _question: ShortQuestion | None = None
     """Of which the application has not heard: its body is coming in."""
 
@@ -117,8 +144,15 @@ class BoundedProtocol(HttpToolsProtocol):
         return type(cls.__name__, (cls,), own)
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
+        # As uvicorn's, which asks the system for both ends' addresses: that takes a third of a
+        # millisecond while many bytes come in, and a question on the short way needs neither.
+        self.connections.add(self)
+        self.transport = transport
+        self.flow = FlowControl(transport)
+        self.scheme = "https" if is_ssl(transport) else "http"
         self._pieces: list[bytes] = []
-        super().connection_made(transport)
+        self._later: list[bytes] = []
+        """Came while a question was answered apart."""
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
         else:
@@ -126,11 +160,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        self._landing = None
         self._place.free()
+        if self._apart is not None and self._apart.answering is not None:
+            self._apart.answering.cancel()  # gives its turn up
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if not self._is_leaving:
+        if self._is_leaving:
+            return
+        if self._apart is not None:
+            self._later.append(data)
+            self.flow.pause_reading()
+        else:
             self._receive(data)
 
     def _receive(self, data: bytes) -> None:
@@ -139,7 +181,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_leaving:
             return
         if was_in_body:
-            self._note_progress(len(data))
+            self.body_received(len(data))
         if was_in_head and self._is_in_head:
             self._open_head_bytes += len(data)
             if self._open_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -149,6 +191,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_in_body:
             if not was_in_body:
                 self._begin_body()
+                self._land()
         else:
             self._unwatch()
 
@@ -158,7 +201,96 @@ class BoundedProtocol(HttpToolsProtocol):
         self._last_progress = self.loop.time()
         self._watch(self.limits.stall_seconds)
 
-    def _note_progress(self, n_bytes: int) -> None:
+    def _land(self) -> None:
+        """Receive the rest of the body into its place, if it is large and its length is known."""
+        n_bytes = self._declared_bytes()
+        if n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES or not self._is_in_turn():
+            return
+        if self._question is not None:
+            self._apart = Apart()
+            self.cycle = self._apart  # type: ignore[assignment]  # it has all that is asked of one
+        event, pause = self.cycle.message_event, self.flow.pause_reading
+        self._landing = Landing(self, n_bytes, self._pieces, event=event, pause=pause)
+        self._pieces.clear()
+        self._held_bytes = 0
+        if self._apart is not None:
+            self._apart.body = np.empty(n_bytes, dtype=np.uint8).data
+            self._landing.into(self._apart.body)
+        else:
+            self.scope["state"]["landing"] = self._landing
+            pause()  # until the application asks for it
+        self.transport.set_protocol(self._landing)
+
+    def _is_in_turn(self) -> bool:
+        """Say whether the body that comes in is of the request that is to be answered next."""
+        if self.pipeline or self.parser.should_upgrade() or self.transport.is_closing():
+            return False
+        return self._question is not None or self._is_answering()
+
+    def body_landed(self) -> None:
+        self._landing = None
+        self.transport.set_protocol(self)
+        if self._is_leaving:
+            return
+        self._is_in_body = False
+        self._unwatch()
+        if self._apart is not None and self._question is not None:
+            self._apart.more_body = False
+            self._apart.answering = self.loop.create_task(
+                self._answer_apart(self._question, self._apart)
+            )
+            self.tasks.add(self._apart.answering)
+            self._apart.answering.add_done_callback(self.tasks.discard)
+            return
+        if not self.cycle.response_complete:
+            self.cycle.more_body = False
+        self._parse_anew()
+
+    def _parse_anew(self) -> None:
+        """Read requests again: the parser before still waits for a body that went by it."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+
+    async def _answer_apart(self, question: ShortQuestion, apart: Apart) -> None:
+        """Answer a question whose body has landed, from a computing thread."""
+        self._place.free()
+        answer = None
+        try:
+            if self.short_way is not None:
+                answer = await self.short_way.answer_apart(question, apart.body)
+            await self.flow.drain()
+        except Unavailable as error:
+            if not self.transport.is_closing():
+                self._refuse(error)
+            return
+        if apart.disconnected:
+            return
+        self._question = self._apart = None
+        if answer is None:
+            self.cycle = None  # type: ignore[assignment]  # as before the first request
+            self._begin_request()
+            self.cycle.body = bytes(apart.body)  # type: ignore[assignment]  # as in _hand_over
+            self.cycle.more_body = False
+            self.cycle.message_event.set()
+            self.cycle.keep_alive &= apart.keep_alive
+            self._parse_anew()
+        else:
+            keeps = self.parser.should_keep_alive() and apart.keep_alive
+            self._parse_anew()
+            apart.response_complete = True
+            self._write(answer, keeps=keeps)
+        self._receive_later()
+
+    def _receive_later(self) -> None:
+        """Receive what came while a question was answered apart."""
+        if self._later and not self.transport.is_closing():
+            data = b"".join(self._later)
+            self._later.clear()
+            self._receive(data)
+
+    def body_received(self, n_bytes: int) -> None:
+        """Take note of a sender's progress."""
+        self._unset_keepalive_if_required()
         now = self.loop.time()
         self._body_bytes += n_bytes
         self._waiting_seconds += now - self._last_progress
@@ -218,8 +350,17 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._is_in_body = True
         self._question = self._short_question()
-        if self._question is None and self._is_let_in():
-            super().on_headers_complete()
+        is_small = self._question is not None and not self._question.is_large
+        if not is_small and self._is_let_in() and self._question is None:
+            self._begin_request()
+
+    def _begin_request(self) -> None:
+        """Hand the request to the application."""
+        if self.server is None:
+            self.server = get_local_addr(self.transport)
+            self.client = get_remote_addr(self.transport)
+        self.scope["server"], self.scope["client"] = self.server, self.client
+        super().on_headers_complete()
 
     def _short_question(self) -> ShortQuestion | None:
         if self.short_way is None or self._is_leaving or self._is_answering():
@@ -230,9 +371,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take_long_way(self) -> None:
         """Hand a question to the application, with what has come in by now."""
-        if self._question is not None:
+        if self._question is not None and self._apart is None:
             self._question = None
-            super().on_headers_complete()
+            self._begin_request()
 
     def _is_let_in(self) -> bool:
         """Refuse a large body that would only wait to be refused."""
@@ -242,7 +383,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return True
         place = self.let_in()
         if place is None:
-            self._refuse(overloaded())
+            self._refuse(OVERLOADED)
             return False
         self._place = self.scope["state"]["place"] = place
         self.loop.call_later(ARRIVAL_SECONDS, place.free)
@@ -290,7 +431,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._question is None or self.short_way is None:
             return False
         keeps = self.parser.should_keep_alive()
-        is_taken = not self.flow.write_paused and not self.transport.is_closing()
+        is_taken = not (
+            self._question.is_large or self.flow.write_paused or self.transport.is_closing()
+        )
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         answer = self.short_way.answer(self._question, body) if is_taken else None
         if answer is None:
@@ -298,15 +441,21 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         self._question = None
         self._pieces.clear()
+        self._write(answer, keeps=keeps)
+        return True
+
+    def _write(self, answer: ShortAnswer, *, keeps: bool) -> None:
         parts = [STATUS_LINE[HTTPStatus.OK]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
-        parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n", answer.content)
-        self.transport.write(b"".join(parts))
+        parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n")
+        if len(answer.content) < PORTION_BYTES // 16:
+            self.transport.write(b"".join((*parts, answer.content)))
+        else:
+            self.transport.writelines((b"".join(parts), answer.content))
         if not keeps:
             self.transport.close()
         self.on_response_complete()
-        return True
 
     def shutdown(self) -> None:
         self._take_long_way()
@@ -314,6 +463,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         self._place.free()
+        if self._landing is not None:
+            self._landing.drop()
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
@@ -328,19 +479,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         given = self.headers or []  # none before the first request
         request_id = request_id_for(dict(given).get(b"x-request-id", b"").decode("latin-1"))
-        path = self.url.decode("latin-1") if given else ""
-        answer = problem_response(error, {"path": path, "state": {"request_id": request_id}})
-        own = [(b"x-request-id", request_id.encode()), NO_SNIFFING, (b"connection", b"close")]
-        head = b"".join(b"%s: %s\r\n" % header for header in [*answer.raw_headers, *own])
-        self.transport.write(STATUS_LINE[answer.status_code] + head + b"\r\n" + bytes(answer.body))
-        logger.info(
-            "request_refused",
-            extra={
-                "code": error.code,
-                "status": answer.status_code,
-                "request_id": request_id,
-            },
-        )
+        refusal = REFUSALS.of(error, self.url.decode("latin-1") if given else "")
+        self.transport.write(STATUS_LINE[refusal.status] + refusal.told(request_id))
+        log(REFUSAL_RECORD, code=error.code, status=refusal.status, request_id=request_id)
         if self._is_in_body:
             self._linger()
         else:
@@ -349,6 +490,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _linger(self) -> None:
         """Let the client come to the answer: closing on what it still sends would take it away."""
         self._is_leaving = True
+        if self._landing is not None:
+            self._landing.drop()
         self._pieces.clear()
         if self.cycle is not None:
             self.cycle.disconnected = True

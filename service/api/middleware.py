@@ -4,22 +4,47 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
+from service.api.landing import landing_of
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.api.turns import CALLER, Caller, Place
 from service.errors import MalformedRequest
 
 logger = logging.getLogger(__name__)
 
-REQUEST_RECORD = logger.makeRecord(logger.name, logging.INFO, "", 0, "request", (), None).__dict__
-"""What all records of requests have in common."""
+
+@dataclass(frozen=True, slots=True)
+class RecordKind:
+    """Records of one event, which only differ in their fields."""
+
+    logger: logging.Logger
+    common: Mapping[str, object]
+
+
+def record_of(logger: logging.Logger, event: str) -> RecordKind:
+    record = logger.makeRecord(logger.name, logging.INFO, "", 0, event, (), None)
+    return RecordKind(logger, record.__dict__)
+
+
+def log(kind: RecordKind, **fields: object) -> None:
+    """Do as ``logger.info``, but make the record from another in a quarter of the time."""
+    if not kind.logger.isEnabledFor(logging.INFO):
+        return
+    now = time.time()
+    record = logging.LogRecord.__new__(logging.LogRecord)
+    record.__dict__ = {**kind.common, "created": now, "msecs": now % 1 * 1000, **fields}
+    kind.logger.handle(record)
+
+
+REQUEST_RECORD = record_of(logger, "request")
 
 WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}\Z")
 
@@ -119,25 +144,15 @@ class AccessLog:
 def log_request(
     method: str, route: str | None, *, status: int, begun: float, request_id: str
 ) -> None:
-    """Tell what was answered to what; ``begun`` by ``time.perf_counter``.
-
-    As ``logger.info`` does, but the record is made from another in a quarter of the time.
-    """
-    if not logger.isEnabledFor(logging.INFO):
-        return
-    now = time.time()
-    record = logging.LogRecord.__new__(logging.LogRecord)
-    record.__dict__ = {
-        **REQUEST_RECORD,
-        "created": now,
-        "msecs": now % 1 * 1000,
-        "method": method,
-        "route": route,
-        "status": status,
-        "duration_ms": round(1000 * (time.perf_counter() - begun), 3),
-        "request_id": request_id,
-    }
-    logger.handle(record)
+    """Tell what was answered to what; ``begun`` by ``time.perf_counter``."""
+    log(
+        REQUEST_RECORD,
+        method=method,
+        route=route,
+        status=status,
+        duration_ms=round(1000 * (time.perf_counter() - begun), 3),
+        request_id=request_id,
+    )
 
 
 class LastResort:
@@ -219,6 +234,9 @@ class KnownCaller:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        landing = landing_of(scope)
+        if landing is not None:
+            receive = landing.taking(receive)
         caller = Caller(receive, place=scope["state"].pop("place", None) or Place())
         given = Headers(scope=scope).get("request-timeout")
         if given is not None:

@@ -23,6 +23,7 @@ POST = (
     b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     b"Content-Length: 1000\r\n\r\n"
 )
+LARGE = POST.replace(b"1000", b"1000000")
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +76,10 @@ def test_a_head_may_not_be_drawn_out_byte_by_byte(server: Server) -> None:
         assert time.monotonic() - begun < PATIENCE_SECONDS
 
 
-def test_a_body_that_stalls_is_not_waited_for(server: Server) -> None:
+@pytest.mark.parametrize("sent", [POST + b'{"X":', LARGE + bytes(300_000)])
+def test_a_body_that_stalls_is_not_waited_for(server: Server, sent: bytes) -> None:
     with connected(server) as connection:
-        connection.sendall(POST + b'{"X":')
+        connection.sendall(sent)
 
         assert is_too_slow(everything_from(connection))
 

@@ -27,10 +27,11 @@ async def stays() -> Message:
 async def busy(turns: Turns) -> AsyncIterator[None]:
     """Hold the only turn for as long as the block lasts."""
     done = threading.Event()
-    begun = anyio.Event()
+    begun = asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def hold() -> None:
-        anyio.from_thread.run_sync(begun.set)
+        loop.call_soon_threadsafe(begun.set)
         done.wait(60)
 
     async with anyio.create_task_group() as group:

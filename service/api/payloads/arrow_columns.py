@@ -17,8 +17,8 @@ from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 PORTION_ROWS = 65_536
-CACHED_ROWS = 8192
-"""Turned at once, so that a row is still in a processor's cache when its next number comes."""
+CACHED_NUMBERS = 2**15
+"""Turned at once, so that they are still in a processor's cache when they come to their rows."""
 INDEX_COLUMN = re.compile(r"__index_level_\d+__")
 """What pandas adds for row labels; not looked at, like ``index`` in JSON."""
 LABEL_KINDS = (
@@ -67,10 +67,13 @@ class Columns:
     def _turned(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
         columns = [batch.column(place).to_numpy(zero_copy_only=False) for place in self._places]
         X = np.empty((batch.num_rows, len(columns)), dtype=self._dtype)
-        for begin in range(0, len(X), CACHED_ROWS):
-            rows = slice(begin, begin + CACHED_ROWS)
+        step = max(1, CACHED_NUMBERS // len(columns))
+        together = np.empty((len(columns), min(step, len(X))), dtype=self._dtype)
+        for begin in range(0, len(X), step):
+            rows = X[begin : begin + step]
             for place, column in enumerate(columns):
-                X[rows, place] = column[rows]
+                together[place, : len(rows)] = column[begin : begin + step]
+            rows[:] = together[:, : len(rows)].T
         return X
 
     def _labels(self, batch: pa.RecordBatch) -> list[Label] | None:

@@ -31,6 +31,8 @@ CONTINUATION = 0xFFFFFFFF
 PREFIX = struct.Struct("<II")
 END = PREFIX.pack(CONTINUATION, 0)
 MAX_METADATA_BYTES = 16 * 1024**2
+MOST_RESERVED_BYTES = 2**30
+"""For a message, by what it says; what is longer is joined when it is there."""
 SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
 """Kinds of a message: MessageHeader of the format's Message.fbs."""
 HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
@@ -51,6 +53,10 @@ class ArrowReader:
         """The messages of a stream whose labels have a dictionary: it may come after some rows."""
         self._rows_read = 0
         self._is_over = False
+
+    @property
+    def room(self) -> memoryview | None:
+        return self._incoming.room
 
     def feed(self, data: Body) -> Iterator[Table]:
         self._incoming.add(data)
@@ -82,6 +88,9 @@ class ArrowReader:
         message = Message.of(self._incoming.peek(begin)[PREFIX.size :])
         if len(self._incoming) < begin + message.body_length:
             self._announce(message)
+            if message.body_length <= MOST_RESERVED_BYTES:
+                with refusals(KIND):
+                    self._incoming.reserve(begin + message.body_length)
             return None
         with refusals(KIND):
             content = self._incoming.take(begin + message.body_length)

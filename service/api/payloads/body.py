@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import numpy as np
 from fastapi import Request
 
+from service.api.landing import Landing, landing_of
 from service.api.negotiation import content_encoding
 from service.api.payloads.encodings import ENCODINGS
-from service.api.payloads.values import Body
+from service.api.payloads.values import Body, lies_in
 from service.api.services import services_of
 from service.errors import BodyTooLarge, MalformedRequest
 
@@ -27,25 +28,32 @@ async def read_body(request: Request, *, max_bytes: int, words_at: int = 0) -> B
     """
     chunks = body_chunks(request, max_bytes=max_bytes)
     declared = _declared_bytes(request)
-    if declared > LARGE_BYTES and "content-encoding" not in request.headers:
-        return await _laid_out(chunks, declared, before=-words_at % WORD_BYTES)
+    landing = landing_of(request.scope)
+    is_plain = "content-encoding" not in request.headers
+    if is_plain and (declared > LARGE_BYTES or landing is not None):
+        return await _laid_out(chunks, declared, landing, before=-words_at % WORD_BYTES)
     return b"".join([chunk async for chunk in chunks])  # a single one is not copied
 
 
-async def _laid_out(chunks: AsyncIterator[bytes], n_bytes: int, *, before: int) -> Body:
-    """Write the chunks where they belong, behind some bytes that are of no use."""
+async def _laid_out(
+    chunks: AsyncIterator[Body], n_bytes: int, landing: Landing | None, *, before: int
+) -> Body:
+    """Have the chunks where they belong, behind some bytes that are of no use."""
     whole = np.empty(before + n_bytes, dtype=np.uint8)  # memory is only taken as it is written
+    if landing is not None:
+        landing.into(whole.data[before:])
     at = before
     async for chunk in chunks:
         end = at + len(chunk)
         if end > len(whole):
             raise MalformedRequest("malformed_request", "The body is longer than it was said to be")
-        whole[at:end] = np.frombuffer(chunk, dtype=np.uint8)
+        if not lies_in(chunk, whole):
+            whole[at:end] = np.frombuffer(chunk, dtype=np.uint8)
         at = end
     return whole.data[before:at]
 
 
-def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[bytes]:
+def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[Body]:
     """Return the body as it arrives; raise ``BodyTooLarge`` as above.
 
     A declared length is judged before the first byte, an undeclared one (chunked) as it grows,
@@ -65,7 +73,7 @@ def _declared_bytes(request: Request) -> int:
     return int(declared) if declared.isdecimal() else 0
 
 
-async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[bytes]:
+async def _counted(chunks: AsyncIterator[Body], max_bytes: int) -> AsyncIterator[Body]:
     n_bytes = 0
     async for chunk in chunks:
         n_bytes += len(chunk)
@@ -75,8 +83,8 @@ async def _counted(chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterato
 
 
 async def _unfolded(
-    request: Request, chunks: AsyncIterator[bytes], encoding: str
-) -> AsyncIterator[bytes]:
+    request: Request, chunks: AsyncIterator[Body], encoding: str
+) -> AsyncIterator[Body]:
     compute = services_of(request).threads.go_on
     decoder = ENCODINGS[encoding]()
     n_in = n_out = 0

@@ -37,6 +37,8 @@ NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
 
 
 class CsvReader:
+    room = None
+
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._lines = Lines()

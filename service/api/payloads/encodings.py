@@ -10,6 +10,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Protocol
 
+from service.api.payloads.values import Body
 from service.errors import MalformedRequest
 
 PORTION_BYTES = 1024**2
@@ -22,7 +23,7 @@ ZSTD_WINDOW_BYTES = 8 * 1024**2
 class Decoder(Protocol):
     """Compressed bytes in, as they arrive; plain bytes out, in portions."""
 
-    def decode(self, data: bytes) -> Iterator[bytes]:
+    def decode(self, data: Body) -> Iterator[bytes]:
         """Yield what the bytes unfold to; raise ``MalformedRequest`` when they can't be."""
 
     def end(self) -> None:
@@ -38,7 +39,7 @@ class ZlibDecoder:
         self._member = zlib.decompressobj(window_bits)
         self._has_begun = False
 
-    def decode(self, data: bytes) -> Iterator[bytes]:
+    def decode(self, data: Body) -> Iterator[bytes]:
         while data:
             if self._member.eof:
                 self._member = zlib.decompressobj(self._window_bits)
@@ -67,11 +68,11 @@ class ZstdDecoder:
         self._frame = self._new_frame.decompressobj()
         self._has_begun = False
 
-    def decode(self, data: bytes) -> Iterator[bytes]:
+    def decode(self, data: Body) -> Iterator[bytes]:
         for begin in range(0, len(data), ZSTD_STEP_BYTES):
             yield from self._step(data[begin : begin + ZSTD_STEP_BYTES])
 
-    def _step(self, data: bytes) -> Iterator[bytes]:
+    def _step(self, data: Body) -> Iterator[bytes]:
         while data:
             if self._frame.eof:
                 self._frame = self._new_frame.decompressobj()

@@ -3,8 +3,9 @@
 from collections import deque
 
 import numpy as np
+from numpy.typing import NDArray
 
-from service.api.payloads.values import Body
+from service.api.payloads.values import Body, lies_in
 
 WORD_BYTES = 8
 
@@ -17,14 +18,43 @@ class Incoming:
         self._n_bytes = 0
         self._offset = 0
         """Of the first byte that is left in the piece that it came in."""
+        self._room: NDArray[np.uint8] | None = None
+        """For the first bytes in one piece; then it is the only piece there is."""
 
     def __len__(self) -> int:
         return self._n_bytes
 
     def add(self, data: Body) -> None:
+        if self._room is not None:
+            data = self._put(data, self._room)
         if data:
             self._pieces.append(memoryview(data))
             self._n_bytes += len(data)
+
+    def reserve(self, n_bytes: int) -> None:
+        """Have the first bytes in one piece, of which there are some by now."""
+        if self._room is None:
+            n_held = self._n_bytes
+            held = self.take(n_held)
+            self._room = np.empty(n_bytes, dtype=np.uint8)
+            self._put(held, self._room)
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the next bytes are best written, if that matters; they are to be added then."""
+        return None if self._room is None else self._room.data[self._n_bytes :]
+
+    def _put(self, data: Body, room: NDArray[np.uint8]) -> Body:
+        """Write bytes into the room if they are not there already; return those beyond it."""
+        end = min(self._n_bytes + len(data), len(room))
+        n_bytes = end - self._n_bytes
+        if not lies_in(data, room):
+            room[self._n_bytes : end] = np.frombuffer(data, dtype=np.uint8, count=n_bytes)
+        self._n_bytes = end
+        self._pieces = deque([room.data[:end]])
+        if end == len(room):
+            self._room = None
+        return memoryview(data)[n_bytes:]
 
     def peek(self, n_bytes: int) -> bytes:
         """Return the first bytes, and let them be."""

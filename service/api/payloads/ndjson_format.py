@@ -33,6 +33,8 @@ NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 
 
 class NdjsonReader:
+    room = None
+
     def __init__(self, expected: Expected) -> None:
         self._lines = Lines()
         self._expected = expected

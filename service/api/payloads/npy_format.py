@@ -47,6 +47,8 @@ class Header:
 
 
 class NpyReader:
+    room = None
+
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._incoming = Incoming()

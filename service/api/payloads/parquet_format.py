@@ -40,6 +40,8 @@ MAX_BYTES_IN_MEMORY = 32 * 1024**2
 class ParquetReader:
     """Lays a larger file onto the disk until it is there."""
 
+    room = None
+
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line

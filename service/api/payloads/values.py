@@ -16,6 +16,13 @@ Value = NDArray[np.float64] | NDArray[np.int64] | float | str
 """One field of an answer."""
 Body = bytes | bytearray | memoryview
 
+
+def lies_in(chunk: Body, whole: NDArray[np.uint8]) -> bool:
+    """Say whether bytes were received into this array, and so need no copy."""
+    owner: object = chunk.obj if isinstance(chunk, memoryview) else chunk
+    return owner is whole
+
+
 TRAINING_FIELDS = frozenset({"sample_weight", "feature_names"})
 """What a fit takes besides the rows."""
 BARE_FIELDS = frozenset({"model"})
@@ -129,6 +136,10 @@ class Codec(Protocol):
 
 class RowReader(Protocol):
     """Bytes in, as they arrive; rows out, as soon as they are whole."""
+
+    @property
+    def room(self) -> memoryview | None:
+        """Where the next bytes are best written before they are fed; None where it is all one."""
 
     def feed(self, data: Body) -> Iterator[Table]:
         """Take the next bytes; yield the rows that are whole by now, in portions."""

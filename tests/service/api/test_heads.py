@@ -48,7 +48,7 @@ class Connection:
     async def send(self, *parts: bytes) -> bytes:
         """Send the parts one by one; return what has been answered when nothing goes on."""
         for part in parts:
-            self.protocol.data_received(part)
+            await self.transport.deliver(part)
             await asyncio.sleep(0)
         if self.tasks and not (self.protocol.cycle and self.protocol.cycle.more_body):
             await asyncio.wait(self.tasks)
