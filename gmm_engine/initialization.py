@@ -27,6 +27,9 @@ LEAST_LINKED_ROWS, LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN = 300, 30, 4
 each component and for each number of its mean (and one more), but no fewer than the first."""
 MAX_LINKED_ROWS = 1000
 
+MOST_KEPT_NUMBERS = 500_000
+"""Rows of more numbers are whitened anew for each start, and not kept while others are tried."""
+
 RESPONSIBILITY_SUM_TOLERANCE = 1e-6
 
 
@@ -37,15 +40,22 @@ class StartRows:
         self.samples, self.scale = samples, scale
         self.weight = samples.weights_or_ones  # (n_samples,)
 
-    @cached_property
+    @property
     def whitened(self) -> NDArray[np.float64]:  # (n_samples, D or less)
         """The rows in the data's own principal axes, each in units of its spread."""
-        return self.scale.whitened(self.samples.X)
+        is_kept = self.samples.X.size <= MOST_KEPT_NUMBERS
+        return self._whitened if is_kept else self.scale.whitened(self.samples.X)
 
     @cached_property
+    def _whitened(self) -> NDArray[np.float64]:
+        return self.scale.whitened(self.samples.X)
+
+    @property
     def standardized(self) -> NDArray[np.float64]:  # (n_samples, D)
         """The rows with every feature in units of its own spread."""
-        return (self.samples.X - self.scale.mean) / self.scale.floor.scale
+        rows = self.samples.X - self.scale.mean
+        rows /= self.scale.floor.scale
+        return rows
 
 
 Initializer = Callable[[StartRows, int, type[Scatter], np.random.Generator], SufficientStatistics]

@@ -76,14 +76,18 @@ class Mixture:
 
     @property
     def prepared(self) -> kernels.Prepared:
-        """The parameters as the compiled passes read them, laid out when first asked for."""
+        """The parameters as the compiled passes read them, kept when first asked for."""
         if self._prepared is None:
-            laid_out = kernels.Prepared.of(
-                self.weights, self.means, self.family.whitening, self.family.log_det
-            )
+            laid_out = self.laid_out()
             _set(self, "_prepared", laid_out)
             return laid_out
         return self._prepared
+
+    def laid_out(self) -> kernels.Prepared:
+        """Lay the parameters out for one pass; what is laid out is as large as the covariances."""
+        return self._prepared or kernels.Prepared.of(
+            self.weights, self.means, self.family.whitening, self.family.log_det
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -162,6 +166,10 @@ class Mixture:
             mixture, steps.weights[row], steps.means[row], partial(family.of_step, steps, row)
         )
         return mixture
+
+    def bare(self) -> "Mixture":
+        """Return the same without what has been made of the covariances and can be made again."""
+        return Mixture(self.weights, self.means, self.family.bare())
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as ``from_arrays`` takes them."""

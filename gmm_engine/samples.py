@@ -105,9 +105,10 @@ class Samples:
             return Samples(np.asarray(self.X, dtype=np.float64), self.weight)
         if self.weight is None:
             chosen = _chosen_rows(self.n_rows, n_rows, rng)
-            return Samples(self.X[chosen].astype(np.float64), None)
+            return Samples(self.X[chosen].astype(np.float64, copy=False), None)
         chosen, weight = _rows_at(_points(n_rows, self.total_weight, rng), self.weight)
-        return Samples(self.X[chosen].astype(np.float64), weight * (self.total_weight / n_rows))
+        rows = self.X[chosen].astype(np.float64, copy=False)
+        return Samples(rows, weight * (self.total_weight / n_rows))
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64] | None]]:
         """Yield consecutive row ranges with their rows, as doubles, and weights."""

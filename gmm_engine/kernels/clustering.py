@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+from gmm_engine.kernels.compilation import compiled
+from gmm_engine.kernels.layout import READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
 
 _LABELS = types.int64[::1]
 _READ_LABELS = types.Array(types.int64, 1, "C", readonly=True)
@@ -44,7 +45,7 @@ def _take_column(columns, row, centers, k):
         centers[k, i] = columns[i, row]
 
 
-@njit(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE))
 def spread_rows(columns, weight, draws, n_trials, centers):
     """Set ``centers`` to rows chosen one after another, with chances ∝ weight × |x − nearest|².
 
@@ -84,7 +85,7 @@ def spread_rows(columns, weight, draws, n_trials, centers):
             nearest[row] = min(reached[row], nearest[row])
 
 
-@njit(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]))
 def choose_nearest(columns, centers, chosen):
     """Set each row of ``chosen`` to the rows nearest to a centre, in their order."""
     n_rows = columns.shape[1]
@@ -133,7 +134,7 @@ def _assign(columns, weight, centers, labels, nk, sums):
     return n_changed
 
 
-@njit(types.void(READ_TABLE, READ, types.intp, types.intp, WRITTEN_TABLE, _LABELS), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ, types.intp, types.intp, WRITTEN_TABLE, _LABELS))
 def lloyd(columns, weight, max_steps, n_settled, centers, labels):
     """Move ``centers`` to the means of their rows until few rows change their label (Lloyd 1982).
 
@@ -180,7 +181,7 @@ def _nearest_cluster(columns, sizes, n_alive, own, preferred, center, costs):
     return preferred, least
 
 
-@njit(types.void(WRITTEN_TABLE, types.int64[:, ::1], WRITTEN), **AS_WRITTEN)
+@compiled(types.void(WRITTEN_TABLE, types.int64[:, ::1], WRITTEN))
 def join_clusters(columns, pairs, heights):
     """Join rows two by two until one cluster is left, by Ward's criterion (1963).
 
@@ -223,7 +224,7 @@ def join_clusters(columns, pairs, heights):
         places[numbers[last]] = last
 
 
-@njit(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE))
 def add_by_label(X, weight, labels, origin, nk, first):
     """Add the weights and the weighted deviations from ``origin`` of labelled rows."""
     for row in range(len(X)):
@@ -233,7 +234,7 @@ def add_by_label(X, weight, labels, origin, nk, first):
             first[labels[row], i] += counted * (X[row, i] - origin[i])
 
 
-@njit(
+@compiled(
     types.void(
         types.boolean,
         types.boolean,
@@ -245,7 +246,6 @@ def add_by_label(X, weight, labels, origin, nk, first):
         WRITTEN_TABLE,
         WRITTEN,
     ),
-    **AS_WRITTEN,
 )
 def add_labelled(is_dense, is_shared, X, weight, labels, centers, nk, first, scatter):
     """Add rows that belong wholly to one component each to sums about the centres.
@@ -340,4 +340,5 @@ def _columns(
     X: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:  # (D, n_rows)
     """Return rows by feature, as seen from one that counts: nothing is lost far from zero."""
-    return np.ascontiguousarray((X - X[np.argmax(weight)]).T)
+    origin = X[np.argmax(weight)][:, np.newaxis]
+    return np.subtract(X.T, origin, out=np.empty(X.shape[::-1]))

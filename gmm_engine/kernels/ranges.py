@@ -41,14 +41,14 @@ def row_ranges(
 def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator[Part]:
     """Yield the results of ``work`` in the order of the ranges; the caller's thread works too.
 
-    However many ranges there are, only two results for each thread wait at any time.
+    However many ranges there are, one more result than there are threads waits at the most.
     """
     n_threads = min(thread_count(), len(ranges))
     if n_threads == 1:
         for rows in ranges:
             yield work(rows)
         return
-    shared = _SharedWork(work, ranges, most_waiting=2 * n_threads)
+    shared = _SharedWork(work, ranges, most_waiting=n_threads + 1)
     with _HELPERS.beside(shared.help, n_threads - 1):
         try:
             for place in range(len(ranges)):
