@@ -24,7 +24,7 @@ from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
-from gmm_engine.samples import Blocks, Samples, SampleSource, sample_source
+from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_source
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     require_integer_at_least,
@@ -157,7 +157,7 @@ Start = Mixture | FitResult | Given | ArrayLike
 
 
 def fit(
-    X: ArrayLike | Blocks,
+    X: ArrayLike | Blocks | Dataset,
     options: FitOptions,
     *,
     sample_weight: ArrayLike | None = None,
@@ -171,7 +171,7 @@ def fit(
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_features)
+    X : array_like of shape (n_samples, n_features), Blocks or Arrow dataset
     options : FitOptions
     sample_weight : array_like of shape (n_samples,), optional
         A row of weight w counts like w equal rows.
@@ -683,7 +683,7 @@ class _Search:
 def _require_enough(samples: SampleSource, options: FitOptions) -> None:
     if samples.n_positive < options.n_components:
         raise TooFewSamplesError(
-            f"{samples.n_positive} rows (of positive weight) can't make "
+            f"{samples.n_positive} rows (of a weight that counts) can't make "
             f"{options.n_components} components; lower n_components or send more rows"
         )
 

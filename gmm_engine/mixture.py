@@ -77,11 +77,11 @@ class Mixture:
     @property
     def prepared(self) -> kernels.Prepared:
         """The parameters as the compiled passes read them, kept when first asked for."""
-        if self._prepared is None:
-            laid_out = self.laid_out()
-            _set(self, "_prepared", laid_out)
-            return laid_out
-        return self._prepared
+        prepared = self._prepared
+        if prepared is None:
+            prepared = self.laid_out()
+            _set(self, "_prepared", prepared)
+        return prepared
 
     def laid_out(self) -> kernels.Prepared:
         """Lay the parameters out for one pass; what is laid out is as large as the covariances."""
@@ -217,12 +217,12 @@ class Mixture:
 
     def weighted_log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x, component), shape (n_samples, K)."""
-        return kernels.score(self.prepared, self._rows(X), joint=True).joint
+        return self._joint(self.prepared, X)
 
     def log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x | component), shape (n_samples, K)."""
         evenly = replace(self.prepared, constants=self.prepared.constants_of_densities)
-        return kernels.score(evenly, self._rows(X), joint=True).joint
+        return self._joint(evenly, X)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x) of each row in nats, shape (n_samples,).
@@ -232,7 +232,10 @@ class Mixture:
         InvalidDataError
             One of its kinds; ``OutOfRangeError`` for a row at a distance beyond doubles.
         """
-        return kernels.score(self.prepared, self._rows(X), log_prob=True).log_prob
+        rows = as_samples(X, n_features=self.means.shape[1])
+        log_prob = np.empty(len(rows))
+        kernels.score(self.prepared, rows, log_prob=log_prob)
+        return log_prob
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one.
@@ -240,11 +243,17 @@ class Mixture:
         Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
         below the rounding of their common distance, and the responsibilities become even.
         """
-        return kernels.score(self.prepared, self._rows(X), resp=True).resp
+        rows = as_samples(X, n_features=self.means.shape[1])
+        resp = np.empty((len(rows), len(self.means)))
+        kernels.score(self.prepared, rows, resp=resp)
+        return resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the index of the most probable component of each row, shape (n_samples,)."""
-        return kernels.score(self.prepared, self._rows(X), labels=True).labels
+        rows = as_samples(X, n_features=self.means.shape[1])
+        labels = np.empty(len(rows), dtype=np.int64)
+        kernels.score(self.prepared, rows, labels=labels)
+        return labels
 
     def score(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean of log p(x) in nats."""
@@ -305,8 +314,11 @@ class Mixture:
             X[rows] = self.means[component] + self.family.color(X[rows], component)
         return X, labels.astype(np.int64)
 
-    def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
-        return as_samples(X, n_features=self.n_features)
+    def _joint(self, prepared: kernels.Prepared, X: ArrayLike) -> NDArray[np.float64]:
+        rows = as_samples(X, n_features=self.means.shape[1])
+        joint = np.empty((len(rows), len(self.means)))
+        kernels.score(prepared, rows, joint=joint)
+        return joint
 
 
 def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:

@@ -13,6 +13,7 @@ There are five ways to weigh a block, and each pass is compiled for one of them:
 * diagonal covariances over more features, one pass for all that sums up rows that count alone.
 """
 
+from collections.abc import Callable
 from enum import IntEnum, auto
 from functools import cache
 
@@ -86,6 +87,8 @@ _SCORING_SIGNATURES = [
     )
     for rows in _ROWS
 ]
+
+ScoringPass = Callable[..., int]
 
 _weigh_diagonal = diagonal.weigh
 _weigh_whitened = diagonal.weigh_whitened
@@ -560,3 +563,14 @@ def scoring_pass(way: Way, D: int):
         return -1
 
     return scoring
+
+
+@cache
+def scorer(way: Way, D: int, row_type: str) -> ScoringPass:
+    """Return the scorer of rows of a type, ``"d"`` or ``"f"``, as C calls it.
+
+    It looks nothing up by the types of what it is given, so it must be given just those.
+    """
+    signature = _SCORING_SIGNATURES["df".index(row_type)]
+    entry_point: ScoringPass = scoring_pass(way, D).get_compile_result(signature).entry_point
+    return entry_point
