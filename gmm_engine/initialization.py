@@ -21,7 +21,7 @@ from gmm_engine.validation import as_real_array, require_finite
 
 MAX_LLOYD_STEPS = 30
 SETTLED_PART = 1e-3
-"""Lloyd's steps end when fewer rows than this part change their cluster; EM does the rest."""
+"""Lloyd's steps end when no more than this part of the rows change their cluster."""
 LEAST_LINKED_ROWS, LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN = 300, 30, 4
 """Hierarchical clustering takes time by the square of the rows: enough for the covariances, for
 each component and for each number of its mean (and one more), but no fewer than the first."""
@@ -39,6 +39,14 @@ class StartRows:
     def __init__(self, samples: Samples, scale: DataScale) -> None:
         self.samples, self.scale = samples, scale
         self.weight = samples.weights_or_ones  # (n_samples,)
+
+    @property
+    def copies(self) -> NDArray[np.float64] | None:  # (n_samples,)
+        """How often each row is there: its weight, or, where those are no counts, a part of n."""
+        weight = self.samples.weight
+        if weight is None or np.array_equal(weight, np.rint(weight)):
+            return weight
+        return np.asarray(weight * (self.samples.n_positive / weight.sum()))
 
     @property
     def whitened(self) -> NDArray[np.float64]:  # (n_samples, D or less)
@@ -69,7 +77,7 @@ def k_means_plus_plus(
 ) -> SufficientStatistics:
     """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
     labels = kernels.k_means_labels(
-        rows.samples.X, rows.weight, n_components, rng, max_steps=0, n_settled=0
+        rows.samples.X, rows.weight, n_components, rng, max_steps=0, settled=0.0
     )
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
@@ -150,7 +158,7 @@ def random_rows(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Components of equal weight at random rows, each with the covariance of all the data."""
-    chosen = _distinct_rows(rows.weight, n_components, rng)
+    chosen = _distinct_rows(rows.samples.X, rows.weight, n_components, rng)
     share = np.full(n_components, 1.0 / n_components)
     statistics = SufficientStatistics.zeros(form, rows.samples.X[chosen])
     statistics.nk[:] = share
@@ -167,10 +175,11 @@ def ward_clusters(
     """Rows joined from the bottom up by Ward's criterion (1963), in the data's principal axes."""
     enough = max(LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN * (rows.samples.n_features + 1))
     n_rows = max(LEAST_LINKED_ROWS, enough * n_components)
-    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng)
+    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng).that_count()
     if part.n_rows < 2:
         return random_rows(rows, n_components, form, rng)
-    labels = kernels.ward_labels(rows.scale.whitened(part.X), min(n_components, part.n_rows))
+    n_clusters = min(n_components, part.n_rows)
+    labels = kernels.ward_labels(rows.scale.whitened(part.X), part.weights_or_ones, n_clusters)
     return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
@@ -182,10 +191,18 @@ def neighborhoods(
 ) -> SufficientStatistics:
     """Spread-out rows, each with those nearest to it, for covariances that begin local."""
     samples, white = rows.samples, rows.whitened
-    n_near = min(samples.n_rows, max(2 * (samples.n_features + 1), samples.n_rows // n_components))
-    chosen = kernels.near_rows(white, rows.weight, n_components, n_near, rng).ravel()
-    labels = np.repeat(np.arange(n_components), n_near)
-    near = Samples(samples.X[chosen], rows.weight[chosen])
+    copies = rows.copies
+    n_rows = samples.n_rows if copies is None else copies.sum()
+    n_near = min(n_rows, max(2 * (samples.n_features + 1), n_rows // n_components))
+    if copies is None:
+        chosen = kernels.near_rows(white, rows.weight, n_components, int(n_near), rng).ravel()
+        labels = np.repeat(np.arange(n_components), int(n_near))
+        near = Samples(samples.X[chosen], None)
+    else:
+        portions = kernels.near_portions(white, copies, n_components, n_near, rng)
+        labels = np.repeat(np.arange(n_components), [len(chosen) for chosen, _ in portions])
+        chosen = np.concatenate([chosen for chosen, _ in portions])
+        near = Samples(samples.X[chosen], np.concatenate([counted for _, counted in portions]))
     return SufficientStatistics.of_labels(near, labels, n_components, form)
 
 
@@ -245,13 +262,17 @@ def _draw(weight: NDArray[np.float64], rng: np.random.Generator) -> int:
 
 
 def _distinct_rows(
-    weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
+    X: NDArray[np.float64], weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
+    """Draw rows that differ from each other, as long as there are any."""
     remaining = weight.copy()
     chosen = np.empty(n_rows, dtype=np.intp)
     for i in range(n_rows):
+        if not remaining.any():
+            remaining = weight.copy()
         chosen[i] = _draw(remaining, rng)
-        remaining[chosen[i]] = 0.0
+        alike = np.flatnonzero(X[:, 0] == X[chosen[i], 0])
+        remaining[alike[(X[alike] == X[chosen[i]]).all(axis=1)]] = 0.0
     return chosen
 
 
@@ -268,5 +289,5 @@ def _lloyd(
         n_clusters,
         rng,
         max_steps=MAX_LLOYD_STEPS,
-        n_settled=int(SETTLED_PART * len(X)),
+        settled=SETTLED_PART * weight.sum(),
     )

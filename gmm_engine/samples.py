@@ -102,6 +102,13 @@ class Samples:
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
         return np.ones(self.n_rows) if self.weight is None else self.weight
 
+    def that_count(self) -> "Samples":
+        """Return the rows whose weight is not zero."""
+        if self.weight is None or self.weight.all():
+            return self
+        counts = self.weight > 0.0
+        return Samples(self.X[counts], self.weight[counts])
+
     def chunks(self) -> Iterator[Chunk]:
         yield self.X, self.weight
 

@@ -22,6 +22,7 @@ from gmm_engine.kernels.clustering import (
     add_by_label,
     add_labelled,
     k_means_labels,
+    near_portions,
     near_rows,
     ward_labels,
 )
@@ -54,6 +55,7 @@ __all__ = [
     "is_one_range",
     "k_means_labels",
     "layout",
+    "near_portions",
     "near_rows",
     "plain_steps",
     "score",
