@@ -158,7 +158,7 @@ def random_rows(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Components of equal weight at random rows, each with the covariance of all the data."""
-    chosen = _distinct_rows(rows.samples.X, rows.weight, n_components, rng)
+    chosen = _distinct_rows(rows.weight, n_components, rng)
     share = np.full(n_components, 1.0 / n_components)
     statistics = SufficientStatistics.zeros(form, rows.samples.X[chosen])
     statistics.nk[:] = share
@@ -262,17 +262,13 @@ def _draw(weight: NDArray[np.float64], rng: np.random.Generator) -> int:
 
 
 def _distinct_rows(
-    X: NDArray[np.float64], weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
+    weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
-    """Draw rows that differ from each other, as long as there are any."""
     remaining = weight.copy()
     chosen = np.empty(n_rows, dtype=np.intp)
     for i in range(n_rows):
-        if not remaining.any():
-            remaining = weight.copy()
         chosen[i] = _draw(remaining, rng)
-        alike = np.flatnonzero(X[:, 0] == X[chosen[i], 0])
-        remaining[alike[(X[alike] == X[chosen[i]]).all(axis=1)]] = 0.0
+        remaining[chosen[i]] = 0.0
     return chosen
 
 

@@ -232,7 +232,7 @@ class Mixture:
         InvalidDataError
             One of its kinds; ``OutOfRangeError`` for a row at a distance beyond doubles.
         """
-        rows = as_samples(X, n_features=self.means.shape[1])
+        rows = self._rows(X)
         log_prob = np.empty(len(rows))
         kernels.score(self.prepared, rows, log_prob=log_prob)
         return log_prob
@@ -243,14 +243,14 @@ class Mixture:
         Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
         below the rounding of their common distance, and the responsibilities become even.
         """
-        rows = as_samples(X, n_features=self.means.shape[1])
+        rows = self._rows(X)
         resp = np.empty((len(rows), len(self.means)))
         kernels.score(self.prepared, rows, resp=resp)
         return resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the index of the most probable component of each row, shape (n_samples,)."""
-        rows = as_samples(X, n_features=self.means.shape[1])
+        rows = self._rows(X)
         labels = np.empty(len(rows), dtype=np.int64)
         kernels.score(self.prepared, rows, labels=labels)
         return labels
@@ -314,8 +314,11 @@ class Mixture:
             X[rows] = self.means[component] + self.family.color(X[rows], component)
         return X, labels.astype(np.int64)
 
+    def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
+        return as_samples(X, n_features=self.means.shape[1])
+
     def _joint(self, prepared: kernels.Prepared, X: ArrayLike) -> NDArray[np.float64]:
-        rows = as_samples(X, n_features=self.means.shape[1])
+        rows = self._rows(X)
         joint = np.empty((len(rows), len(self.means)))
         kernels.score(prepared, rows, joint=joint)
         return joint
