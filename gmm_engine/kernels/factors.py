@@ -17,7 +17,7 @@ from gmm_engine.kernels.tiled import subtract_products
 
 _TINY = float(np.finfo(float).tiny)
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
-LEAST_SHARED_FEATURES = 48
+LEAST_SHARED_FEATURES = 96
 """From so many on a matrix takes long enough for threads to take one each."""
 
 
