@@ -350,15 +350,18 @@ print(time.perf_counter() - begun)
 
 def process(options: argparse.Namespace) -> Table:
     """Measure a process: peak memory beyond the data, and import with warm-up."""
-    N, D, K = (200_000, 16, 16) if options.quick else (1_000_000, 16, 16)
-    grown = float(run_python(PEAK_MEMORY.format(N=N, D=D, K=K)))
+    sizes = [(200_000 if options.quick else 1_000_000, 16, 16), (20_000, 128, 16)]
+    grown = [float(run_python(PEAK_MEMORY.format(N=N, D=D, K=K))) for N, D, K in sizes]
     cold = median(float(run_python(COLD_START)) for _ in range(3))
     return Table(
         "Memory and cold start",
         "Compiled passes are in Numba's cache.",
         ("what", "measured"),
         [
-            (f"peak memory of a fit of {N} × {D}, K = {K}, beyond the data", f"{grown:.0f} MiB"),
+            *(
+                (f"peak memory of a fit of {N} × {D}, K = {K}, beyond the data", f"{more:.0f} MiB")
+                for (N, D, K), more in zip(sizes, grown, strict=True)
+            ),
             ("import and warm-up of a new process", f"{cold:.2f} s"),
         ],
     )

@@ -34,20 +34,32 @@ DAMPING = 1e-10
 """Keeps the least squares of nearly dependent residuals solvable, relative to their size."""
 
 
+LARGE = 20_000
+"""Covariances of more numbers are remembered as triangles, and mixed one after another."""
+
+_Point = Mixture | NDArray[np.float64]
+"""A mixture, or its parameters as one vector in units of the data's spread."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Mixtures:
+class _Step:
     """A plain step: where it began and ended."""
 
-    before: Mixture
-    after: Mixture
+    before: _Point
+    after: _Point
 
 
 @dataclass(frozen=True, slots=True)
-class _Vectors:
-    """The same as a vector of parameters and the residual there."""
+class _Part:
+    """Numbers of the vectors that are mixed together: all, or the matrix of one component."""
 
-    x: NDArray[np.float64]
-    residual: NDArray[np.float64]
+    place: slice
+    whole: NDArray[np.intp] | None = None
+    """Where in its triangle each number of a matrix is."""
+
+    def of(self, vectors: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        rows = np.array([vector[self.place] for vector in vectors])
+        return rows if self.whole is None else rows[:, self.whole]
 
 
 class Accelerator:
@@ -56,7 +68,9 @@ class Accelerator:
     def __init__(self, scale: NDArray[np.float64], n_plain: int = PLAIN_STEPS) -> None:
         """``scale`` is the data's spread by feature; the first ``n_plain`` steps are left plain."""
         self._scale = scale  # (D,)
-        self._steps: deque[_Mixtures | _Vectors] | None = None
+        self._steps: deque[_Step] | None = None
+        self._newest: tuple[NDArray[np.float64], _Point] | None = None
+        """Means and all of where the last step ended: most often the next one begins there."""
         self._last_log_likelihood = math.nan
         self._gain = math.nan
         self._is_slow = False
@@ -72,17 +86,18 @@ class Accelerator:
         accelerator._last_log_likelihood, accelerator._gain = map(float, arrays["gains"])
         slow, accelerator._plain_left, accelerator._bout_left = map(int, arrays["counts"])
         accelerator._is_slow = bool(slow)
-        steps = np.asarray(arrays["steps"], dtype=np.float64)  # (n_remembered, 2, n_numbers)
+        steps = np.asarray(arrays["points"], dtype=np.float64)  # (n_remembered, 2, n_numbers)
         if len(steps):
             accelerator._steps = deque(
-                (_Vectors(x, residual) for x, residual in steps),
-                maxlen=most_remembered(steps.shape[-1]),
+                (_Step(before, after) for before, after in steps),
+                maxlen=int(arrays["most"]),
             )
         return accelerator
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
         return {
-            "steps": np.array([(step.x, step.residual) for step in self._as_vectors()]),
+            "points": np.array(list(zip(*self._as_vectors(), strict=True))),
+            "most": np.array(0 if self._steps is None else self._steps.maxlen),
             "gains": np.array([self._last_log_likelihood, self._gain]),
             "counts": np.array([self._is_slow, self._plain_left, self._bout_left], dtype=np.int64),
         }
@@ -120,6 +135,7 @@ class Accelerator:
         """Take note that the last proposal did not gain: forget, and go on plainly for a while."""
         if self._steps is not None:
             self._steps.clear()
+        self._newest = None
         self._rest()
 
     def _rest(self) -> None:
@@ -129,24 +145,35 @@ class Accelerator:
     def _remember(self, before: Mixture, after: Mixture) -> bool:
         if self._steps is None:
             self._steps = deque(maxlen=most_remembered(before.n_parameters))
-        if self._steps.maxlen == 0:
+        most = self._steps.maxlen
+        if not most:
             return False
-        self._steps.append(_Mixtures(before, after))
+        if self._plain_left >= most:  # others will have taken its place before steps are mixed
+            return True
+        goes_on = self._newest is not None and self._newest[0] is before.means
+        begun = self._newest[1] if goes_on and self._newest else self._point(before)
+        self._newest = after.means, self._point(after)
+        self._steps.append(_Step(begun, self._newest[1]))
         return True
 
-    def _as_vectors(self) -> list["_Vectors"]:
-        """Return the remembered steps, made into vectors when first asked for."""
-        steps = [self._as_vector(step) for step in self._steps or ()]
-        if self._steps is not None:
-            self._steps.clear()
-            self._steps.extend(steps)
-        return steps
+    def _point(self, mixture: Mixture) -> _Point:
+        """Return what is kept of a mixture: few of the small ones are ever made into vectors."""
+        return self._vector(mixture) if _is_large(mixture) else mixture
 
-    def _as_vector(self, step: "_Mixtures | _Vectors") -> "_Vectors":
-        if isinstance(step, _Vectors):
-            return step
-        x = self._vector(step.before)
-        return _Vectors(x, self._vector(step.after) - x)
+    def _as_vectors(self) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
+        """Return where the remembered steps began and ended, made into vectors when first asked."""
+        if self._steps is None:
+            return [], []
+        made: dict[int, NDArray[np.float64]] = {}
+        points = [point for step in self._steps for point in (step.before, step.after)]
+        for point in points:
+            if isinstance(point, Mixture) and id(point) not in made:
+                made[id(point)] = self._vector(point)
+        vectors = [made[id(point)] if isinstance(point, Mixture) else point for point in points]
+        befores, afters = vectors[::2], vectors[1::2]
+        self._steps.clear()
+        self._steps.extend(map(_Step, befores, afters))
+        return befores, afters
 
     def _watch(self, log_likelihood: float) -> None:
         """Judge the rate by plain gains; those of accelerated steps tell nothing about EM."""
@@ -156,23 +183,34 @@ class Accelerator:
         self._last_log_likelihood, self._gain = log_likelihood, gain
 
     def _mixed(self, after: Mixture) -> Mixture | None:
-        steps = self._as_vectors()
-        points = np.array([step.x for step in steps])
-        residuals = np.array([step.residual for step in steps])
-        moves, changes = points[1:] - points[:-1], residuals[1:] - residuals[:-1]
-        x, residual = points[-1], residuals[-1]
-        gram = changes @ changes.T
+        """Return what the combination of the remembered steps with the least residual leads to."""
+        (befores, afters), parts = self._as_vectors(), _parts(after)
+        n_changes = len(befores) - 1
+        gram, towards = np.zeros((n_changes, n_changes)), np.zeros(n_changes)
+        for part in parts:
+            residuals = part.of(afters) - part.of(befores)
+            changes = residuals[1:] - residuals[:-1]
+            gram += changes @ changes.T
+            towards += changes @ residuals[-1]
         gram[np.diag_indices_from(gram)] += DAMPING * np.trace(gram)
         try:
-            share = np.linalg.solve(gram, changes @ residual)
+            share = np.linalg.solve(gram, towards)
         except np.linalg.LinAlgError:
             return None
-        return self._mixture(x + residual - share @ (moves + changes), after)
+        mixed = []
+        for part in parts:
+            points = part.of(befores)
+            residuals = part.of(afters) - points
+            moves, changes = points[1:] - points[:-1], residuals[1:] - residuals[:-1]
+            mixed.append(points[-1] + residuals[-1] - share @ (moves + changes))
+        return self._mixture(np.concatenate(mixed), after)
 
     def _vector(self, mixture: Mixture) -> NDArray[np.float64]:
         """Return the parameters as one vector, in units of the data's spread."""
         log_weights = np.log(np.maximum(mixture.weights, np.finfo(float).tiny))
         covariances = mixture.covariances / mixture.family.units(self._scale)
+        if _is_large(mixture):
+            covariances = covariances[..., *np.tril_indices(mixture.n_features)]
         return np.concatenate(
             (log_weights, (mixture.means / self._scale).ravel(), covariances.ravel())
         )
@@ -183,13 +221,32 @@ class Accelerator:
         K, D = like.means.shape
         weights = np.exp(vector[:K] - vector[:K].max())
         covariances = vector[K + K * D :].reshape(like.covariances.shape)
+        covariances *= like.family.units(self._scale)
         means = vector[K : K + K * D].reshape(K, D) * self._scale
-        units = like.family.units(self._scale)
         try:
-            family = like.family.from_array(covariances * units, K, D)
+            family = like.family.from_array(covariances, K, D)
             return Mixture(weights / weights.sum(), means, family)
         except GmmEngineError:  # beyond the border of what is a mixture
             return None
+
+
+def _is_large(mixture: Mixture) -> bool:
+    return mixture.family.has_correlations and mixture.covariances.size > LARGE
+
+
+def _parts(like: Mixture) -> list[_Part]:
+    if not _is_large(like):
+        return [_Part(slice(None))]
+    D = like.n_features
+    begin, size = like.weights.size + like.means.size, D * (D + 1) // 2
+    whole = np.empty((D, D), dtype=np.intp)
+    rows, columns = np.tril_indices(D)
+    whole[rows, columns] = whole[columns, rows] = np.arange(size)
+    matrices = (
+        _Part(slice(begin + k * size, begin + (k + 1) * size), whole.ravel())
+        for k in range(like.family.n_sets)
+    )
+    return [_Part(slice(begin)), *matrices]
 
 
 def most_remembered(n_numbers: int) -> int:

@@ -8,6 +8,7 @@ in ``COVARIANCE_FAMILIES``; nothing else asks which family it has.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import ClassVar, Self
 
 import numpy as np
@@ -30,6 +31,9 @@ from gmm_engine.validation import require_finite, require_shape
 SYMMETRY_TOLERANCE = 1e-8
 """Given matrices may differ from their transpose by this, relative to their diagonal."""
 
+CHECKED_TOGETHER = 100_000
+"""Numbers of matrices that are looked at together, so that what is made of them stays small."""
+
 RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
 GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
 
@@ -49,8 +53,10 @@ class CovarianceFamily(ABC):
     n_features: int
     log_det: NDArray[np.float64]  # (K,)
     """log |Σ_k|"""
-    precisions_cholesky: NDArray[np.float64]
-    """Factors U with Σ⁻¹ = U Uᵀ, upper triangular; 1/σ where the family is diagonal."""
+    _covariances: NDArray[np.float64]
+    _upper: NDArray[np.float64] | None
+    """``precisions_cholesky``, or None where it is made again when asked for."""
+    _has_given_factors: bool = False
 
     def __init__(
         self,
@@ -59,11 +65,12 @@ class CovarianceFamily(ABC):
         n_features: int,
         *,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        factors: kernels.Factors | None = None,
         precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
         """Factor covariances in the family's own shape, naming the first that has no factor."""
         self.n_components, self.n_features = n_components, n_features
-        factors = kernels.factors_of(
+        factors = factors or kernels.factors_of(
             covariances,
             n_sets=self.n_sets,
             n_features=n_features,
@@ -72,11 +79,10 @@ class CovarianceFamily(ABC):
         if factors.singular >= 0:
             raise SingularCovarianceError(factors.singular, remedy)
         self._covariances = covariances
-        self._lower = factors.lower.reshape(covariances.shape)
-        self.precisions_cholesky = factors.upper.reshape(covariances.shape)
+        self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
         if precisions_cholesky is not None:
-            self.precisions_cholesky = precisions_cholesky
+            self._upper, self._has_given_factors = precisions_cholesky, True
             self.log_det = self._log_det_of(precisions_cholesky)
 
     @classmethod
@@ -87,10 +93,30 @@ class CovarianceFamily(ABC):
         self = cls.__new__(cls)
         self.n_components, self.n_features = n_components, n_features
         self._covariances = steps.covariances[row].reshape(shape)
-        self._lower = steps.lower[row].reshape(shape)
-        self.precisions_cholesky = steps.upper[row].reshape(shape)
+        self._upper = steps.upper[row].reshape(shape)
         self.log_det = self._by_component(steps.log_det[row])
         return self
+
+    def bare(self) -> Self:
+        """Return the same without its factors, which are as large and can be made again."""
+        if self._has_given_factors:
+            return self
+        family = copy(self)
+        family._upper = None  # noqa: SLF001 - its own kind
+        return family
+
+    @property
+    def precisions_cholesky(self) -> NDArray[np.float64]:
+        """Factors U with Σ⁻¹ = U Uᵀ, upper triangular; 1/σ where the family is diagonal."""
+        if self._upper is None:
+            factors = kernels.factors_of(
+                self._covariances,
+                n_sets=self.n_sets,
+                n_features=self.n_features,
+                is_dense=self.has_correlations,
+            )
+            self._upper = factors.upper.reshape(self._covariances.shape)
+        return self._upper
 
     @classmethod
     def maximized(
@@ -112,9 +138,10 @@ class CovarianceFamily(ABC):
         )
         K, D = statistics.centers.shape
         covariances, held = found.covariances.reshape(cls.shape(K, D)), np.zeros(K, dtype=np.intp)
-        if not found.are_above_floor:
+        if found.factors is None:
             covariances, held = cls._held_up(covariances, regularization)
-        return found, cls(covariances, K, D, remedy=RAISE_REG_COVAR), np.broadcast_to(held, K)
+        family = cls(covariances, K, D, remedy=RAISE_REG_COVAR, factors=found.factors)
+        return found, family, np.broadcast_to(held, K)
 
     def held_up(self, regularization: Regularization) -> Self:
         """Return this, or what it becomes where it is below the regularisation's floor."""
@@ -305,7 +332,8 @@ class FullCovariances(CovarianceFamily):
         return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
-        return np.asarray(noise @ self._lower[component].T)
+        lower = _cholesky_factors(self._covariances[component : component + 1], RAISE_REG_COVAR)
+        return np.asarray(noise @ lower[0].T)
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -376,7 +404,8 @@ class TiedCovariances(CovarianceFamily):
         return self.precisions_cholesky[np.newaxis]
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
-        return np.asarray(noise @ self._lower.T)
+        lower = _cholesky_factors(self._covariances[np.newaxis], RAISE_REG_COVAR)
+        return np.asarray(noise @ lower[0].T)
 
     @staticmethod
     def units(scale: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -600,14 +629,22 @@ def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
     What is stored and read back is then the same mixture: ``_symmetric`` changes nothing in it.
     """
-    return np.asarray(0.5 * array + 0.5 * np.swapaxes(array, -1, -2))
+    mirrored = 0.5 * array
+    mirrored += 0.5 * np.swapaxes(array, -1, -2)
+    return mirrored
 
 
 def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
     require_finite(array, what=what)
-    transposed = np.swapaxes(array, -1, -2)
-    size = np.sqrt(np.abs(np.diagonal(array, axis1=-2, axis2=-1)))
-    allowed = SYMMETRY_TOLERANCE * size[..., :, np.newaxis] * size[..., np.newaxis, :]
-    if not (np.abs(array - transposed) <= allowed).all():
-        raise InvalidParameterError(what, "must be symmetric")
+    D = array.shape[-1]
+    matrices, n_at_once = array.reshape(-1, D, D), max(1, CHECKED_TOGETHER // D**2)
+    for begin in range(0, len(matrices), n_at_once):
+        if not _are_symmetric(matrices[begin : begin + n_at_once]):
+            raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
+
+
+def _are_symmetric(matrices: NDArray[np.float64]) -> bool:
+    size = np.sqrt(np.abs(np.diagonal(matrices, axis1=-2, axis2=-1)))
+    allowed = SYMMETRY_TOLERANCE * size[..., :, np.newaxis] * size[..., np.newaxis, :]
+    return bool((np.abs(matrices - np.swapaxes(matrices, -1, -2)) <= allowed).all())

@@ -98,13 +98,16 @@ def em_steps(
             run=run,
         )
         iteration += 1
-        following = way.following(accelerator.n_plain_ahead if accelerator else AT_ONCE)
-        accelerated = False
-        if accelerator is not None:
-            leap = accelerator.proposal(here.mixture, following, here.log_likelihood)
+        if accelerator is None:
+            way.look(AT_ONCE)
+            accelerated = False
+        else:
+            way.look(accelerator.n_plain_ahead)
+            leap = accelerator.proposal(here.mixture, way.following, here.log_likelihood)
             accelerated = leap is not None and way.leap(leap)
             if leap is not None and not accelerated:
                 accelerator.reject()
+            del leap
         if not accelerated:
             way.step()
 
@@ -123,7 +126,7 @@ class _Way:
     """Where a run stands and what comes next; a few steps ahead at once where rows are few."""
 
     here: _Place
-    _statistics: SufficientStatistics
+    _statistics: SufficientStatistics | None
     """The sums that the next mixture is made of: those by ``here``, or by the last one ahead."""
 
     def __init__(
@@ -140,7 +143,7 @@ class _Way:
     def begin(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
         """Stand at a mixture."""
         self._few_rows = self._samples_if_few(*mixture.means.shape)
-        self._go_to(mixture, held, expectation(mixture, self._samples))
+        self._weigh_by(mixture, held)
 
     def begin_by(self, start: SufficientStatistics) -> None:
         """Stand at the mixture that these statistics make."""
@@ -153,15 +156,27 @@ class _Way:
         else:
             self.begin(*Mixture.from_statistics(start, self._family, self._held_by))
 
-    def following(self, n_plain: int) -> Mixture:
-        """Return EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
+    def look(self, n_plain: int) -> None:
+        """Find EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
         if not self._ahead and n_plain and self._few_rows is not None and self._is_to_look():
             n_steps = min(n_plain, AT_ONCE, max(self._n_looked, FIRST_AT_ONCE))
             self._look_ahead(n_steps, self._few_rows)
+        if not self._ahead:
+            self._next = Mixture.from_statistics(self._sums, self._family, self._held_by)
+            self._statistics = None
+
+    @property
+    def following(self) -> Mixture:
+        """What ``look`` has found."""
         if self._ahead:
             return self._ahead[0].mixture
-        self._next = Mixture.from_statistics(self._statistics, self._family, self._held_by)
+        assert self._next is not None  # noqa: S101 - it was looked for
         return self._next[0]
+
+    @property
+    def _sums(self) -> SufficientStatistics:
+        assert self._statistics is not None  # noqa: S101 - a mixture is made of them once
+        return self._statistics
 
     def _is_to_look(self) -> bool:
         self._n_to_wait -= 1
@@ -172,8 +187,8 @@ class _Way:
         if self._ahead:
             self.here = self._ahead.popleft()
         elif self._next is not None:
-            mixture, held = self._next
-            self._go_to(mixture, held, expectation(mixture, self._samples))
+            (mixture, held), self._next = self._next, None
+            self._weigh_by(mixture, held)
 
     def leap(self, mixture: Mixture) -> bool:
         """Go to ``mixture`` if it is better than where the run stands; tell whether it is."""
@@ -190,10 +205,16 @@ class _Way:
         self._go_to(mixture, np.zeros(mixture.n_components, dtype=np.intp), statistics)
         return True
 
+    def _weigh_by(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
+        """Go to a mixture, and weigh the rows by it."""
+        self._go_to(mixture, held, expectation(mixture, self._samples))
+
     def _go_to(
         self, mixture: Mixture, held: NDArray[np.intp], statistics: SufficientStatistics
     ) -> None:
         self._statistics = statistics
+        if self._few_rows is None:
+            mixture = mixture.bare()
         is_degenerate = (held > 0) | (statistics.nk < self._negligible)
         self.here = _Place(
             mixture,
@@ -203,7 +224,7 @@ class _Way:
         )
 
     def _look_ahead(self, n_steps: int, samples: Samples) -> None:
-        now = self._statistics
+        now = self._sums
         steps = kernels.plain_steps(
             n_steps,
             samples.X,
@@ -256,5 +277,5 @@ class _Way:
 
 def expectation(mixture: Mixture, samples: SampleSource) -> SufficientStatistics:
     """Weigh the rows by ``mixture`` and sum up what the M-step needs: the E-step (Bishop 9.23)."""
-    moments = kernels.expectation(mixture.prepared, samples.chunks())
+    moments = kernels.expectation(mixture.laid_out(), samples.chunks())
     return SufficientStatistics.of_moments(mixture.family.form, mixture.means, moments)

@@ -18,13 +18,13 @@ from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_acce
 from gmm_engine.convergence import LimitEstimate, Trail
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
-from gmm_engine.em import EMStep, em_steps
+from gmm_engine.em import MOST_AT_ONCE, EMStep, em_steps
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
 from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
-from gmm_engine.samples import Blocks, Samples, SampleSource, sample_source
+from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_source
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     require_integer_at_least,
@@ -157,7 +157,7 @@ Start = Mixture | FitResult | Given | ArrayLike
 
 
 def fit(
-    X: ArrayLike | Blocks,
+    X: ArrayLike | Blocks | Dataset,
     options: FitOptions,
     *,
     sample_weight: ArrayLike | None = None,
@@ -171,7 +171,7 @@ def fit(
 
     Parameters
     ----------
-    X : array_like of shape (n_samples, n_features)
+    X : array_like of shape (n_samples, n_features), Blocks or Arrow dataset
     options : FitOptions
     sample_weight : array_like of shape (n_samples,), optional
         A row of weight w counts like w equal rows.
@@ -280,8 +280,9 @@ class _Run:
     def __init__(
         self, steps: Iterator[EMStep], accelerator: Accelerator | None = None, trail: Trail = ()
     ) -> None:
-        self._steps = steps
-        self._accelerator = accelerator
+        self._steps: Iterator[EMStep] | None = steps
+        self._steps_again: Callable[[EMStep], Iterator[EMStep]] | None = None
+        self.accelerator = accelerator
         self._limit = LimitEstimate()
         self.last = next(steps)
         self._way = [(self.last.log_likelihood, False)]
@@ -303,7 +304,7 @@ class _Run:
             last=self.last,
             way=tuple(self._way),
             stop_reason=self.stop_reason,
-            accelerator=None if self._accelerator is None else self._accelerator.to_arrays(),
+            accelerator=None if self.accelerator is None else self.accelerator.to_arrays(),
         )
 
     @property
@@ -328,6 +329,17 @@ class _Run:
         """The log-likelihood of the start."""
         return self._way[0][0]
 
+    def put_aside(self, steps_again: Callable[[EMStep], Iterator[EMStep]]) -> None:
+        """Keep no more than what it takes to go on, by steps that follow the last one."""
+        self.last = replace(self.last, mixture=self.last.mixture.bare())
+        self._steps, self._steps_again = None, steps_again
+
+    def _next_step(self) -> EMStep:
+        if self._steps is None:
+            assert self._steps_again is not None  # noqa: S101 - it was put aside
+            self._steps = self._steps_again(self.last)
+        return next(self._steps)
+
     def begins_like(self, other: "_Run") -> bool:
         """Tell whether it is the other's start again, as different ways to seek one may find."""
         return math.isclose(self.first, other.first, rel_tol=SAME_START)
@@ -351,7 +363,7 @@ class _Run:
     ) -> None:
         """Take steps until ``n_steps`` in all are done, the limit is near or time is up."""
         while self.stop_reason is None and self.last.iteration < n_steps and not gives_up():
-            self.last = next(self._steps)
+            self.last = self._next_step()
             self._way.append((self.last.log_likelihood, self.last.accelerated))
             self._limit.observe(self.last.log_likelihood, accelerated=self.last.accelerated)
             is_near = self._limit.is_within(tolerance)
@@ -475,7 +487,18 @@ class _Search:
 
         Starts are sought, and try a few steps, on part of the data if it is large.
         """
-        part = self.samples.drawn(n_start_rows(self.options, self.samples.n_features), rng)
+        n_rows = n_start_rows(self.options, self.samples.n_features)
+        tried = self._starts(self.samples.drawn(n_rows, rng), restart, rng)
+        if n_rows >= self.samples.n_rows:
+            yield from tried
+            return
+        mixtures = (run.last.mixture for run in tried)
+        n_starts = len(INITIALIZERS[self.options.init_params])
+        for number, mixture in enumerate(mixtures if n_starts == 1 else list(mixtures), n_starts):
+            yield self._begun(self.samples, mixture, restart, number)
+
+    def _starts(self, part: Samples, restart: int, rng: np.random.Generator) -> Iterator[_Run]:
+        """Return the runs from each start; those of a portfolio after a few steps, best first."""
         initializers = INITIALIZERS[self.options.init_params]
         rows = StartRows(part, self.scale)
         begun = (
@@ -490,12 +513,7 @@ class _Search:
             )
             for number, initialize in enumerate(initializers)
         )
-        ranked = self._ranked(begun, part) if len(initializers) > 1 else begun
-        for number, run in enumerate(ranked, len(initializers)):
-            if part.n_rows == self.samples.n_rows:
-                yield run
-            else:
-                yield self._begun(self.samples, run.last.mixture, restart, number)
+        return iter(self._ranked(begun, part)) if len(initializers) > 1 else begun
 
     def _ranked(self, begun: Iterator[_Run], part: Samples) -> list[_Run]:
         """Let the starts try a few steps, and the best of them some more; best first."""
@@ -505,20 +523,28 @@ class _Search:
         for run in begun:
             if any(run.begins_like(other) for other in tried):
                 continue
-            tried.append(self._tried(run, tried, part.total_weight))
+            tried.append(self._tried(run, tried, part))
             is_enough = self._are_enough(tried, part.total_weight)
             if is_enough or self.ending() is not None:
                 break
         finalists = _best_distinct(tried, FINAL_RUNS, apart)
+        del tried, run
         best = finalists[0]
         is_found = is_enough and best.has_converged
         for run in finalists if len(finalists) > 1 and not is_found else ():
             if run.may_overtake(best):
                 self._carried_on(run, FINAL_STEPS, part.total_weight)
+                self._put_aside(run, part)
                 best = max(best, run, key=lambda run: run.rank)
         return sorted(finalists, key=lambda run: run.rank, reverse=True)
 
-    def _tried(self, run: _Run, others: list[_Run], n_samples: float) -> _Run:
+    def _put_aside(self, run: _Run, samples: Samples) -> None:
+        """Let a run keep little while others are tried, where its mixtures are large."""
+        K, D = run.last.mixture.means.shape
+        if math.prod(self.family.shape(K, D)) > MOST_AT_ONCE:
+            run.put_aside(partial(self._steps_after, samples, run.accelerator))
+
+    def _tried(self, run: _Run, others: list[_Run], part: Samples) -> _Run:
         """Let a start try a few steps; fewer if they lead nowhere and another one is healthy.
 
         Beside one that has converged it takes as many as it needs to come up to it, or to fail.
@@ -526,10 +552,11 @@ class _Search:
         best = max(others, key=lambda run: run.rank, default=run)
         run.carry_on(
             min(FINAL_STEPS if best.has_converged else TRIAL_STEPS, self.options.max_iter),
-            tolerance=self.options.tol * n_samples,
+            tolerance=self.options.tol * part.total_weight,
             ending=self.ending,
-            gives_up=lambda: self._is_decided(run, best, n_samples),
+            gives_up=lambda: self._is_decided(run, best, part.total_weight),
         )
+        self._put_aside(run, part)
         return run
 
     def _is_decided(self, run: _Run, best: _Run, n_samples: float) -> bool:
@@ -605,15 +632,36 @@ class _Search:
         run: int,
         accelerator: Accelerator | None,
     ) -> Iterator[EMStep]:
-        for step in em_steps(
+        return self._reported(
+            em_steps(
+                samples,
+                start,
+                self.family,
+                self.held_by,
+                restart=restart,
+                run=run,
+                accelerator=accelerator,
+            )
+        )
+
+    def _steps_after(
+        self, samples: SampleSource, accelerator: Accelerator | None, step: EMStep
+    ) -> Iterator[EMStep]:
+        """Return the steps that follow one which has been reported."""
+        steps = em_steps(
             samples,
-            start,
+            step,
             self.family,
             self.held_by,
-            restart=restart,
-            run=run,
+            restart=step.restart,
+            run=step.run,
             accelerator=accelerator,
-        ):
+        )
+        next(steps)
+        return self._reported(steps)
+
+    def _reported(self, steps: Iterator[EMStep]) -> Iterator[EMStep]:
+        for step in steps:
             if self.on_step is not None:
                 self.on_step(step)
             yield step
@@ -635,7 +683,7 @@ class _Search:
 def _require_enough(samples: SampleSource, options: FitOptions) -> None:
     if samples.n_positive < options.n_components:
         raise TooFewSamplesError(
-            f"{samples.n_positive} rows (of positive weight) can't make "
+            f"{samples.n_positive} rows (of a weight that counts) can't make "
             f"{options.n_components} components; lower n_components or send more rows"
         )
 

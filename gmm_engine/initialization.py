@@ -21,11 +21,14 @@ from gmm_engine.validation import as_real_array, require_finite
 
 MAX_LLOYD_STEPS = 30
 SETTLED_PART = 1e-3
-"""Lloyd's steps end when fewer rows than this part change their cluster; EM does the rest."""
+"""Lloyd's steps end when no more than this part of the rows change their cluster."""
 LEAST_LINKED_ROWS, LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN = 300, 30, 4
 """Hierarchical clustering takes time by the square of the rows: enough for the covariances, for
 each component and for each number of its mean (and one more), but no fewer than the first."""
 MAX_LINKED_ROWS = 1000
+
+MOST_KEPT_NUMBERS = 500_000
+"""Rows of more numbers are whitened anew for each start, and not kept while others are tried."""
 
 RESPONSIBILITY_SUM_TOLERANCE = 1e-6
 
@@ -37,15 +40,30 @@ class StartRows:
         self.samples, self.scale = samples, scale
         self.weight = samples.weights_or_ones  # (n_samples,)
 
-    @cached_property
+    @property
+    def copies(self) -> NDArray[np.float64] | None:  # (n_samples,)
+        """How often each row is there: its weight, or, where those are no counts, a part of n."""
+        weight = self.samples.weight
+        if weight is None or np.array_equal(weight, np.rint(weight)):
+            return weight
+        return np.asarray(weight * (self.samples.n_positive / weight.sum()))
+
+    @property
     def whitened(self) -> NDArray[np.float64]:  # (n_samples, D or less)
         """The rows in the data's own principal axes, each in units of its spread."""
-        return self.scale.whitened(self.samples.X)
+        is_kept = self.samples.X.size <= MOST_KEPT_NUMBERS
+        return self._whitened if is_kept else self.scale.whitened(self.samples.X)
 
     @cached_property
+    def _whitened(self) -> NDArray[np.float64]:
+        return self.scale.whitened(self.samples.X)
+
+    @property
     def standardized(self) -> NDArray[np.float64]:  # (n_samples, D)
         """The rows with every feature in units of its own spread."""
-        return (self.samples.X - self.scale.mean) / self.scale.floor.scale
+        rows = self.samples.X - self.scale.mean
+        rows /= self.scale.floor.scale
+        return rows
 
 
 Initializer = Callable[[StartRows, int, type[Scatter], np.random.Generator], SufficientStatistics]
@@ -59,7 +77,7 @@ def k_means_plus_plus(
 ) -> SufficientStatistics:
     """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
     labels = kernels.k_means_labels(
-        rows.samples.X, rows.weight, n_components, rng, max_steps=0, n_settled=0
+        rows.samples.X, rows.weight, n_components, rng, max_steps=0, settled=0.0
     )
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
@@ -157,10 +175,11 @@ def ward_clusters(
     """Rows joined from the bottom up by Ward's criterion (1963), in the data's principal axes."""
     enough = max(LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN * (rows.samples.n_features + 1))
     n_rows = max(LEAST_LINKED_ROWS, enough * n_components)
-    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng)
+    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng).that_count()
     if part.n_rows < 2:
         return random_rows(rows, n_components, form, rng)
-    labels = kernels.ward_labels(rows.scale.whitened(part.X), min(n_components, part.n_rows))
+    n_clusters = min(n_components, part.n_rows)
+    labels = kernels.ward_labels(rows.scale.whitened(part.X), part.weights_or_ones, n_clusters)
     return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
@@ -172,10 +191,18 @@ def neighborhoods(
 ) -> SufficientStatistics:
     """Spread-out rows, each with those nearest to it, for covariances that begin local."""
     samples, white = rows.samples, rows.whitened
-    n_near = min(samples.n_rows, max(2 * (samples.n_features + 1), samples.n_rows // n_components))
-    chosen = kernels.near_rows(white, rows.weight, n_components, n_near, rng).ravel()
-    labels = np.repeat(np.arange(n_components), n_near)
-    near = Samples(samples.X[chosen], rows.weight[chosen])
+    copies = rows.copies
+    n_rows = samples.n_rows if copies is None else copies.sum()
+    n_near = min(n_rows, max(2 * (samples.n_features + 1), n_rows // n_components))
+    if copies is None:
+        chosen = kernels.near_rows(white, rows.weight, n_components, int(n_near), rng).ravel()
+        labels = np.repeat(np.arange(n_components), int(n_near))
+        near = Samples(samples.X[chosen], None)
+    else:
+        portions = kernels.near_portions(white, copies, n_components, n_near, rng)
+        labels = np.repeat(np.arange(n_components), [len(chosen) for chosen, _ in portions])
+        chosen = np.concatenate([chosen for chosen, _ in portions])
+        near = Samples(samples.X[chosen], np.concatenate([counted for _, counted in portions]))
     return SufficientStatistics.of_labels(near, labels, n_components, form)
 
 
@@ -258,5 +285,5 @@ def _lloyd(
         n_clusters,
         rng,
         max_steps=MAX_LLOYD_STEPS,
-        n_settled=int(SETTLED_PART * len(X)),
+        settled=SETTLED_PART * weight.sum(),
     )

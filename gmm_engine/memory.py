@@ -10,7 +10,8 @@ from gmm_engine.acceleration import most_remembered
 from gmm_engine.costs import Work, expected_work
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.em import AT_ONCE, MOST_AT_ONCE
-from gmm_engine.fitting import FitOptions, n_start_rows
+from gmm_engine.fitting import FINAL_STEPS, FitOptions, n_start_rows
+from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels.ranges import row_ranges
 from gmm_engine.samples import BLOCK_ROWS
 
@@ -64,10 +65,16 @@ def _of_mixtures(options: FitOptions, n_features: int, work: Work) -> float:
     ranges = row_ranges(work.part_rows, K, D, is_dense=family.has_correlations)
     n_runs = max(work.starts, 1)
     once = 0.0
+    if math.prod(family.shape(K, D)) > MOST_AT_ONCE:  # runs aside keep no more than parameters
+        n_remembered = most_remembered(n_parameters) if work.steps > LEAST_ACCELERATED else 0
+        return (n_runs / options.n_init + TABLES_OF_A_STEP + n_remembered) * n_parameters
     if options.tol > 0.0:
         steps_of_run = (work.part_steps + work.steps) // n_runs
         n_remembered = most_remembered(n_parameters)
         n_kept, tables = min(n_remembered + 1, steps_of_run), TABLES_REMEMBERED
+        is_tried = len(INITIALIZERS[options.init_params]) > 1
+        if is_tried and len(ranges) > 1 and steps_of_run < FINAL_STEPS - n_remembered:
+            n_kept = 1  # plain steps alone, one by one
         if work.steps > LEAST_ACCELERATED * options.n_init:
             once = VECTORS_OF_A_STEP * n_remembered * n_parameters
     elif len(ranges) == 1 and n_parameters <= MOST_AT_ONCE:

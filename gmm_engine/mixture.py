@@ -76,14 +76,18 @@ class Mixture:
 
     @property
     def prepared(self) -> kernels.Prepared:
-        """The parameters as the compiled passes read them, laid out when first asked for."""
-        if self._prepared is None:
-            laid_out = kernels.Prepared.of(
-                self.weights, self.means, self.family.whitening, self.family.log_det
-            )
-            _set(self, "_prepared", laid_out)
-            return laid_out
-        return self._prepared
+        """The parameters as the compiled passes read them, kept when first asked for."""
+        prepared = self._prepared
+        if prepared is None:
+            prepared = self.laid_out()
+            _set(self, "_prepared", prepared)
+        return prepared
+
+    def laid_out(self) -> kernels.Prepared:
+        """Lay the parameters out for one pass; what is laid out is as large as the covariances."""
+        return self._prepared or kernels.Prepared.of(
+            self.weights, self.means, self.family.whitening, self.family.log_det
+        )
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -163,6 +167,10 @@ class Mixture:
         )
         return mixture
 
+    def bare(self) -> "Mixture":
+        """Return the same without what has been made of the covariances and can be made again."""
+        return Mixture(self.weights, self.means, self.family.bare())
+
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as ``from_arrays`` takes them."""
         return {"weights": self.weights, "means": self.means, "covariances": self.covariances}
@@ -209,12 +217,12 @@ class Mixture:
 
     def weighted_log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x, component), shape (n_samples, K)."""
-        return kernels.score(self.prepared, self._rows(X), joint=True).joint
+        return self._joint(self.prepared, X)
 
     def log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x | component), shape (n_samples, K)."""
         evenly = replace(self.prepared, constants=self.prepared.constants_of_densities)
-        return kernels.score(evenly, self._rows(X), joint=True).joint
+        return self._joint(evenly, X)
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x) of each row in nats, shape (n_samples,).
@@ -224,7 +232,10 @@ class Mixture:
         InvalidDataError
             One of its kinds; ``OutOfRangeError`` for a row at a distance beyond doubles.
         """
-        return kernels.score(self.prepared, self._rows(X), log_prob=True).log_prob
+        rows = self._rows(X)
+        log_prob = np.empty(len(rows))
+        kernels.score(self.prepared, rows, log_prob=log_prob)
+        return log_prob
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one.
@@ -232,11 +243,17 @@ class Mixture:
         Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
         below the rounding of their common distance, and the responsibilities become even.
         """
-        return kernels.score(self.prepared, self._rows(X), resp=True).resp
+        rows = self._rows(X)
+        resp = np.empty((len(rows), len(self.means)))
+        kernels.score(self.prepared, rows, resp=resp)
+        return resp
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """Return the index of the most probable component of each row, shape (n_samples,)."""
-        return kernels.score(self.prepared, self._rows(X), labels=True).labels
+        rows = self._rows(X)
+        labels = np.empty(len(rows), dtype=np.int64)
+        kernels.score(self.prepared, rows, labels=labels)
+        return labels
 
     def score(self, X: ArrayLike, sample_weight: ArrayLike | None = None) -> float:
         """Return the (weighted) mean of log p(x) in nats."""
@@ -298,7 +315,13 @@ class Mixture:
         return X, labels.astype(np.int64)
 
     def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
-        return as_samples(X, n_features=self.n_features)
+        return as_samples(X, n_features=self.means.shape[1])
+
+    def _joint(self, prepared: kernels.Prepared, X: ArrayLike) -> NDArray[np.float64]:
+        rows = self._rows(X)
+        joint = np.empty((len(rows), len(self.means)))
+        kernels.score(prepared, rows, joint=joint)
+        return joint
 
 
 def _restore(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:

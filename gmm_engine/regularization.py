@@ -230,7 +230,8 @@ class DataScale:
             covariance = whole.central_scatter[0] / whole.n_samples
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
-        too_narrow = np.flatnonzero(~constant & (extent < SMALLEST_SPREAD))
+        is_flat = ~(np.diagonal(covariance) > 0.0)
+        too_narrow = np.flatnonzero(~constant & ((extent < SMALLEST_SPREAD) | is_flat))
         if not np.isfinite(covariance).all() or too_narrow.size:
             raise OutOfRangeError(
                 "the squares of the data's deviations leave the range of a double; "

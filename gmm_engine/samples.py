@@ -7,7 +7,7 @@ and a random part of it for the starts. ``Samples`` is an array in memory (or a 
 
 from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,7 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_engine import kernels
 from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
 from gmm_engine.kernels import Chunk, Extent
-from gmm_engine.validation import as_sample_weight, as_samples
+from gmm_engine.validation import (
+    NEGLIGIBLE_WEIGHT,
+    as_sample_weight,
+    as_samples,
+    without_negligible,
+)
 
 BLOCK_ROWS = 4096
 """Rows looked at together; bounds the temporary arrays of a pass, whatever the data's size."""
@@ -97,6 +102,13 @@ class Samples:
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
         return np.ones(self.n_rows) if self.weight is None else self.weight
 
+    def that_count(self) -> "Samples":
+        """Return the rows whose weight is not zero."""
+        if self.weight is None or self.weight.all():
+            return self
+        counts = self.weight > 0.0
+        return Samples(self.X[counts], self.weight[counts])
+
     def chunks(self) -> Iterator[Chunk]:
         yield self.X, self.weight
 
@@ -105,9 +117,10 @@ class Samples:
             return Samples(np.asarray(self.X, dtype=np.float64), self.weight)
         if self.weight is None:
             chosen = _chosen_rows(self.n_rows, n_rows, rng)
-            return Samples(self.X[chosen].astype(np.float64), None)
+            return Samples(self.X[chosen].astype(np.float64, copy=False), None)
         chosen, weight = _rows_at(_points(n_rows, self.total_weight, rng), self.weight)
-        return Samples(self.X[chosen].astype(np.float64), weight * (self.total_weight / n_rows))
+        rows = self.X[chosen].astype(np.float64, copy=False)
+        return Samples(rows, weight * (self.total_weight / n_rows))
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64] | None]]:
         """Yield consecutive row ranges with their rows, as doubles, and weights."""
@@ -127,8 +140,8 @@ class Blocks:
 
     ``read`` is called once for every pass over the data and must yield the same blocks each time:
     arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over.
-    For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``, or
-    ``Blocks(dataset.to_batches)`` for an Arrow dataset.
+    For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow
+    dataset is taken as ``Blocks(dataset.to_batches)``.
 
     The same blocks give the same bits. Cut elsewhere, sums are rounded otherwise; and of more than
     10,000 rows other rows are drawn for the starts than from the same array, so that a fit may
@@ -145,19 +158,39 @@ class Blocks:
             )
 
 
+@runtime_checkable
+class Dataset(Protocol):
+    """What can be read in batches again and again, such as an Arrow dataset."""
+
+    def to_batches(self) -> Iterable[Block]: ...
+
+
 class BlockedSamples:
     """Rows that are read block by block at every pass; one block is in memory at a time."""
 
     def __init__(self, blocks: Blocks) -> None:
         self._blocks = blocks
-        self.n_rows = self.n_positive = self.n_features = 0
+        self._largest_weight = 0.0
+        self.n_features = 0
+        least_weight, self._largest_weight = self._take_note()
+        if least_weight < NEGLIGIBLE_WEIGHT * self._largest_weight:  # fewer rows count than thought
+            self._take_note()
+        if not self.n_rows:
+            raise EmptyDataError("the blocks hold no rows; at least one is needed")
+
+    def _take_note(self) -> tuple[float, float]:
+        """Count the rows; return the smallest and the largest weight that is not zero."""
+        self.n_rows = self.n_positive = 0
         self.total_weight = 0.0
         self._is_weighted = False
         self.extent = Extent(np.empty(0), np.empty(0))
+        least, largest = np.inf, 0.0
         for block in self._checked_blocks():
             self._take_note_of(block)
-        if not self.n_rows:
-            raise EmptyDataError("the blocks hold no rows; at least one is needed")
+            weight = block.weights_or_ones
+            least = min(least, float(weight.min(initial=np.inf, where=weight > 0.0)))
+            largest = max(largest, float(weight.max()))
+        return least, largest
 
     def chunks(self) -> Iterator[Chunk]:
         n_rows = 0
@@ -202,7 +235,11 @@ class BlockedSamples:
             X, weight = block if isinstance(block, tuple) else (block, None)
             if isinstance(X, Sized) and len(X) == 0:
                 continue
-            yield Samples.checked(X, weight, n_features=self.n_features or None)
+            rows = Samples.checked(X, weight, n_features=self.n_features or None)
+            if rows.weight is not None:
+                counted = without_negligible(rows.weight, largest=self._largest_weight)
+                rows = Samples(rows.X, counted)
+            yield rows
 
     def _take_note_of(self, block: Samples) -> None:
         if self.n_rows == 0:
@@ -223,8 +260,13 @@ class BlockedSamples:
         )
 
 
-def sample_source(X: ArrayLike | Blocks, sample_weight: ArrayLike | None) -> SampleSource:
-    """Check the data of a fit, whichever way it comes."""
+def sample_source(X: ArrayLike | Blocks | Dataset, sample_weight: ArrayLike | None) -> SampleSource:
+    """Check the data of a fit, whichever way it comes.
+
+    A dataset that is no array itself is taken as its batches.
+    """
+    if isinstance(X, Dataset):
+        X = np.asarray(X) if hasattr(X, "__array__") else Blocks(X.to_batches)
     if not isinstance(X, Blocks):
         return Samples.checked(X, sample_weight)
     if sample_weight is not None:

@@ -152,7 +152,7 @@ def require_comparable(
         n_rows -= math.ceil(samples.n_rows / n_folds)
     if n_rows < max(grid.n_components):
         raise TooFewSamplesError(
-            f"{max(n_rows, 0)} rows (of positive weight) can't make {max(grid.n_components)} "
+            f"{max(n_rows, 0)} rows (of a weight that counts) can't make {max(grid.n_components)} "
             "components; lower n_components or send more rows"
         )
     if criterion == "aicc":

@@ -17,6 +17,8 @@ from gmm_engine.errors import (
 MAX_NAMED_POSITIONS = 20
 LEAST_TOTAL_WEIGHT = 1e-100
 """Below, the products of weights and rows run out of the range of a double."""
+NEGLIGIBLE_WEIGHT = 1e-30
+"""Weights of less, as a part of the largest, are lost in every sum and are taken as zero."""
 LARGEST_MAGNITUDE = 1e152
 """Squares of larger numbers, summed over the rows, leave the range of a double."""
 
@@ -86,7 +88,10 @@ def _require_in_range(array: NDArray[np.float64]) -> None:
 
 
 def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float64]:
-    """Return the weights as (n_samples,) doubles: finite, not negative, not all zero."""
+    """Return the weights as (n_samples,) doubles: finite, not negative, not all zero.
+
+    Negligible ones become zero.
+    """
     weight = as_real_array(sample_weight, what="sample_weight")
     if weight.shape != (n_samples,):
         raise DimensionMismatchError(
@@ -104,7 +109,13 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
         raise OutOfRangeError("sample_weight sums up beyond the range of a double; rescale it")
     if total < LEAST_TOTAL_WEIGHT:
         raise OutOfRangeError("sample_weight sums up to next to nothing; rescale it")
-    return weight
+    return without_negligible(weight, largest=float(weight.max()))
+
+
+def without_negligible(weight: NDArray[np.float64], *, largest: float) -> NDArray[np.float64]:
+    """Return the weights with zero for those that are negligible beside the largest."""
+    counts = weight >= NEGLIGIBLE_WEIGHT * largest
+    return weight if counts.all() else np.where(counts, weight, 0.0)
 
 
 def as_real_array(

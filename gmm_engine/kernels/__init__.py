@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +22,7 @@ from gmm_engine.kernels.clustering import (
     add_by_label,
     add_labelled,
     k_means_labels,
+    near_portions,
     near_rows,
     ward_labels,
 )
@@ -42,7 +42,6 @@ __all__ = [
     "Factors",
     "Moments",
     "Prepared",
-    "Scores",
     "Steps",
     "Sums",
     "add_by_label",
@@ -56,6 +55,7 @@ __all__ = [
     "is_one_range",
     "k_means_labels",
     "layout",
+    "near_portions",
     "near_rows",
     "plain_steps",
     "score",
@@ -146,15 +146,6 @@ def _ranges(prepared: Prepared, n_rows: int) -> Sequence[slice]:
     )
 
 
-class Scores(NamedTuple):
-    """Answers by row; what was not asked for is empty."""
-
-    joint: NDArray[np.float64]  # (n, K), log p(x, k)
-    resp: NDArray[np.float64]  # (n, K)
-    log_prob: NDArray[np.float64]  # (n,), log p(x)
-    labels: NDArray[np.int64]  # (n,)
-
-
 _NO_TABLE, _NO_COLUMN, _NO_LABELS = np.empty((0, 0)), np.empty(0), np.empty(0, dtype=np.int64)
 
 
@@ -162,44 +153,42 @@ def score(
     prepared: Prepared,
     X: NDArray[np.floating],
     *,
-    joint: bool = False,
-    resp: bool = False,
-    log_prob: bool = False,
-    labels: bool = False,
-) -> Scores:
-    """Answer what is asked for every row; raises like ``expectation``, but for ``joint``."""
-    n, K = len(X), prepared.n_components
-    scores = Scores(
-        np.empty((n, K)) if joint else _NO_TABLE,
-        np.empty((n, K)) if resp else _NO_TABLE,
-        np.empty(n) if log_prob else _NO_COLUMN,
-        np.empty(n, dtype=np.int64) if labels else _NO_LABELS,
-    )
-    if n <= BLOCK_ROWS:  # one range: every microsecond counts
-        _score_rows(prepared, X, scores, 0)
-        return scores
+    joint: NDArray[np.float64] = _NO_TABLE,
+    resp: NDArray[np.float64] = _NO_TABLE,
+    log_prob: NDArray[np.float64] = _NO_COLUMN,
+    labels: NDArray[np.int64] = _NO_LABELS,
+) -> None:
+    """Fill the arrays given with answers for every row of C-contiguous doubles or floats.
+
+    Those are log p(x, k) (n, K), the responsibilities (n, K), log p(x) (n,) and the most probable
+    components (n,). Raises like ``expectation``, but for ``joint``.
+    """
+    if len(X) <= BLOCK_ROWS:  # one range: every microsecond counts
+        _score_rows(prepared, X, (joint, resp, log_prob, labels), 0)
+        return
 
     def part(rows: slice) -> None:
-        of_rows = Scores(
-            scores.joint[rows], scores.resp[rows], scores.log_prob[rows], scores.labels[rows]
-        )
-        _score_rows(prepared, X[rows], of_rows, rows.start)
+        answers = (joint[rows], resp[rows], log_prob[rows], labels[rows])
+        _score_rows(prepared, X[rows], answers, rows.start)
 
-    deque(in_order(part, _ranges(prepared, n)), maxlen=0)
-    return scores
+    deque(in_order(part, _ranges(prepared, len(X))), maxlen=0)
 
 
-def _score_rows(prepared: Prepared, X: NDArray[np.floating], scores: Scores, first: int) -> None:
-    unreached = passes.scoring_pass(*prepared.scoring_way)(
+_Answers = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+
+
+def _score_rows(prepared: Prepared, X: NDArray[np.floating], answers: _Answers, first: int) -> None:
+    unreached = passes.scorer(*prepared.scoring_way, X.dtype.char)(
         X,
         prepared.constants,
         prepared.means,
         prepared.width,
         prepared.factors,
         prepared.factor_stride,
-        *scores,
+        *answers,
     )
-    _require_reached(unreached, first)
+    if unreached >= 0:
+        _require_reached(unreached, first)
 
 
 def _require_reached(unreached: int, first: int) -> None:

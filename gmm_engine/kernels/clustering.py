@@ -4,7 +4,8 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+from gmm_engine.kernels.compilation import compiled
+from gmm_engine.kernels.layout import READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
 
 _LABELS = types.int64[::1]
 _READ_LABELS = types.Array(types.int64, 1, "C", readonly=True)
@@ -44,7 +45,7 @@ def _take_column(columns, row, centers, k):
         centers[k, i] = columns[i, row]
 
 
-@njit(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ, READ, types.intp, WRITTEN_TABLE))
 def spread_rows(columns, weight, draws, n_trials, centers):
     """Set ``centers`` to rows chosen one after another, with chances ∝ weight × |x − nearest|².
 
@@ -84,7 +85,7 @@ def spread_rows(columns, weight, draws, n_trials, centers):
             nearest[row] = min(reached[row], nearest[row])
 
 
-@njit(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]))
 def choose_nearest(columns, centers, chosen):
     """Set each row of ``chosen`` to the rows nearest to a centre, in their order."""
     n_rows = columns.shape[1]
@@ -106,7 +107,7 @@ def choose_nearest(columns, centers, chosen):
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
 def _assign(columns, weight, centers, labels, nk, sums):
-    """Label rows with their nearest centre, sum them up, and count the labels that changed."""
+    """Label rows with their nearest centre, sum them up, and weigh those that changed labels."""
     n_features, n_rows = columns.shape
     distances, least = np.empty(_BLOCK), np.empty(_BLOCK)
     nearest = np.empty(_BLOCK, dtype=np.int64)
@@ -114,7 +115,7 @@ def _assign(columns, weight, centers, labels, nk, sums):
         nk[k] = 0.0
         for i in range(n_features):
             sums[k, i] = 0.0
-    n_changed = 0
+    changed = 0.0
     for begin in range(0, n_rows, _BLOCK):
         end = min(begin + _BLOCK, n_rows)
         for k in range(len(centers)):
@@ -125,16 +126,16 @@ def _assign(columns, weight, centers, labels, nk, sums):
                 nearest[row] = k if closer else nearest[row]
         for row in range(end - begin):
             label = nearest[row]
-            n_changed += label != labels[begin + row]
+            changed += weight[begin + row] if label != labels[begin + row] else 0.0
             labels[begin + row] = label
             nk[label] += weight[begin + row]
             for i in range(n_features):
                 sums[label, i] += weight[begin + row] * columns[i, begin + row]
-    return n_changed
+    return changed
 
 
-@njit(types.void(READ_TABLE, READ, types.intp, types.intp, WRITTEN_TABLE, _LABELS), **AS_WRITTEN)
-def lloyd(columns, weight, max_steps, n_settled, centers, labels):
+@compiled(types.void(READ_TABLE, READ, types.intp, types.float64, WRITTEN_TABLE, _LABELS))
+def lloyd(columns, weight, max_steps, settled, centers, labels):
     """Move ``centers`` to the means of their rows until few rows change their label (Lloyd 1982).
 
     A cluster that loses all its rows stays where it is.
@@ -143,8 +144,8 @@ def lloyd(columns, weight, max_steps, n_settled, centers, labels):
     for row in range(len(labels)):
         labels[row] = -1
     for step in range(max_steps + 1):
-        n_changed = _assign(columns, weight, centers, labels, nk, sums)
-        if step > 0 and n_changed <= n_settled:
+        changed = _assign(columns, weight, centers, labels, nk, sums)
+        if step > 0 and changed <= settled:
             break
         for k in range(len(centers)):
             for i in range(len(columns)):
@@ -180,21 +181,20 @@ def _nearest_cluster(columns, sizes, n_alive, own, preferred, center, costs):
     return preferred, least
 
 
-@njit(types.void(WRITTEN_TABLE, types.int64[:, ::1], WRITTEN), **AS_WRITTEN)
-def join_clusters(columns, pairs, heights):
+@compiled(types.void(WRITTEN_TABLE, WRITTEN, types.int64[:, ::1], WRITTEN))
+def join_clusters(columns, sizes, pairs, heights):
     """Join rows two by two until one cluster is left, by Ward's criterion (1963).
 
     Follows chains of nearest neighbours to clusters that are each other's (Murtagh 1983), in time
-    ∝ rows². The means of the clusters stand side by side in ``columns``; a joined cluster keeps
-    the number of the second of its pair.
+    ∝ rows². The means of the clusters stand side by side in ``columns``, their weights in
+    ``sizes``; a joined cluster keeps the number of the second of its pair.
     """
     n_alive = columns.shape[1]
     costs, center = np.empty(n_alive), np.empty((1, len(columns)))
-    sizes = np.empty(n_alive)
     numbers = np.empty(n_alive, dtype=np.int64)  # by place
     places = np.empty(n_alive, dtype=np.int64)  # by number
     for place in range(n_alive):
-        sizes[place], numbers[place], places[place] = 1.0, place, place
+        numbers[place], places[place] = place, place
     chain = np.empty(n_alive, dtype=np.int64)
     length = 0
     for step in range(n_alive - 1):
@@ -223,7 +223,7 @@ def join_clusters(columns, pairs, heights):
         places[numbers[last]] = last
 
 
-@njit(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
+@compiled(types.void(READ_TABLE, READ, _READ_LABELS, READ, WRITTEN, WRITTEN_TABLE))
 def add_by_label(X, weight, labels, origin, nk, first):
     """Add the weights and the weighted deviations from ``origin`` of labelled rows."""
     for row in range(len(X)):
@@ -233,7 +233,7 @@ def add_by_label(X, weight, labels, origin, nk, first):
             first[labels[row], i] += counted * (X[row, i] - origin[i])
 
 
-@njit(
+@compiled(
     types.void(
         types.boolean,
         types.boolean,
@@ -245,7 +245,6 @@ def add_by_label(X, weight, labels, origin, nk, first):
         WRITTEN_TABLE,
         WRITTEN,
     ),
-    **AS_WRITTEN,
 )
 def add_labelled(is_dense, is_shared, X, weight, labels, centers, nk, first, scatter):
     """Add rows that belong wholly to one component each to sums about the centres.
@@ -279,17 +278,17 @@ def k_means_labels(
     rng: np.random.Generator,
     *,
     max_steps: int,
-    n_settled: int,
+    settled: float,
 ) -> NDArray[np.int64]:
     """Return the labels after at most ``max_steps`` of Lloyd's from a k-means++ start.
 
-    They end when no more than ``n_settled`` rows change their label; with no steps at all each row
-    has the label of the nearest of the first centres.
+    They end when rows that weigh no more than ``settled`` change their label; with no steps at all
+    each row has the label of the nearest of the first centres.
     """
     columns = _columns(X, weight)
     centers = _spread_centers(columns, weight, n_clusters, rng)
     labels = np.empty(len(X), dtype=np.int64)
-    lloyd(columns, weight, max_steps, n_settled, centers, labels)
+    lloyd(columns, weight, max_steps, settled, centers, labels)
     return labels
 
 
@@ -308,11 +307,41 @@ def near_rows(
     return chosen
 
 
-def ward_labels(X: NDArray[np.float64], n_clusters: int) -> NDArray[np.int64]:
-    """Return the labels of rows joined from the bottom up until ``n_clusters`` are left."""
+def near_portions(
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    n_centers: int,
+    portion: float,
+    rng: np.random.Generator,
+) -> list[tuple[NDArray[np.intp], NDArray[np.float64]]]:
+    """Return, for each of some rows that are spread out, those nearest to it and what they count.
+
+    They weigh ``portion`` together; the farthest counts by the part that is still missing.
+    """
+    columns = _columns(X, weight)
+    portions = []
+    for center in _spread_centers(columns, weight, n_centers, rng):
+        distances = np.square(columns - center[:, np.newaxis]).sum(axis=0)
+        order = np.argsort(distances, kind="stable")
+        reached = np.cumsum(weight[order])
+        n_near = min(int(np.searchsorted(reached, portion)) + 1, len(order))
+        near, counted = order[:n_near], weight[order[:n_near]]
+        counted[-1] -= max(reached[n_near - 1] - portion, 0.0)
+        by_row = np.argsort(near)
+        portions.append((near[by_row], counted[by_row]))
+    return portions
+
+
+def ward_labels(
+    X: NDArray[np.float64], weight: NDArray[np.float64], n_clusters: int
+) -> NDArray[np.int64]:
+    """Return the labels of rows joined from the bottom up until ``n_clusters`` are left.
+
+    The weights are not zero.
+    """
     n_rows = len(X)
     pairs, heights = np.empty((n_rows - 1, 2), dtype=np.int64), np.empty(n_rows - 1)
-    join_clusters(np.array(X.T, order="C"), pairs, heights)
+    join_clusters(np.array(X.T, order="C"), weight.copy(), pairs, heights)
     cheapest = np.argsort(heights, kind="stable")[: n_rows - n_clusters]
     joined_to = np.arange(n_rows)
     for joined, kept in pairs[cheapest]:
@@ -340,4 +369,5 @@ def _columns(
     X: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:  # (D, n_rows)
     """Return rows by feature, as seen from one that counts: nothing is lost far from zero."""
-    return np.ascontiguousarray((X - X[np.argmax(weight)]).T)
+    origin = X[np.argmax(weight)][:, np.newaxis]
+    return np.subtract(X.T, origin, out=np.empty(X.shape[::-1]))

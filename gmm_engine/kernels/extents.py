@@ -3,10 +3,11 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit, types
+from numba import types
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
+from gmm_engine.kernels.compilation import compiled
+from gmm_engine.kernels.layout import READ, WRITTEN
 
 _NO_WEIGHT = np.empty(0)
 _ROWS = [types.Array(number, 2, "C", readonly=True) for number in (types.float64, types.float32)]
@@ -19,7 +20,7 @@ class Extent(NamedTuple):
     largest: NDArray[np.float64]  # (D,)
 
 
-@njit([types.void(rows, READ, WRITTEN, WRITTEN) for rows in _ROWS], **AS_WRITTEN)
+@compiled(*(types.void(rows, READ, WRITTEN, WRITTEN) for rows in _ROWS))
 def _widen(X, weight, smallest, largest):
     for row in range(len(X)):
         if len(weight) and not weight[row] > 0.0:

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, types
-from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
+from gmm_engine.kernels.compilation import compiled
 from gmm_engine.kernels.lanes import LANES, aligned, fma, load, multiply, spread, store
-from gmm_engine.kernels.layout import AS_WRITTEN, READ, WRITTEN
-from gmm_engine.kernels.passes import STAMP
+from gmm_engine.kernels.layout import READ, WRITTEN
 from gmm_engine.kernels.ranges import in_order
 from gmm_engine.kernels.tiled import subtract_products
 
@@ -94,108 +93,84 @@ def _invert(upper, lower, n_features, width, inverse):
             _scale_row(1.0 / upper[row + i], row, panel, width, inverse)
 
 
-def _compiled(stamp: int) -> tuple[Dispatcher, Dispatcher]:
-    """Compile what is called from outside, or load it; ``stamp`` keeps the cache current."""
-
-    @njit(types.intp(READ, types.intp, WRITTEN), **AS_WRITTEN)
-    def factor_all(matrices, n_features, lower):
-        """Set L with Σ = L Lᵀ, all flat; return the first that has none, or −1."""
-        D, width = n_features + 0 * stamp, padded(n_features)
-        work = aligned(width * width)
-        for k in range(len(matrices) // (D * D)):
-            base = k * D * D
-            work[:] = 0.0
-            for i in range(D):
-                for j in range(i, D):
-                    work[i * width + j] = matrices[base + j * D + i]
-            if not factor_in_place(work, D, width):
-                return k
-            for i in range(D):
-                for j in range(i + 1):
-                    lower[base + i * D + j] = work[j * width + i]
-        return -1
-
-    @njit(types.void(READ, types.intp, WRITTEN), **AS_WRITTEN)
-    def invert_all(lower, n_features, upper):
-        """Set U = L⁻ᵀ, all flat."""
-        D, width = n_features + 0 * stamp, padded(n_features)
-        turned, straight = aligned(width * width), aligned(width * width)
-        inverse = aligned(width * width)
-        turned[:] = 0.0
-        straight[:] = 0.0
-        for k in range(len(lower) // (D * D)):
-            base = k * D * D
-            inverse[:] = 0.0
-            for i in range(D):
-                for j in range(i + 1):
-                    straight[i * width + j] = lower[base + i * D + j]
-                    turned[j * width + i] = lower[base + i * D + j]
-            _invert(turned, straight, D, width, inverse)
-            for i in range(D):
-                for j in range(D):
-                    upper[base + i * D + j] = inverse[i * width + j]
-
-    return factor_all, invert_all
+@compiled(types.intp(READ, types.intp, WRITTEN))
+def factor_all(matrices, n_features, lower):
+    """Set L with Σ = L Lᵀ, all flat; return the first that has none, or −1."""
+    D, width = n_features, padded(n_features)
+    work = aligned(width * width)
+    for k in range(len(matrices) // (D * D)):
+        base = k * D * D
+        work[:] = 0.0
+        for i in range(D):
+            for j in range(i, D):
+                work[i * width + j] = matrices[base + j * D + i]
+        if not factor_in_place(work, D, width):
+            return k
+        for i in range(D):
+            for j in range(i + 1):
+                lower[base + i * D + j] = work[j * width + i]
+    return -1
 
 
-factor_all, invert_all = _compiled(STAMP)
+@compiled(types.void(READ, types.intp, WRITTEN))
+def invert_all(lower, n_features, upper):
+    """Set U = L⁻ᵀ, all flat."""
+    D, width = n_features, padded(n_features)
+    turned, straight = aligned(width * width), aligned(width * width)
+    inverse = aligned(width * width)
+    turned[:] = 0.0
+    straight[:] = 0.0
+    for k in range(len(lower) // (D * D)):
+        base = k * D * D
+        inverse[:] = 0.0
+        for i in range(D):
+            for j in range(i + 1):
+                straight[i * width + j] = lower[base + i * D + j]
+                turned[j * width + i] = lower[base + i * D + j]
+        _invert(turned, straight, D, width, inverse)
+        for i in range(D):
+            for j in range(D):
+                upper[base + i * D + j] = inverse[i * width + j]
 
 
-def _compiled_factorize(stamp: int) -> Dispatcher:
-    """Compile what calls them, from outside their closure.
+@compiled(types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN))
+def factorize(is_dense, covariances, n_features, upper, log_det):
+    """Factor covariances; return the first that is singular or beyond doubles, or −1.
 
-    Numba's cache goes by what is in a closure, and a compiled function is another in every process.
+    Sets U with Σ⁻¹ = U Uᵀ (1/σ where they are diagonal), and log|Σ|, of each matrix, or of
+    each row of variances.
     """
-
-    @njit(
-        types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN, WRITTEN),
-        **AS_WRITTEN,
-    )
-    def factorize(is_dense, covariances, n_features, lower, upper, log_det):
-        """Factor covariances; return the first that is singular or beyond doubles, or −1.
-
-        Sets L and U with Σ = L Lᵀ and Σ⁻¹ = U Uᵀ (1/σ, and no L, where they are diagonal), and
-        log|Σ|, of each matrix, or of each row of variances.
-        """
-        D = n_features + 0 * stamp
-        n = len(log_det)
+    D, n = n_features, len(log_det)
+    n_variances = len(covariances) // n
+    lower = np.empty(D * D if is_dense else 0)
+    for k in range(n):
+        total = 0.0
+        precision = 0.0
+        begin, end = k * n_variances, (k + 1) * n_variances
         if is_dense:
-            singular = factor_all(covariances, D, lower)
-            if singular >= 0:
-                return singular
-            invert_all(lower, D, upper)
-        n_variances = len(covariances) // n
-        for k in range(n):
-            total = 0.0
-            precision = 0.0
-            if is_dense:
-                for place in range(k * D * D, (k + 1) * D * D):
-                    precision = max(precision, abs(upper[place]))
-                for i in range(D):
-                    total += np.log(upper[k * D * D + i * D + i])
-            else:
-                for place in range(k * n_variances, (k + 1) * n_variances):
-                    if not (covariances[place] >= _TINY and covariances[place] < np.inf):
-                        return k
-                    upper[place] = 1.0 / np.sqrt(covariances[place])
-                    total += np.log(upper[place]) * (D // n_variances)
-            if not precision * precision * D < np.inf:
+            if factor_all(covariances[begin:end], D, lower) >= 0:
                 return k
-            log_det[k] = -2.0 * total
-        return -1
-
-    return factorize
-
-
-factorize = _compiled_factorize(STAMP)
+            invert_all(lower, D, upper[begin:end])
+            for place in range(begin, end):
+                precision = max(precision, abs(upper[place]))
+            for i in range(D):
+                total += np.log(upper[begin + i * D + i])
+        else:
+            for place in range(begin, end):
+                if not (covariances[place] >= _TINY and covariances[place] < np.inf):
+                    return k
+                upper[place] = 1.0 / np.sqrt(covariances[place])
+                total += np.log(upper[place]) * (D // n_variances)
+        if not precision * precision * D < np.inf:
+            return k
+        log_det[k] = -2.0 * total
+    return -1
 
 
 @dataclass(frozen=True, slots=True)
 class Factors:
-    """Covariances factored once, all flat in their own shape but ``log_det``."""
+    """Covariances factored once; ``upper`` is flat in their own shape."""
 
-    lower: NDArray[np.float64]
-    """L with Σ = L Lᵀ; zero where covariances are diagonal."""
     upper: NDArray[np.float64]
     """U with Σ⁻¹ = U Uᵀ, or 1/σ."""
     log_det: NDArray[np.float64]  # one for each matrix, or row of variances
@@ -203,27 +178,29 @@ class Factors:
     """The first that is singular or beyond doubles, or −1."""
 
 
+def parts_of_sets(n_sets: int, n_features: int, *, is_dense: bool) -> list[slice]:
+    """Cut matrices, or rows of variances, into what threads take one after another."""
+    has_long_parts = is_dense and n_features >= LEAST_SHARED_FEATURES
+    n_parts = n_sets if has_long_parts else 1
+    return [slice(i * n_sets // n_parts, (i + 1) * n_sets // n_parts) for i in range(n_parts)]
+
+
 def factors_of(
     covariances: NDArray[np.float64], *, n_sets: int, n_features: int, is_dense: bool
 ) -> Factors:
     """Factor matrices (n_sets, D, D) or rows of variances, one or D to a row."""
     flat = np.ascontiguousarray(covariances).reshape(-1)
-    lower, upper = np.zeros((2, len(flat)))
-    log_det = np.empty(n_sets)
+    upper, log_det = np.empty(len(flat)), np.empty(n_sets)
     size = len(flat) // n_sets
 
     def part(sets: slice) -> int:
         here = slice(sets.start * size, sets.stop * size)
-        singular = factorize(
-            is_dense, flat[here], n_features, lower[here], upper[here], log_det[sets]
-        )
+        singular = factorize(is_dense, flat[here], n_features, upper[here], log_det[sets])
         return sets.start + int(singular) if singular >= 0 else -1
 
-    has_long_parts = is_dense and n_features >= LEAST_SHARED_FEATURES
-    n_parts = n_sets if has_long_parts else 1
-    parts = [slice(i * n_sets // n_parts, (i + 1) * n_sets // n_parts) for i in range(n_parts)]
+    parts = parts_of_sets(n_sets, n_features, is_dense=is_dense)
     singular = next((found for found in in_order(part, parts) if found >= 0), -1)
-    return Factors(lower, upper, log_det, singular)
+    return Factors(upper, log_det, singular)
 
 
 def cholesky_factors(matrices: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:

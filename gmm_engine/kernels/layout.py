@@ -7,21 +7,16 @@ components, the calls into NumPy would take longer than the work in them.
 import numpy as np
 from numba import njit, types
 
-from gmm_engine.kernels.passes import OPTIONS
+from gmm_engine.kernels.compilation import compiled
 
 READ = types.Array(types.float64, 1, "C", readonly=True)
 WRITTEN = types.float64[::1]
 READ_TABLE = types.Array(types.float64, 2, "C", readonly=True)
 WRITTEN_TABLE = types.float64[:, ::1]
-AS_WRITTEN = OPTIONS | {"fastmath": False}
-"""No sum is regrouped and no product fused, so that a step has the same bits by itself and within
-the loop of several; and weights that sum up to one are such exactly."""
 
 NEGLIGIBLE_DENSITY = -42.0
 """log of a component's density at a row, relative to the mixture's, below which it is absent."""
 _LOG_2_PI = float(np.log(2.0 * np.pi))
-
-# The number of lanes is an argument, because Numba's cache on disk watches this file alone.
 
 
 @njit(nogil=True, error_model="numpy")
@@ -61,7 +56,7 @@ def _append_whitened_means(means, whitening, width, factors):
                 factors[place + j] += away * whitening[i * D + j]
 
 
-@njit(
+@compiled(
     types.float64(
         types.boolean,
         types.boolean,
@@ -76,7 +71,6 @@ def _append_whitened_means(means, whitening, width, factors):
         WRITTEN,
         WRITTEN,
     ),
-    **AS_WRITTEN,
 )
 def lay_out(
     is_dense,
@@ -129,7 +123,7 @@ def _lanes_total(summed, place, lanes):
     return total
 
 
-@njit(types.void(READ, types.intp, types.intp, WRITTEN, WRITTEN_TABLE), **AS_WRITTEN)
+@compiled(types.void(READ, types.intp, types.intp, WRITTEN, WRITTEN_TABLE))
 def take_up_moments(moments, width, lanes, nk, first):
     """Set Σγ (K,) and Σγ(x − μ) (K, D) from what the pass summed up.
 
@@ -142,9 +136,8 @@ def take_up_moments(moments, width, lanes, nk, first):
             first[k, i] = _lanes_total(moments, base + (1 + i) * lanes, lanes)
 
 
-@njit(
+@compiled(
     types.void(types.boolean, types.boolean, READ, types.intp, types.intp, types.intp, WRITTEN),
-    **AS_WRITTEN,
 )
 def take_up_scatter(is_dense, is_unrolled, summed, n_features, width, lanes, scatter):
     """Set the scatters, (K or 1, D, D) or (K, D) or (K,) and flat, from what the pass summed up.

@@ -10,13 +10,19 @@ from dataclasses import dataclass
 
 import numpy as np
 from numba import njit, types
-from numba.core.dispatcher import Dispatcher
 from numpy.typing import NDArray
 
-from gmm_engine.kernels.factors import factor_in_place, padded
+from gmm_engine.kernels.compilation import compiled
+from gmm_engine.kernels.factors import (
+    Factors,
+    factor_in_place,
+    factorize,
+    padded,
+    parts_of_sets,
+)
 from gmm_engine.kernels.lanes import aligned
-from gmm_engine.kernels.layout import AS_WRITTEN, READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
-from gmm_engine.kernels.passes import STAMP
+from gmm_engine.kernels.layout import READ, READ_TABLE, WRITTEN, WRITTEN_TABLE
+from gmm_engine.kernels.ranges import in_order
 
 _TINY = float(np.finfo(float).tiny)
 
@@ -41,7 +47,8 @@ class Estimates:
     means: NDArray[np.float64]  # (K, D)
     covariances: NDArray[np.float64]
     """Flat, in the family's own shape."""
-    are_above_floor: bool
+    factors: Factors | None
+    """None where a covariance is below the floor, and has to be held up first."""
 
 
 @njit(nogil=True, error_model="numpy")
@@ -101,70 +108,70 @@ def _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covar
     return is_above
 
 
-def _compiled(stamp: int) -> Dispatcher:
-    """Compile the M-step, or load it; ``stamp`` keeps the cache current."""
+@compiled(
+    types.boolean(
+        types.boolean,
+        types.boolean,
+        types.float64,
+        READ,
+        READ_TABLE,
+        READ,
+        READ_TABLE,
+        types.float64,
+        READ,
+        READ,
+        WRITTEN,
+        WRITTEN_TABLE,
+        WRITTEN,
+    ),
+)
+def estimate(
+    is_dense,
+    is_common,
+    total,
+    nk,
+    first,
+    scatter,
+    centers,
+    ridge,
+    scale,
+    floor,
+    weights,
+    means,
+    covariances,
+):
+    """Set the parameters from sums about ``centers``; tell whether all are above the floor.
 
-    @njit(
-        types.boolean(
-            types.boolean,
-            types.boolean,
-            READ,
-            READ_TABLE,
-            READ,
-            READ_TABLE,
-            types.float64,
-            READ,
-            READ,
-            WRITTEN,
-            WRITTEN_TABLE,
-            WRITTEN,
-        ),
-        **AS_WRITTEN,
-    )
-    def estimate(
-        is_dense,
-        is_common,
-        nk,
-        first,
-        scatter,
-        centers,
-        ridge,
-        scale,
-        floor,
-        weights,
-        means,
-        covariances,
-    ):
-        """Set the parameters from sums about ``centers``; tell whether all are above the floor."""
-        K, D = centers.shape
-        total = 0.0 * stamp
-        for k in range(K):
-            total += nk[k]
-        shift = np.zeros((K, D))
-        for k in range(K):
-            weights[k] = nk[k] / total
-            for i in range(D):
-                if nk[k] > 0.0:
-                    shift[k, i] = first[k, i] / nk[k]
-                means[k, i] = centers[k, i] + shift[k, i]
-        if not is_dense:
-            return _estimate_diagonal(
-                is_common, nk, first, scatter, shift, ridge, floor, covariances
-            )
-        _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
-        if len(floor) == 0:
-            return True
-        width = padded(D)
-        rest = aligned(width * width)
-        for begin in range(0, len(covariances), D * D):
-            if not _is_above(covariances, begin, scale, floor, rest, width):
-                return False
+    ``total`` is Σ N_k of all components, also of those that are not among these.
+    """
+    K, D = centers.shape
+    shift = np.zeros((K, D))
+    for k in range(K):
+        weights[k] = nk[k] / total
+        for i in range(D):
+            if nk[k] > 0.0:
+                shift[k, i] = first[k, i] / nk[k]
+            means[k, i] = centers[k, i] + shift[k, i]
+    if not is_dense:
+        return _estimate_diagonal(is_common, nk, first, scatter, shift, ridge, floor, covariances)
+    _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covariances)
+    if len(floor) == 0:
         return True
+    width = padded(D)
+    rest = aligned(width * width)
+    for begin in range(0, len(covariances), D * D):
+        if not _is_above(covariances, begin, scale, floor, rest, width):
+            return False
+    return True
 
-    return estimate
 
-
-estimate = _compiled(STAMP)
+@compiled(types.float64(READ))
+def total_of(nk):
+    """Return Σ N_k, added one by one."""
+    total = 0.0
+    for k in range(len(nk)):
+        total += nk[k]
+    return total
 
 
 def estimates(
@@ -177,23 +184,43 @@ def estimates(
     centers: NDArray[np.float64],
     bounds: Bounds,
 ) -> Estimates:
-    """Maximise over mixtures whose covariances are dense or diagonal, common or not."""
+    """Maximise over mixtures whose covariances are dense or diagonal, common or not.
+
+    Covariances of many features are estimated and factored by several threads, each component by
+    itself.
+    """
     K, D = centers.shape
-    own_size = D * D if is_dense else D
-    size = (D * D if is_dense else K) if is_common else K * own_size
-    weights, means, covariances = np.empty(K), np.empty((K, D)), np.empty(size)
-    are_above = estimate(
-        is_dense,
-        is_common,
-        nk,
-        first,
-        scatter.ravel(),
-        np.ascontiguousarray(centers),
-        bounds.ridge,
-        bounds.scale,
-        bounds.floor,
-        weights,
-        means,
-        covariances,
-    )
-    return Estimates(weights, means, covariances, are_above)
+    n_sets = 1 if is_dense and is_common else K
+    own_size = D * D if is_dense else 1 if is_common else D
+    weights, means, covariances = np.empty(K), np.empty((K, D)), np.empty(n_sets * own_size)
+    upper, log_det = np.empty(n_sets * own_size), np.empty(n_sets)
+    total, flat, centers = total_of(nk), scatter.ravel(), np.ascontiguousarray(centers)
+
+    def part(sets: slice) -> tuple[bool, int]:
+        own = slice(0, K) if n_sets == 1 else sets
+        here = slice(sets.start * own_size, sets.stop * own_size)
+        is_above = estimate(
+            is_dense,
+            is_common,
+            total,
+            nk[own],
+            first[own],
+            flat[here],
+            centers[own],
+            bounds.ridge,
+            bounds.scale,
+            bounds.floor,
+            weights[own],
+            means[own],
+            covariances[here],
+        )
+        if not is_above:
+            return False, -1
+        singular = factorize(is_dense, covariances[here], D, upper[here], log_det[sets])
+        return True, sets.start + int(singular) if singular >= 0 else -1
+
+    found = list(in_order(part, parts_of_sets(n_sets, D, is_dense=is_dense)))
+    are_above = all(is_above for is_above, _ in found)
+    singular = next((singular for _, singular in found if singular >= 0), -1)
+    factors = Factors(upper, log_det, singular) if are_above else None
+    return Estimates(weights, means, covariances, factors)

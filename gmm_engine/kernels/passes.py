@@ -13,20 +13,16 @@ There are five ways to weigh a block, and each pass is compiled for one of them:
 * diagonal covariances over more features, one pass for all that sums up rows that count alone.
 """
 
-import hashlib
 from collections.abc import Callable
 from enum import IntEnum, auto
 from functools import cache
-from pathlib import Path
-from types import FunctionType
 
 import numpy as np
 from numba import njit, types
-from numba.core.dispatcher import Dispatcher
-from numba.core.typing.templates import Signature
 
 from gmm_engine.kernels import diagonal, likely, tiled, unrolled
 from gmm_engine.kernels.blocks import BLOCK_ROWS
+from gmm_engine.kernels.compilation import FAST, compiled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
 from gmm_engine.kernels.lanes import (
     LANES,
@@ -49,8 +45,6 @@ _CACHED_NUMBERS = 3072
 
 _ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
 
-_SOURCES = Path(__file__).parent
-
 
 class Way(IntEnum):
     """How a block is weighed, and its moments are summed.
@@ -64,30 +58,6 @@ class Way(IntEnum):
     DIAGONAL = auto()
     WIDE_DIAGONAL = auto()
 
-
-STAMP = int(
-    hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(_SOURCES.glob("*.py")))
-    ).hexdigest()[:15],
-    16,
-)
-"""Part of every compiled pass, so that Numba's cache on disk, which watches only the file of the
-pass itself, is not mistaken for current when another file here has changed."""
-
-# Sums may be regrouped and products fused; NaN and infinity keep their meaning.
-_FAST = {"contract", "reassoc", "nsz", "arcp"}
-
-
-def _can_cache() -> bool:
-    """Tell whether Numba finds a place on disk to keep compiled code in."""
-    try:
-        njit(cache=True)(_can_cache)
-    except RuntimeError:
-        return False
-    return True
-
-
-OPTIONS = {"cache": _can_cache(), "nogil": True, "fastmath": _FAST, "error_model": "numpy"}
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -117,6 +87,8 @@ _SCORING_SIGNATURES = [
     )
     for rows in _ROWS
 ]
+
+ScoringPass = Callable[..., int]
 
 _weigh_diagonal = diagonal.weigh
 _weigh_whitened = diagonal.weigh_whitened
@@ -154,7 +126,7 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
                 rows[row * width + i] = rows[i]
 
 
-@njit(nogil=True, error_model="numpy", fastmath=_FAST, forceinline=True)
+@njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
 def _add_first(sums, gammas, component, width, n_rows, moments):
     base = component * (1 + width)
     total = 0.0
@@ -392,21 +364,8 @@ def _n_rows_at_once(width):
     )
 
 
-def _compiled_under_its_own_name(
-    way: Way, D: int, signatures: list[Signature]
-) -> Callable[[FunctionType], Dispatcher]:
-    """Compile a pass, or load it from the cache.
-
-    Numba names symbols and files of its cache by the function, and a number that starts anew in
-    every process: of passes of one name, compiled by different processes, a third that loads them
-    may call one for the other.
-    """
-
-    def compiled(function: FunctionType) -> Dispatcher:
-        function.__qualname__ = f"{function.__name__}_{way.name.lower()}_{D}"
-        return njit(signatures, **OPTIONS)(function)
-
-    return compiled
+def _name(way: Way, D: int) -> str:
+    return f"{way.name.lower()}_{D}"
 
 
 @cache
@@ -420,9 +379,8 @@ def expectation_pass(way: Way, D: int):
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
     can_bound = is_tiled and not is_shared
-    stamp = STAMP
 
-    @_compiled_under_its_own_name(way, D, EXPECTATION_SIGNATURES)
+    @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
     def expectation(
         X,
         weight,
@@ -455,7 +413,7 @@ def expectation_pass(way: Way, D: int):
         counts = aligned(BLOCK_ROWS)
         n_unbounded = 0
         log_likelihood = 0.0
-        log_max_resp = 0.0 * stamp
+        log_max_resp = 0.0
         n_padded = _n_rows_at_once(width) if is_wide else BLOCK_ROWS
         for begin in range(0, len(X), n_padded):
             n_rows = min(n_padded, len(X) - begin)
@@ -550,9 +508,8 @@ def scoring_pass(way: Way, D: int):
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_diagonal = way is Way.DIAGONAL
-    stamp = STAMP
 
-    @_compiled_under_its_own_name(way, D, _SCORING_SIGNATURES)
+    @compiled(*_SCORING_SIGNATURES, fastmath=FAST, name=_name(way, D))
     def scoring(
         X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
     ):
@@ -603,6 +560,17 @@ def scoring_pass(way: Way, D: int):
                 for row in range(n_rows):
                     for k in range(n_components):
                         resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] * sums[row]
-        return -1 + 0 * stamp
+        return -1
 
     return scoring
+
+
+@cache
+def scorer(way: Way, D: int, row_type: str) -> ScoringPass:
+    """Return the scorer of rows of a type, ``"d"`` or ``"f"``, as C calls it.
+
+    It looks nothing up by the types of what it is given, so it must be given just those.
+    """
+    signature = _SCORING_SIGNATURES["df".index(row_type)]
+    entry_point: ScoringPass = scoring_pass(way, D).get_compile_result(signature).entry_point
+    return entry_point

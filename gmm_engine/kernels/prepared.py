@@ -42,7 +42,9 @@ class Prepared:
     factor_stride: int
     """From one component's factors to the next one's; 0 where they share them."""
     way: tuple[Way, int]
-    """What the passes are compiled for: the arguments of those that make them."""
+    """What the E-step is compiled for: the arguments of the function that makes it."""
+    scoring_way: tuple[Way, int]
+    """Likewise the scorer: it sums up nothing, so that one does for all diagonals."""
 
     @classmethod
     def of(
@@ -98,6 +100,7 @@ class Prepared:
             width=width,
             factor_stride=0 if is_shared else n_numbers // n_components,
             way=(way, n_features if is_unrolled else 0),
+            scoring_way=(way, n_features if is_unrolled else 0) if is_dense else (Way.DIAGONAL, 0),
         )
 
     @property
@@ -107,11 +110,6 @@ class Prepared:
     @property
     def is_unrolled(self) -> bool:
         return self.way[0] is Way.UNROLLED
-
-    @property
-    def scoring_way(self) -> tuple[Way, int]:
-        """What the scoring pass is compiled for: it sums up nothing, so one does for diagonals."""
-        return self.way if self.is_dense else (Way.DIAGONAL, 0)
 
     @property
     def sum_lanes(self) -> int:

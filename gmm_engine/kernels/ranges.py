@@ -13,7 +13,7 @@ SHORT_RANGE, LONG_RANGE = 250_000, 10_000_000
 """Nanoseconds that a range should take: long against a change of threads, short against a pass."""
 FEW_RANGES, MAX_RANGES = 16, 64
 """So many short ranges do for a few cores; only long work is cut into more."""
-LEAST_DENSE_ROWS = 1024
+LEAST_DENSE_ROWS, DENSE_ROWS_A_FEATURE = 1024, 16
 """Matrices of sums are added up after every range, which should take longer by far."""
 
 Part = TypeVar("Part")
@@ -31,7 +31,8 @@ def row_ranges(
     if wanted < 2:
         return (slice(0, n_rows),)
     n_blocks = -(-n_rows // BLOCK_ROWS)
-    most = min(MAX_RANGES, n_rows // LEAST_DENSE_ROWS if is_dense else n_blocks)
+    least_dense = max(LEAST_DENSE_ROWS, DENSE_ROWS_A_FEATURE * n_features)
+    most = min(MAX_RANGES, n_rows // least_dense if is_dense else n_blocks)
     n_ranges = max(1, min(int(wanted), most))
     blocks_a_range = -(-n_blocks // n_ranges)
     step = blocks_a_range * BLOCK_ROWS
@@ -41,14 +42,14 @@ def row_ranges(
 def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator[Part]:
     """Yield the results of ``work`` in the order of the ranges; the caller's thread works too.
 
-    However many ranges there are, only two results for each thread wait at any time.
+    However many ranges there are, one more result than there are threads waits at the most.
     """
     n_threads = min(thread_count(), len(ranges))
     if n_threads == 1:
         for rows in ranges:
             yield work(rows)
         return
-    shared = _SharedWork(work, ranges, most_waiting=2 * n_threads)
+    shared = _SharedWork(work, ranges, most_waiting=n_threads + 1)
     with _HELPERS.beside(shared.help, n_threads - 1):
         try:
             for place in range(len(ranges)):

@@ -18,10 +18,10 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.compilation import compiled
 from gmm_engine.kernels.factors import factorize
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.layout import (
-    AS_WRITTEN,
     READ,
     WRITTEN,
     WRITTEN_TABLE,
@@ -29,7 +29,7 @@ from gmm_engine.kernels.layout import (
     take_up_moments,
     take_up_scatter,
 )
-from gmm_engine.kernels.maximization import Bounds, estimate
+from gmm_engine.kernels.maximization import Bounds, estimate, total_of
 from gmm_engine.kernels.prepared import Prepared
 
 _NO_WEIGHT = np.empty(0)
@@ -56,8 +56,6 @@ class Steps:
     weights: NDArray[np.float64]  # (n, K)
     means: NDArray[np.float64]  # (n, K, D)
     covariances: NDArray[np.float64]  # (n, size), flat, in the family's own shape
-    lower: NDArray[np.float64]  # (n, size)
-    """L with Σ = L Lᵀ; zero where covariances are diagonal."""
     upper: NDArray[np.float64]  # (n, size)
     """U with Σ⁻¹ = U Uᵀ, or 1/σ."""
     log_det: NDArray[np.float64]  # (n, K), or (n, 1) where all components share a matrix
@@ -98,7 +96,7 @@ def plain_steps(
     n_sets = 1 if like.is_dense and is_common else K
     size = n_sets * (D * D if like.is_dense else 1 if is_common else D)
     weights, means = np.empty((n_steps, K)), np.empty((n_steps, K, D))
-    covariances, lower, upper = np.zeros((3, n_steps, size))
+    covariances, upper = np.empty((2, n_steps, size))
     log_det, nk = np.empty((n_steps, n_sets)), np.empty((n_steps, K))
     log_likelihood, log_max_resp = np.empty((2, n_steps))
     sums = Sums(*(array.copy() for array in (start.centers, start.nk, start.first, start.scatter)))
@@ -125,7 +123,6 @@ def plain_steps(
         weights,
         means,
         covariances,
-        lower,
         upper,
         log_det,
         nk,
@@ -137,7 +134,6 @@ def plain_steps(
         weights=weights,
         means=means,
         covariances=covariances,
-        lower=lower,
         upper=upper,
         log_det=log_det,
         nk=nk,
@@ -210,7 +206,6 @@ _LOOP_SIGNATURE = types.intp(
     WRITTEN_TABLE,
     WRITTEN_TABLE,
     WRITTEN_TABLE,
-    WRITTEN_TABLE,
     WRITTEN,
     WRITTEN,
 )
@@ -230,10 +225,9 @@ def _are_finite(means, log_det):
 @cache
 def steps_loop():
     """Return the compiled loop; it fills the rows of what is recorded and returns how many."""
-    stamp = passes.STAMP
     lanes = LANES
 
-    @njit(_LOOP_SIGNATURE, **AS_WRITTEN)
+    @compiled(_LOOP_SIGNATURE)
     def loop(
         address,
         X,
@@ -257,7 +251,6 @@ def steps_loop():
         weights,
         means,
         covariances,
-        lower,
         upper,
         log_det,
         recorded_nk,
@@ -268,10 +261,11 @@ def steps_loop():
         constants, densities = np.empty(K), np.empty(K)
         padded_means = np.empty(K * width)
         moments = np.empty(K * (1 + width) * sum_lanes)
-        for step in range(len(log_likelihood) + 0 * stamp):
+        for step in range(len(log_likelihood)):
             are_above = estimate(
                 is_dense,
                 is_common,
+                total_of(nk),
                 nk,
                 first,
                 scatter,
@@ -285,9 +279,7 @@ def steps_loop():
             )
             if not are_above:
                 return step
-            singular = factorize(
-                is_dense, covariances[step], D, lower[step], upper[step], log_det[step]
-            )
+            singular = factorize(is_dense, covariances[step], D, upper[step], log_det[step])
             if singular >= 0:
                 return step
             if not _are_finite(means[step], log_det[step]):

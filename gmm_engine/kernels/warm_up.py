@@ -6,6 +6,7 @@ from functools import partial
 from multiprocessing import get_context
 
 from gmm_engine.kernels import passes, steps
+from gmm_engine.kernels.compilation import IS_KEPT
 from gmm_engine.kernels.passes import Way
 
 
@@ -22,7 +23,7 @@ def warm_up(n_processes: int = 1) -> None:
         import the caller's main module.
     """
     everything = list(_everything())
-    if n_processes > 1 and passes.OPTIONS["cache"]:
+    if n_processes > 1 and IS_KEPT:
         with ProcessPoolExecutor(n_processes, mp_context=get_context("spawn")) as pool:
             list(pool.map(_make_ready, everything))
     for make in everything:  # from the cache, if it was compiled elsewhere

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pyarrow import dataset as datasets
+from pyarrow import parquet
 
 from gmm_engine import Blocks, FitOptions, fit
 from gmm_engine.errors import (
@@ -63,6 +66,23 @@ def test_a_memory_map_is_read_in_place(tmp_path: Path) -> None:
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     assert fit(mapped, OPTIONS).log_likelihood == fit(X, OPTIONS).log_likelihood
+
+
+def test_an_arrow_dataset_is_read_batch_by_batch(tmp_path: Path) -> None:
+    X = iris()
+    for part, rows in enumerate(np.array_split(X, 3)):
+        table = pa.table(dict(zip("abcd", rows.T, strict=True)))
+        parquet.write_table(table, tmp_path / f"{part}.parquet")
+    dataset = datasets.dataset(tmp_path)
+    result = fit(dataset, OPTIONS)
+    np.testing.assert_array_equal(
+        result.mixture.means, fit(Blocks(lambda: np.array_split(X, 3)), OPTIONS).mixture.means
+    )
+    with pytest.raises(InvalidDataError, match="blocks carry their weights"):
+        fit(dataset, OPTIONS, sample_weight=np.ones(150))
+    parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "text.parquet")
+    with pytest.raises(InvalidDataError, match="real numbers"):
+        fit(datasets.dataset(tmp_path / "text.parquet"), OPTIONS)
 
 
 def test_memory_is_bounded_by_a_block() -> None:

@@ -114,14 +114,14 @@ def groups(rng: np.random.Generator, n_features: int) -> NDArray[np.float64]:
 def test_rows_joined_from_the_bottom_up_are_those_that_scipy_joins(n_features: int) -> None:
     X = groups(np.random.default_rng(n_features), n_features)
     for n_clusters in (1, 2, 6, 40, 500):
-        labels = kernels.ward_labels(X, n_clusters)
+        labels = kernels.ward_labels(X, np.ones(len(X)), n_clusters)
         expected = fcluster(linkage(X, method="ward"), n_clusters, criterion="maxclust")
         assert adjusted_rand_score(expected, labels) == 1.0
         np.testing.assert_array_equal(np.unique(labels), np.arange(n_clusters))
 
 
 def test_equal_rows_are_joined_too() -> None:
-    labels = kernels.ward_labels(np.repeat([[0.0, 1.0], [5.0, 5.0]], 20, axis=0), 2)
+    labels = kernels.ward_labels(np.repeat([[0.0, 1.0], [5.0, 5.0]], 20, axis=0), np.ones(40), 2)
     assert len(set(labels[:20])) == len(set(labels[20:])) == 1
     assert labels[0] != labels[-1]
 
@@ -130,7 +130,7 @@ def test_equal_rows_are_joined_too() -> None:
 def test_k_means_ends_where_every_row_is_nearest_to_its_own_mean(offset: float) -> None:
     rng = np.random.default_rng(1)
     X, weight = groups(rng, 3) + offset, rng.integers(1, 4, 500).astype(float)
-    labels = kernels.k_means_labels(X, weight, 6, rng, max_steps=200, n_settled=0)
+    labels = kernels.k_means_labels(X, weight, 6, rng, max_steps=200, settled=0.0)
     means = np.stack(
         [np.average(X[labels == k], axis=0, weights=weight[labels == k]) for k in range(6)]
     )

@@ -99,6 +99,23 @@ def test_the_arrays_of_a_fit_take_about_the_memory_estimated(
     assert n_bytes / 2 < memory_bytes(options, n_rows, n_features, work) < 2 * n_bytes
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_the_arrays_of_large_mixtures_take_about_the_memory_estimated(
+    costs: Costs, covariance_type: str
+) -> None:
+    options = FitOptions(
+        n_components=9, covariance_type=covariance_type, max_iter=12, random_state=0
+    )
+    X = np.random.default_rng(0).normal(size=(3000, 100))
+    work = forecast(X, options, costs=costs, clock=lambda: 0.0).work
+    tracemalloc.start()
+    fit(X, options)
+    n_bytes = X.nbytes + tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+
+    assert n_bytes / 2 < memory_bytes(options, len(X), X.shape[1], work) < 2 * n_bytes
+
+
 def test_more_rows_take_more_memory() -> None:
     options = FitOptions(n_components=5, init_params="kmeans")
 

@@ -17,7 +17,9 @@ from gmm_engine import (
     FitOptions,
     FitResult,
     StopReason,
+    acceleration,
     fit,
+    fitting,
     set_thread_count,
     thread_count,
 )
@@ -442,3 +444,42 @@ def test_a_start_that_gains_fast_or_has_only_begun_goes_on() -> None:
     assert run_of([-300.0 + 5.0 * i for i in range(17)]).may_overtake(best)
     assert run_of([-300.0, -299.9]).may_overtake(best)
     assert best.may_overtake(best)
+
+
+@every_family
+@pytest.mark.parametrize("n_rows", [400, 12_000])
+def test_runs_put_aside_go_on_as_if_they_had_not_been(
+    monkeypatch: pytest.MonkeyPatch, covariance_type: str, n_rows: int
+) -> None:
+    """Unlike clusters that overlap: several starts are tried, and several carried on."""
+    rng = np.random.default_rng(3)
+    mixture = random_mixture("full", n_components=6, n_features=4, rng=rng, spread=1.2)
+    X = rows_of(mixture, n_rows, rng)
+    options = FitOptions(6, covariance_type, random_state=0)
+    told: list[list[tuple[int, int, float]]] = []
+    results = []
+    for most in (10**9, 0):
+        monkeypatch.setattr(fitting, "MOST_AT_ONCE", most)
+        steps: list[EMStep] = []
+        results.append(fit(X, options, on_step=steps.append))
+        told.append([(step.run, step.iteration, step.log_likelihood) for step in steps])
+
+    assert_same_bits(*results)
+    assert told[0] == told[1]
+
+
+def test_mixing_matrices_one_by_one_is_mixing_all_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside each other in one vector, or as triangles of large matrices."""
+    X = faithful()
+    options = FitOptions(3, tol=1e-10, init_params="kmeans", random_state=0)
+    steps: list[EMStep] = []
+    together = fit(X, options, on_step=steps.append)
+    monkeypatch.setattr(acceleration, "LARGE", 0)
+    apart = fit(X, options)
+
+    assert any(step.accelerated for step in steps)
+    assert apart.n_iter == together.n_iter
+    np.testing.assert_allclose(apart.log_likelihoods, together.log_likelihoods, rtol=1e-12)
+    np.testing.assert_allclose(apart.mixture.means, together.mixture.means, rtol=1e-8)

@@ -69,11 +69,15 @@ def test_sums_and_scores_are_those_of_plain_numpy(
     scores = np.logaddexp.reduce(joint, axis=1)
     resp = np.exp(joint - scores[:, np.newaxis])
 
-    answered = kernels.score(mixture.prepared, X, joint=True, resp=True, log_prob=True, labels=True)
-    np.testing.assert_allclose(answered.joint, joint, rtol=1e-10, atol=1e-10)
-    np.testing.assert_allclose(answered.resp, resp, rtol=1e-9, atol=1e-12)
-    np.testing.assert_allclose(answered.log_prob, scores, rtol=1e-10, atol=1e-10)
-    np.testing.assert_array_equal(answered.labels, joint.argmax(axis=1))
+    tables, log_prob = np.empty((2, *joint.shape)), np.empty(n_rows)
+    labels = np.empty(n_rows, dtype=np.int64)
+    kernels.score(
+        mixture.prepared, X, joint=tables[0], resp=tables[1], log_prob=log_prob, labels=labels
+    )
+    np.testing.assert_allclose(tables[0], joint, rtol=1e-10, atol=1e-10)
+    np.testing.assert_allclose(tables[1], resp, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(log_prob, scores, rtol=1e-10, atol=1e-10)
+    np.testing.assert_array_equal(labels, joint.argmax(axis=1))
 
     moments = kernels.expectation(mixture.prepared, [(X, weight)])
     gamma = resp * weight[:, np.newaxis]

@@ -15,9 +15,21 @@ from numpy.typing import NDArray
 from scipy.stats import multivariate_normal
 from sklearn.metrics import adjusted_rand_score
 
-from gmm_engine import COVARIANCE_FAMILIES, EMStep, FitOptions, FitResult, Mixture, fit
-from gmm_engine.errors import OutOfRangeError
-from gmm_engine.regularization import FEATURE_FLOOR
+from gmm_engine import (
+    COVARIANCE_FAMILIES,
+    INITIALIZERS,
+    Blocks,
+    EMStep,
+    FitOptions,
+    FitResult,
+    Mixture,
+    fit,
+)
+from gmm_engine.errors import OutOfRangeError, TooFewSamplesError
+from gmm_engine.initialization import Initializer, StartRows
+from gmm_engine.regularization import FEATURE_FLOOR, DataScale
+from gmm_engine.samples import Samples
+from gmm_engine.statistics import DenseScatter
 from tests.support.data import (
     Labelled,
     faithful,
@@ -485,6 +497,49 @@ def test_whole_weights_are_repeated_rows(covariance_type: str, init_params: str)
     for name in ("log_likelihood", "bic", "aic", "aicc", "icl"):
         expected = getattr(repeated.criteria, name)
         assert getattr(weighted.criteria, name) == pytest.approx(expected, rel=1e-11)
+
+
+@pytest.mark.parametrize("initialize", INITIALIZERS["auto"][:6] + INITIALIZERS["k-means++"])
+@pytest.mark.parametrize("seed", range(10))
+def test_starts_from_whole_weights_are_those_from_repeated_rows(
+    initialize: Initializer, seed: int
+) -> None:
+    """Of rows that overlap, where other draws would end elsewhere."""
+    rng = np.random.default_rng(seed)
+    n_rows, D, K = 90, int(rng.integers(1, 5)), int(rng.integers(2, 5))
+    X = rng.standard_normal((n_rows, D)) + rng.standard_normal((K, D))[rng.integers(0, K, n_rows)]
+    counts = rng.integers(0, 5, size=n_rows)
+    starts = []
+    for samples in (Samples.checked(X, counts), Samples.checked(np.repeat(X, counts, axis=0))):
+        rows = StartRows(samples, DataScale.of(samples))
+        starts.append(initialize(rows, K, DenseScatter, np.random.default_rng(1)))
+    assert_allclose(starts[0].nk, starts[1].nk, rtol=1e-9)
+    assert_allclose(starts[0].means, starts[1].means, rtol=1e-7, atol=1e-9)
+    assert_allclose(starts[0].central_scatter, starts[1].central_scatter, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("init_params", ["auto", "kmeans", "random", "random_from_data"])
+def test_weights_that_are_lost_in_every_sum_are_none(init_params: str) -> None:
+    X = separated_clusters(np.random.default_rng(5)).X
+    is_counted = np.arange(len(X)) % 3 > 0
+    options = FitOptions(3, init_params=init_params, random_state=1)
+    without = fit(X, options, sample_weight=np.where(is_counted, 1.0, 0.0))
+    beside = fit(X, options, sample_weight=np.where(is_counted, 1.0, 1e-160))
+    np.testing.assert_array_equal(beside.mixture.means, without.mixture.means)
+    assert beside.criteria == without.criteria
+
+
+def test_a_weight_that_outweighs_all_others_leaves_one_row() -> None:
+    X = separated_clusters(np.random.default_rng(5)).X
+    weight = np.full(len(X), 1e-160)
+    weight[:2] = 1.0
+    with pytest.raises(TooFewSamplesError, match="2 rows"):
+        fit(X, FitOptions(3), sample_weight=weight)
+    blocks = Blocks(lambda: [(X[:50], weight[:50]), (X[50:], weight[50:] * 1e80)])
+    with pytest.raises(TooFewSamplesError, match="2 rows"):
+        fit(blocks, FitOptions(3))
+    weight = np.where(np.arange(len(X)) < 10, 1.0, 1e-20)
+    assert np.isfinite(fit(X, FitOptions(3, random_state=0), sample_weight=weight).log_likelihood)
 
 
 def test_the_criteria_of_a_mixture_count_weights_like_rows() -> None:
