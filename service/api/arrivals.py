@@ -9,7 +9,7 @@ from fastapi import Request
 from service.api.landing import Landing, landing_of
 from service.api.negotiation import content_type
 from service.api.payloads import CODECS, REMARK, codec_of
-from service.api.payloads.body import body_chunks, read_body
+from service.api.payloads.body import body_chunks, known_length, read_body
 from service.api.payloads.spool import ArraySpool
 from service.api.payloads.values import Body, Codec, DataPayload, Expected, RowReader
 from service.api.services import Services, services_of
@@ -120,6 +120,7 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> WholeBod
         expected.parameters,
         services.limits.require_shape,
         services.options.spool_dir,
+        n_bytes=known_length(request),
     )
     reader = codec.reader(in_portions)
     if reader is None:

@@ -68,6 +68,12 @@ def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[Body]:
     return _counted(_unfolded(request, received, encoding), max_bytes)
 
 
+def known_length(request: Request) -> int | None:
+    """Return of how many bytes the body will be, if that is known before it is there."""
+    is_plain = content_encoding(request, ENCODINGS) is None
+    return _declared_bytes(request) or None if is_plain else None
+
+
 def _declared_bytes(request: Request) -> int:
     declared = request.headers.get("content-length", "")
     return int(declared) if declared.isdecimal() else 0

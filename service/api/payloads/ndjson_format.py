@@ -64,7 +64,7 @@ class NdjsonReader:
         return table
 
     def _table_of(self, rows: list[JsonValue]) -> Table:
-        if self._names is None:
+        if not self._rows_read:
             self._names = tuple(rows[0]) if isinstance(rows[0], dict) else None
             self._label_place = self._expected.label_place(self._names)
         names, place = self._names, self._label_place
@@ -182,7 +182,8 @@ def _row(line: bytes, number: int) -> JsonValue:
     try:
         return parse_json(line)
     except MalformedRequest as error:
-        detail = f"line {number + 1}: {error.detail}"
+        # A row is one line: only the column is of use.
+        detail = f"row {number + 1}: {error.detail.replace('line 1, ', '')}"
         raise MalformedRequest(error.code, detail) from error
     except InvalidInput as error:
         issues = [

@@ -28,6 +28,7 @@ MOST_HEAD_BYTES = PREFIX_BYTES + 4 + MAX_HEADER_BYTES
 KEPT_HEADERS = 64
 """Clients send few different ones, each of them often; what they say is kept."""
 KINDS = "iuf"
+WRONG_LENGTH = "the number of its bytes is not what its header says"
 PORTION_BYTES = 4 * 1024**2
 
 
@@ -66,7 +67,7 @@ class NpyReader:
     def end(self) -> Iterator[Table]:
         header = self._header
         if header is None or self._rows_read < header.shape[0] or len(self._incoming):
-            raise _not_whole("the number of its bytes is not what its header says")
+            raise _not_whole(WRONG_LENGTH)
         yield from ()
 
     def _take_header(self) -> Header | None:
@@ -76,6 +77,8 @@ class NpyReader:
         if header is None:
             return None
         self._expected.admit(*header.shape)
+        if self._expected.n_bytes not in (None, n_bytes + header.n_bytes):
+            raise _not_whole(WRONG_LENGTH)
         self._incoming.take(n_bytes)
         return header
 
@@ -97,7 +100,7 @@ class NpyCodec:
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         header, n_bytes = _header_of(body)
         if header is None or len(body) - n_bytes != header.n_bytes:
-            raise _not_whole("the number of its bytes is not what its header says")
+            raise _not_whole(WRONG_LENGTH)
         expected.label_place(None)  # it has no names
         expected.admit(*header.shape)
         content = memoryview(body)[n_bytes:]

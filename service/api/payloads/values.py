@@ -50,6 +50,8 @@ class Expected:
     """Where to keep what can't be read as it arrives; None for where temporary files go."""
     label_column: str | None = None
     """The column that holds true labels, and is no feature."""
+    n_bytes: int | None = None
+    """Of the whole body, where that is known before it is there."""
 
     def label_place(self, names: Sequence[str] | None) -> int | None:
         """Return which of the columns of these names holds the labels; None where none is to."""

@@ -334,6 +334,7 @@ REFUSED = [
     (NDJSON, b"[1,2]\n[3,NaN]\n", "malformed_json"),
     (NDJSON, b'[1,2]\n[3,"xqz7"]\n', "invalid_data"),
     (NDJSON, b'[1,2]\n{"a":1,"b":2}\n', "invalid_data"),
+    (NDJSON, b'[1,2]\n{"a":1,"b":2}', "invalid_data"),
     (NDJSON, b'{"a":1,"b":2}\n[1,2]\n', "feature_names_mismatch"),
     (NDJSON, b'{"a":1,"b":2}\n{"a":1,"c":2}\n', "feature_names_mismatch"),
     (NDJSON, b'{"a":1,"a":2}\n', "duplicate_key"),

@@ -204,6 +204,17 @@ def fitted_in_memory() -> dict[str, object]:
 MODEL = {"id": "groups", "n_components": 2, "random_state": 0, "max_iter": 3}
 
 
+@pytest.mark.parametrize("body", [to_npy(ROWS)[:-8], to_npy(ROWS) + bytes(8)])
+def test_what_a_long_npy_says_of_itself_is_held_against_its_length_before_its_rows(
+    groups: Client, body: bytes
+) -> None:
+    headers = {"content-type": NPY, "accept": CSV}
+    response = groups.send("POST", "/predict", body=body, headers=headers)
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "invalid_file"
+
+
 @pytest.mark.parametrize("sent", [CSV, ARROW, NPY, PARQUET, NDJSON])
 def test_rows_that_are_spooled_fit_what_rows_in_memory_do(
     sent: str, fitted_in_memory: dict[str, object]
