@@ -55,6 +55,12 @@ IMAGE: dict[str, Json] = {
     "format": "binary",
     "description": "A picture, in the format of the media type.",
 }
+TENSORS: dict[str, Json] = {
+    "title": "Tensors",
+    "type": "string",
+    "format": "binary",
+    "description": "JSON, and behind it the tensors that it describes as little-endian bytes.",
+}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -123,6 +129,7 @@ def _body_schemas() -> dict[str, Json]:
         },
         "Columns": COLUMNS,
         "Image": IMAGE,
+        "Tensors": TENSORS,
     }
 
 

@@ -134,8 +134,15 @@ def test_every_body_and_answer_has_an_example_and_a_named_schema() -> None:
             assert schema in NOT_IN_JSON or content["example"], (method, path)
 
 
-NOT_IN_JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("Columns", "Image")]
+NOT_IN_JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("Columns", "Image", "Tensors")]
 """What can't be shown in JSON."""
+
+
+def test_every_operation_names_what_is_refused_before_it_is_known() -> None:
+    for method, path, operation in operations():
+        responses = operation["responses"]
+        assert isinstance(responses, dict)
+        assert {"408", "431", "503"} <= responses.keys(), (method, path)
 
 
 def test_every_data_format_is_in_the_contract_both_ways() -> None:

@@ -12,10 +12,12 @@ from service.api.problems import STATUS_UNDER_V2
 from service.errors import (
     BodyTooLarge,
     Forbidden,
+    HeadTooLarge,
     InvalidInput,
     MalformedRequest,
     NotFound,
     ServiceError,
+    SlowRequest,
     Unavailable,
     Unsupported,
     UnsupportedMediaType,
@@ -26,7 +28,14 @@ JsonObject = Mapping[str, object]
 TAG = "open inference"
 LOADING = "model repository"
 """Tag of what changes something; the others only read, although rows are sent by POST."""
-OF_ANY_ROUTE: tuple[type[ServiceError], ...] = (InvalidInput, NotFound, Forbidden, Unavailable)
+OF_ANY_ROUTE: tuple[type[ServiceError], ...] = (
+    InvalidInput,
+    NotFound,
+    Forbidden,
+    SlowRequest,
+    HeadTooLarge,
+    Unavailable,
+)
 OF_A_BODY: tuple[type[ServiceError], ...] = (
     MalformedRequest,
     BodyTooLarge,
@@ -34,6 +43,8 @@ OF_A_BODY: tuple[type[ServiceError], ...] = (
     Unsupported,
 )
 OCTETS = "application/octet-stream"
+AS_BYTES: JsonObject = {OCTETS: {"schema": {"$ref": "#/components/schemas/Tensors"}}}
+"""The content of a body with tensors as bytes, as ``also`` of one in JSON."""
 
 
 def described(
@@ -43,9 +54,12 @@ def described(
     description: str = "",
     answer: type[BaseModel],
     example: object,
-    body: Mapping[str, object] | None = None,
+    body: JsonObject | None = None,
+    also: JsonObject | None = None,
     tag: str = TAG,
 ) -> Operation:
+    """Describe an operation; ``also`` is the content of bodies both ways in other media types."""
+    others = also or {}
     kinds = OF_ANY_ROUTE + (() if body is None else OF_A_BODY)
     statuses = sorted({STATUS_UNDER_V2[kind] for kind in kinds})
     return Operation(
@@ -58,11 +72,11 @@ def described(
             HTTPStatus.OK.value: {
                 "description": HTTPStatus.OK.phrase,
                 "model": answer,
-                "content": {JSON: {"example": example}},
+                "content": {JSON: {"example": example}, **others},
             },
             **{status.value: _refusal(status) for status in statuses},
         },
-        openapi_extra={} if body is None else {"requestBody": {"content": dict(body)}},
+        openapi_extra={} if body is None else {"requestBody": {"content": {**body, **others}}},
     )
 
 

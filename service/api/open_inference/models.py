@@ -1,6 +1,7 @@
 """Routes of ``/v2`` about one model: what it is, whether it is ready, and inference."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -15,7 +16,7 @@ from service.api.open_inference.bodies import (
     max_bytes_of,
     refuse_other_sites,
 )
-from service.api.open_inference.documentation import OCTETS, control_body
+from service.api.open_inference.documentation import AS_BYTES, OCTETS, control_body
 from service.api.open_inference.schemas import (
     InferenceAnswer,
     InferenceRequest,
@@ -93,6 +94,7 @@ async def model_ready(door: Door, target: AimedAt) -> Response:
     answer=InferenceAnswer,
     example=examples.ANSWER,
     body=control_body(InferenceRequest),
+    also=AS_BYTES,
 )
 async def model_infer(request: Request, door: Door, target: AimedAt) -> Response:
     stopwatch = Stopwatch()
@@ -105,7 +107,11 @@ async def model_infer(request: Request, door: Door, target: AimedAt) -> Response
         answer = partial(_read_and_answered, door.served, target, read, stopwatch)
         version, content, json_part = await door.threads.compute(answer)
     else:
-        call = read()
+        try:
+            call = read()
+        except ServiceError:
+            await door.threads.look_up(_count_unread, door.served, target, stopwatch)
+            raise
         stopwatch.lap("parse")
         version, content, json_part = await door.threads.answer(
             call.X.size, partial(_answered, door.served, target, call, stopwatch)
@@ -117,9 +123,21 @@ def _read_and_answered(
     served: ServedModels, target: Target, read: Callable[[], InferenceCall], stopwatch: Stopwatch
 ) -> tuple[VersionRecord, Content, int | None]:
     stopwatch.lap("queue")
-    call = read()
+    try:
+        call = read()
+    except ServiceError:
+        _count_unread(served, target, stopwatch)
+        raise
     stopwatch.lap("parse")
     return _answered(served, target, call, stopwatch)
+
+
+def _count_unread(served: ServedModels, target: Target, stopwatch: Stopwatch) -> None:
+    """Count a question that can't be read as a failure of the version that it was for."""
+    stopwatch.lap("parse")
+    with suppress(ServiceError):  # none that answers; what is wrong with the question is told
+        version = served.version(target.model_id, target.version)
+        served.count_refusal(version, stopwatch.milliseconds)
 
 
 def _answered(

@@ -1,6 +1,6 @@
 """The two forms of a model's paths under ``/v2``: the version that answers by default, or one."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from fastapi import APIRouter, Depends, Request
@@ -34,7 +34,8 @@ def on_model_and_version(
     description: str = "",
     answer: type[BaseModel],
     example: JsonObject,
-    body: Mapping[str, object] | None = None,
+    body: JsonObject | None = None,
+    also: JsonObject | None = None,
 ) -> Callable[[Handler], Handler]:
     """Register a handler under its two paths."""
 
@@ -51,6 +52,7 @@ def on_model_and_version(
                     answer=answer,
                     example=example,
                     body=body,
+                    also=also,
                 ),
             )(handler)
         return handler

@@ -11,6 +11,7 @@ import orjson
 import pytest
 
 from gmm_engine import FitOptions, fit
+from service.api.arrivals import LARGE_BODY_BYTES
 from service.api.open_inference import tensors
 from service.settings import Settings
 from tests.service.client import Client, serving
@@ -482,6 +483,8 @@ def test_questions_are_counted(fitted: Client) -> None:
     for _ in range(3):
         asked(fitted, {"inputs": [tensor()]})
     asked(fitted, {"inputs": [tensor([1.0] * 6, shape=[2, 3])]})
+    asked(fitted, {"inputs": []})
+    asked(fitted, {"inputs": [tensor([1.0] * LARGE_BODY_BYTES)]})
 
     (counted,) = fitted.get("/v2/models/groups/stats").json()["model_stats"]
 
@@ -491,7 +494,7 @@ def test_questions_are_counted(fitted: Client) -> None:
     durations = counted["inference_stats"]
     assert durations["success"]["count"] == durations["queue"]["count"] == 3
     assert durations["compute_infer"]["ns"] > 0
-    assert durations["fail"]["count"] == 1
+    assert durations["fail"]["count"] == 3
     assert counted["last_inference"] > 0
     assert fitted.get("/v2/models/stats").json() == {"model_stats": [counted]}
 
