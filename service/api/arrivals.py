@@ -11,7 +11,14 @@ from service.api.negotiation import content_type
 from service.api.payloads import CODECS, REMARK, codec_of
 from service.api.payloads.body import body_chunks, known_length, read_body
 from service.api.payloads.spool import ArraySpool
-from service.api.payloads.values import Body, Codec, DataPayload, Expected, RowReader
+from service.api.payloads.values import (
+    Body,
+    Codec,
+    DataPayload,
+    Expected,
+    RowReader,
+    whole_table,
+)
 from service.api.services import Services, services_of
 from service.domain.data import Table
 from service.errors import InvalidInput
@@ -23,6 +30,8 @@ LARGE_BODY_BYTES = 128 * 1024
 1,850 a second on the loop, and to 770 in threads. More would hold up the loop."""
 LARGE_BINARY_BODY_BYTES = 1024**2
 """The same of what is numbers already."""
+FEW_ROWS = 4096
+"""Fewer are put together with those behind them: each hop to a thread has its price."""
 PORTION_BYTES = 1024**2
 """A body of more than this is read in portions of this, where its format allows it."""
 
@@ -170,5 +179,11 @@ def _joined(chunks: list[Body]) -> Body:
 
 
 def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:
-    table = next(tables, None)
-    return None if table is None else work(table)
+    gathered: list[Table] = []
+    n_rows = 0
+    for table in tables:
+        gathered.append(table)
+        n_rows += len(table.X)
+        if n_rows >= FEW_ROWS:
+            break
+    return work(whole_table(gathered)) if gathered else None

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import httpx
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 from starlette.types import Message
 
-from service.api.arrivals import PORTION_BYTES
+from service.api.arrivals import FEW_ROWS, PORTION_BYTES
 from service.api.departures import AnswerCutOff
 from service.api.payloads.spool import MAX_BYTES_IN_MEMORY, Outbox
 from service.settings import Settings
@@ -81,6 +82,19 @@ def test_many_rows_are_answered_in_portions_and_all_of_them(
     assert response.headers["gmm-model-version"] == "1"
     assert response.headers["content-location"] == "/models/groups/versions/1/predict_proba"
     assert columns_in(wanted, response.content) == expected(groups)
+
+
+def test_batches_of_single_rows_are_answered_together(groups: Client) -> None:
+    body = to_arrow(ROWS[:6000], batch_rows=1)
+    headers = {"content-type": ARROW, "accept": ARROW}
+
+    response = groups.send("POST", "/predict_proba", body=body, headers=headers)
+
+    answered = list(pa.ipc.open_stream(response.content))
+    table = pa.Table.from_batches(answered)
+    assert len(answered) <= len(body) / PORTION_BYTES + 6000 / FEW_ROWS + 2
+    for name, column in expected(groups).items():
+        assert table[name].to_pylist() == column[:6000]
 
 
 def test_many_rows_are_answered_in_json_too(groups: Client) -> None:
