@@ -565,7 +565,10 @@ class ProcessRunner:
                         fit.listener.progressed(progress)
                 case Finished() as end:
                     outcome = call.outcome(end)
-                    fit.listener.finished(outcome, end.duration_seconds)
+                    if fit.cancelled.is_set():  # asked before this was known
+                        fit.listener.cancelled()
+                    else:
+                        fit.listener.finished(outcome, end.duration_seconds)
                     return True
                 case Failed(code, detail, traceback):
                     if traceback is not None:

@@ -50,10 +50,12 @@ def _rounded(text: bytes | bytearray | memoryview, begin: int) -> float:
 
 
 def write_numbers(array: NDArray[np.float64] | NDArray[np.int64]) -> bytes | memoryview:
-    """Return the JSON of an array of one or two dimensions; null stands for what is not finite."""
+    """Return the JSON of an array; null stands for what is not finite."""
     numbers = np.ascontiguousarray(array)
     if numbers.size < FEW_NUMBERS:
         return orjson.dumps(numbers, option=orjson.OPT_SERIALIZE_NUMPY)
+    if numbers.ndim > 2:
+        return b"[" + b",".join(map(write_numbers, numbers)) + b"]"
     n_rows, width = numbers.shape if numbers.ndim > 1 else (0, 0)
     text = np.empty(NUMBER_BYTES * numbers.size + ROW_BYTES * n_rows + ROOM_BYTES, dtype=np.uint8)
     bits = numbers.reshape(-1).view(np.uint64)
