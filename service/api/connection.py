@@ -177,7 +177,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _receive(self, data: bytes) -> None:
         was_in_head, was_in_body = self._is_in_head, self._is_in_body
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._is_leaving:
             return
         if was_in_body:
@@ -194,6 +195,31 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._land()
         else:
             self._unwatch()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_upgrade_ignored():
+                rest = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self._parse_anew()
+                self._parse(rest)
+
+    def _is_upgrade_ignored(self) -> bool:
+        """Say whether another protocol is wished for: there is none (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for that protocol's, and sees no body.
+        """
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head that the parser has read, as one that it reads the body after."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _begin_body(self) -> None:
         self._body_bytes = 0
@@ -223,7 +249,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_in_turn(self) -> bool:
         """Say whether the body that comes in is of the request that is to be answered next."""
-        if self.pipeline or self.parser.should_upgrade() or self.transport.is_closing():
+        if self.pipeline or self.transport.is_closing():
             return False
         return self._question is not None or self._is_answering()
 
@@ -347,6 +373,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade_ignored():
+            return
         self._is_in_head = False
         self._is_in_body = True
         self._question = self._short_question()
@@ -419,6 +447,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade_ignored():
+            return
         self._is_in_body = False
         if self._is_leaving or self._is_answered():
             return
