@@ -1,8 +1,9 @@
 """What is refused on a connection before there is a request to hand to the application.
 
 The server's parser answers for itself there, in plain text, and takes headers of any size; the
-server waits for a request's bytes without end. Here the same is said as a problem, the head of a
-request and the connections are bounded, and who sends too slowly is cut off. While more is asked
+server waits for a request's bytes without end, and for those of an answer to be taken. Here the
+same is said as a problem, the head of a request and the connections are bounded, and who sends or
+reads too slowly is cut off. While more is asked
 than can be computed, a request with a large body is refused at its head: reading what is refused
 afterwards would take the time of those that are answered.
 
@@ -15,10 +16,14 @@ and its task; the application is handed the same request when it can't.
 """
 
 import logging
+from array import array
 from asyncio import Event, Task, TimerHandle, Transport
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fcntl import ioctl
 from http import HTTPStatus
+from termios import TIOCOUTQ
 
 import httptools
 import numpy as np
@@ -87,9 +92,10 @@ class ConnectionLimits:
     head_seconds: float = 10.0
     """From the first byte of a head, or from the connection, to the head's end."""
     stall_seconds: float = 30.0
-    """Without a byte of a body."""
+    """Without a byte of a body, or of an answer."""
     min_bytes_per_second: float = 1024.0
-    """Of a body on average, looked at when ``stall_seconds`` have passed."""
+    """Of a body on average, looked at when ``stall_seconds`` have passed; of an answer that waits
+    for its client, in each ``stall_seconds``."""
 
 
 def always_let_in() -> Place:
@@ -120,6 +126,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _last_progress = 0.0
     _timer: TimerHandle | None = None
     """Runs while a head or a body is awaited, and never between requests."""
+    _looking: TimerHandle | None = None
+    """Looks whether an answer is taken, as long as the connection is there."""
+    _unsent_bytes = 0
+    """Of an answer that waited for its client at the last look."""
     _is_leaving = False
     """Refused: what still comes in is for nobody."""
     _place = Place()
@@ -153,6 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] = []
         self._later: list[bytes] = []
         """Came while a question was answered apart."""
+        self._look_again()
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
         else:
@@ -160,6 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        if self._looking is not None:
+            self._looking.cancel()
         self._landing = None
         self._place.free()
         if self._apart is not None and self._apart.answering is not None:
@@ -356,6 +369,32 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         return self._body_bytes < self.limits.min_bytes_per_second * seconds
 
+    def _look_again(self) -> None:
+        self._looking = self.loop.call_later(self.limits.stall_seconds, self._look_at_answer)
+
+    def _look_at_answer(self) -> None:
+        """Break off when too little of an answer was taken since the last look."""
+        before, self._unsent_bytes = self._unsent_bytes, self._waiting_bytes()
+        least = self.limits.min_bytes_per_second * self.limits.stall_seconds
+        if before and self._unsent_bytes and before - self._unsent_bytes < max(1, least):
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _waiting_bytes(self) -> int:
+        """Return how many bytes wait for the client, if none are added to them meanwhile.
+
+        A client may send its whole body before it reads: as long as that goes on, it lives.
+        """
+        is_waiting = self.flow.write_paused and not self._is_in_body
+        if is_waiting or self.transport.is_closing():
+            return self.transport.get_write_buffer_size() + _queued_bytes(self.transport)
+        return 0
+
+    def resume_writing(self) -> None:
+        self._unsent_bytes = 0
+        super().resume_writing()
+
     def on_message_begin(self) -> None:
         self._head_bytes = self._open_head_bytes = 0
         self._is_in_head = True
@@ -529,3 +568,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unwatch()
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _queued_bytes(transport: Transport) -> int:
+    """Return how many bytes the system has taken and the other end has not.
+
+    It takes the next ones when a third of its queue is free, which may be a megabyte: without
+    these a slow reader looks like one that does not read.
+    """
+    n_bytes = array("i", [0])
+    with suppress(OSError):  # the system does not tell, or the socket is closed
+        ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, n_bytes)
+    return n_bytes[0]
