@@ -427,6 +427,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.server = get_local_addr(self.transport)
             self.client = get_remote_addr(self.transport)
         self.scope["server"], self.scope["client"] = self.server, self.client
+        self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # RFC 9110, 10.1.1
         super().on_headers_complete()
 
     def _short_question(self) -> ShortQuestion | None:
