@@ -36,7 +36,9 @@ def test_an_answer_in_portions_comes_in_one_with_its_length(fitted: Client) -> N
 
 
 def test_what_fails_in_the_middle_is_told(fitted: Client) -> None:
-    answer = Answer(received(fitted, asked(BROKEN)))
+    sent = asked(BROKEN)
+    pieces = [sent[begin : begin + 2**18] for begin in range(0, len(sent), 2**18)]
+    answer = Answer(received(fitted, *pieces))
 
     assert answer.status == 422
     assert json.loads(answer.content)["status"] == 422
