@@ -12,7 +12,7 @@ from tests.service.client import Client
 ROWS = np.random.default_rng(0).normal(3.0, 2.0, size=(80_000, 2))
 LARGE = to_csv(ROWS)
 SMALL = b'{"X": [[1, 2]]}'
-BROKEN = LARGE + b"1,two\n"
+BROKEN = to_csv(np.tile(ROWS, (4, 1))) + b"1,two\n"
 
 
 def asked(body: bytes, *lines: str, version: str = "1.0", media_type: str = CSV) -> bytes:
