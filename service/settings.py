@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    max_held_body_bytes: int = Field(
+        2 * GIBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * GIBIBYTE,
+        description="Bytes of bodies that are held whole, all together; one alone may be larger.",
+    )
     compute_queue_size: int = Field(
         64, ge=0, le=100_000, description="Large questions that may wait; four small ones for each."
     )

@@ -327,3 +327,6 @@ class KnownCaller:
             await self.app(scope, caller.receive_noted, send)
         finally:
             CALLER.reset(token)
+            holding = scope["state"].pop("holding", None)
+            if holding is not None:
+                holding.release()
