@@ -31,8 +31,9 @@ from service.api.middleware import (
     HeadAsGet,
     KnownCaller,
     LastResort,
-    OneHost,
     RequestIdentity,
+    SoundHead,
+    WholeUnderHttp10,
 )
 from service.api.payloads import load_codecs
 from service.api.plots import routes as plots
@@ -93,7 +94,8 @@ def new_app() -> FastAPI:
             Middleware(AccessLog),
             Middleware(Audit),
             Middleware(LastResort),
-            Middleware(OneHost),
+            Middleware(SoundHead),
+            Middleware(WholeUnderHttp10),
             Middleware(HeadAsGet),
             Middleware(KnownCaller),
         ],

@@ -93,6 +93,12 @@ class Settings(BaseSettings):
         le=64 * GIBIBYTE,
         description="Largest body in a binary format: NPY, Arrow, Parquet, tensors.",
     )
+    max_held_body_bytes: int = Field(
+        2 * GIBIBYTE,
+        ge=MEBIBYTE,
+        le=1024 * GIBIBYTE,
+        description="Bytes of bodies that are held whole, all together; one alone may be larger.",
+    )
     compute_queue_size: int = Field(
         64, ge=0, le=100_000, description="Large questions that may wait; four small ones for each."
     )
@@ -106,13 +112,18 @@ class Settings(BaseSettings):
         10.0, gt=0, le=3600, description="How long the head of a request may take to come in."
     )
     body_stall_seconds: float = Field(
-        30.0, gt=0, le=3600, description="How long a body may bring no byte."
+        30.0,
+        gt=0,
+        le=3600,
+        description="How long a body may bring no byte, and an answer wait for its client to "
+        "take any.",
     )
     min_body_rate: float = Field(
         1024.0,
         ge=0,
         le=GIBIBYTE,
-        description="Bytes a second that a body brings on average, once it may have stalled.",
+        description="Bytes a second that a body brings on average, once it may have stalled, and "
+        "that a client takes of an answer.",
     )
     max_stream_bytes: int = Field(
         16 * GIBIBYTE,

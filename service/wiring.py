@@ -20,6 +20,7 @@ from service.adapters.registry_files import FileRegistry
 from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.adapters.runner_read_only import ReadOnlyRunner
 from service.adapters.scheduling import come_first
+from service.api.holdings import Holdings
 from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
@@ -134,6 +135,7 @@ def assemble(
             queue_size=settings.compute_queue_size, wait_seconds=settings.compute_wait_seconds
         ),
         streams=CapacityLimiter(settings.max_event_streams),
+        holdings=Holdings(settings.max_held_body_bytes),
     )
 
 

@@ -63,12 +63,18 @@ class ArrivingRows:
     """Of the rest, where it can be received into a place."""
     services: Services
 
-    async def each(self, work: Callable[[Table], T]) -> AsyncIterator[T]:
-        """Yield what ``work`` makes of each portion of rows, in a computing thread."""
+    async def each(
+        self, work: Callable[[Table], T], lap: Callable[[str], None] = lambda _: None
+    ) -> AsyncIterator[T]:
+        """Yield what ``work`` makes of each portion of rows, in a computing thread.
+
+        ``lap`` is told the name of each step before ``work`` when it ends.
+        """
         compute = self.services.threads.go_on
         n_tables = 0
         async for tables in self._portions():
-            while (made := await compute(_next_made, tables, work)) is not None:
+            lap("parse")
+            while (made := await compute(_next_made, tables, work, lap)) is not None:
                 n_tables += 1
                 yield made
         if not n_tables:
@@ -178,7 +184,10 @@ def _joined(chunks: list[Body]) -> Body:
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
-def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:
+def _next_made(
+    tables: Iterator[Table], work: Callable[[Table], T], lap: Callable[[str], None]
+) -> T | None:
+    lap("queue")
     gathered: list[Table] = []
     n_rows = 0
     for table in tables:
@@ -186,4 +195,5 @@ def _next_made(tables: Iterator[Table], work: Callable[[Table], T]) -> T | None:
         n_rows += len(table.X)
         if n_rows >= FEW_ROWS:
             break
+    lap("parse")
     return work(whole_table(gathered)) if gathered else None

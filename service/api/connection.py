@@ -1,8 +1,9 @@
 """What is refused on a connection before there is a request to hand to the application.
 
 The server's parser answers for itself there, in plain text, and takes headers of any size; the
-server waits for a request's bytes without end. Here the same is said as a problem, the head of a
-request and the connections are bounded, and who sends too slowly is cut off. While more is asked
+server waits for a request's bytes without end, and for those of an answer to be taken. Here the
+same is said as a problem, the head of a request and the connections are bounded, and who sends or
+reads too slowly is cut off. While more is asked
 than can be computed, a request with a large body is refused at its head: reading what is refused
 afterwards would take the time of those that are answered.
 
@@ -15,10 +16,14 @@ and its task; the application is handed the same request when it can't.
 """
 
 import logging
+from array import array
 from asyncio import Event, Task, TimerHandle, Transport
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from fcntl import ioctl
 from http import HTTPStatus
+from termios import TIOCOUTQ
 
 import httptools
 import numpy as np
@@ -87,9 +92,10 @@ class ConnectionLimits:
     head_seconds: float = 10.0
     """From the first byte of a head, or from the connection, to the head's end."""
     stall_seconds: float = 30.0
-    """Without a byte of a body."""
+    """Without a byte of a body, or of an answer."""
     min_bytes_per_second: float = 1024.0
-    """Of a body on average, looked at when ``stall_seconds`` have passed."""
+    """Of a body on average, looked at when ``stall_seconds`` have passed; of an answer that waits
+    for its client, in each ``stall_seconds``."""
 
 
 def always_let_in() -> Place:
@@ -120,6 +126,10 @@ class BoundedProtocol(HttpToolsProtocol):
     _last_progress = 0.0
     _timer: TimerHandle | None = None
     """Runs while a head or a body is awaited, and never between requests."""
+    _looking: TimerHandle | None = None
+    """Looks whether an answer is taken, as long as the connection is there."""
+    _unsent_bytes = 0
+    """Of an answer that waited for its client at the last look."""
     _is_leaving = False
     """Refused: what still comes in is for nobody."""
     _place = Place()
@@ -153,6 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces: list[bytes] = []
         self._later: list[bytes] = []
         """Came while a question was answered apart."""
+        self._look_again()
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
         else:
@@ -160,6 +171,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
+        if self._looking is not None:
+            self._looking.cancel()
         self._landing = None
         self._place.free()
         if self._apart is not None and self._apart.answering is not None:
@@ -177,7 +190,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _receive(self, data: bytes) -> None:
         was_in_head, was_in_body = self._is_in_head, self._is_in_body
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._parse(data)
         if self._is_leaving:
             return
         if was_in_body:
@@ -194,6 +208,31 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._land()
         else:
             self._unwatch()
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            self.send_400_response(str(error))
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_upgrade_ignored():
+                rest = self._head_without_upgrade() + data[upgrade.args[0] :]
+                self._parse_anew()
+                self._parse(rest)
+
+    def _is_upgrade_ignored(self) -> bool:
+        """Say whether another protocol is wished for: there is none (RFC 9110, 7.8).
+
+        The parser takes what follows such a head for that protocol's, and sees no body.
+        """
+        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+
+    def _head_without_upgrade(self) -> bytes:
+        """Return the head that the parser has read, as one that it reads the body after."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (method, self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def _begin_body(self) -> None:
         self._body_bytes = 0
@@ -223,7 +262,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_in_turn(self) -> bool:
         """Say whether the body that comes in is of the request that is to be answered next."""
-        if self.pipeline or self.parser.should_upgrade() or self.transport.is_closing():
+        if self.pipeline or self.transport.is_closing():
             return False
         return self._question is not None or self._is_answering()
 
@@ -330,6 +369,32 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         return self._body_bytes < self.limits.min_bytes_per_second * seconds
 
+    def _look_again(self) -> None:
+        self._looking = self.loop.call_later(self.limits.stall_seconds, self._look_at_answer)
+
+    def _look_at_answer(self) -> None:
+        """Break off when too little of an answer was taken since the last look."""
+        before, self._unsent_bytes = self._unsent_bytes, self._waiting_bytes()
+        least = self.limits.min_bytes_per_second * self.limits.stall_seconds
+        if before and self._unsent_bytes and before - self._unsent_bytes < max(1, least):
+            self.transport.abort()
+        else:
+            self._look_again()
+
+    def _waiting_bytes(self) -> int:
+        """Return how many bytes wait for the client, if none are added to them meanwhile.
+
+        A client may send its whole body before it reads: as long as that goes on, it lives.
+        """
+        is_waiting = self.flow.write_paused and not self._is_in_body
+        if is_waiting or self.transport.is_closing():
+            return self.transport.get_write_buffer_size() + _queued_bytes(self.transport)
+        return 0
+
+    def resume_writing(self) -> None:
+        self._unsent_bytes = 0
+        super().resume_writing()
+
     def on_message_begin(self) -> None:
         self._head_bytes = self._open_head_bytes = 0
         self._is_in_head = True
@@ -347,6 +412,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        if self._is_upgrade_ignored():
+            return
         self._is_in_head = False
         self._is_in_body = True
         self._question = self._short_question()
@@ -360,6 +427,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.server = get_local_addr(self.transport)
             self.client = get_remote_addr(self.transport)
         self.scope["server"], self.scope["client"] = self.server, self.client
+        self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # RFC 9110, 10.1.1
         super().on_headers_complete()
 
     def _short_question(self) -> ShortQuestion | None:
@@ -419,6 +487,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade_ignored():
+            return
         self._is_in_body = False
         if self._is_leaving or self._is_answered():
             return
@@ -499,3 +569,15 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unwatch()
         self.transport.write_eof()
         self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+
+
+def _queued_bytes(transport: Transport) -> int:
+    """Return how many bytes the system has taken and the other end has not.
+
+    It takes the next ones when a third of its queue is free, which may be a megabyte: without
+    these a slow reader looks like one that does not read.
+    """
+    n_bytes = array("i", [0])
+    with suppress(OSError):  # the system does not tell, or the socket is closed
+        ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, n_bytes)
+    return n_bytes[0]

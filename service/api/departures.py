@@ -25,6 +25,10 @@ logger = logging.getLogger(__name__)
 class AnswerCutOff(Exception):
     """Breaks a connection off; the reason has been logged."""
 
+    def __init__(self, error: ServiceError) -> None:
+        super().__init__(error.detail)
+        self.error = error
+
 
 class ArrivingResponse(Response):
     """Sends parts as they are made.
@@ -59,7 +63,7 @@ class ArrivingResponse(Response):
             logger.warning(
                 "answer_cut_off", extra={"code": error.code, "request_id": request_id_of(scope)}
             )
-            raise AnswerCutOff from error
+            raise AnswerCutOff(error) from error
         await send({"type": "http.response.body", "body": b""})
 
     async def _send_parts(self, send: Send) -> None:

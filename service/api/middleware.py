@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
@@ -14,7 +15,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
 from service.api.landing import landing_of
+from service.api.payloads.spool import Outbox
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
+from service.api.services import Services
 from service.api.turns import CALLER, Caller, Place
 from service.errors import MalformedRequest
 
@@ -55,6 +58,13 @@ TIMEOUT_UNCLEAR = MalformedRequest(
     "malformed_request", "Request-Timeout is a number of seconds, such as 0.5."
 )
 HOST_UNCLEAR = MalformedRequest("malformed_request", "A request needs exactly one Host header.")
+SAID_ONCE = (b"content-type", b"request-timeout")
+SAID_TWICE = MalformedRequest(
+    "malformed_request", "Content-Type and Request-Timeout may be given once each."
+)
+CODING_UNKNOWN = MalformedRequest(
+    "malformed_request", "Transfer-Encoding can only be chunked, and only in HTTP/1.1."
+)
 
 
 RawHeader = tuple[bytes, bytes]
@@ -210,18 +220,86 @@ class HeadAsGet:
             await self.app({**scope, "method": "GET"}, receive, without_body)
 
 
-class OneHost:
-    """Refuses a request that names no host or several (RFC 9112, 3.2); the parser lets them by."""
+class SoundHead:
+    """Refuses a head that says two things at once, or of a body what can't be.
+
+    The parser lets them by.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self.app
-        needs_host = scope["type"] == "http" and scope["http_version"] != "1.0"
-        if needs_host and len(Headers(scope=scope).getlist("host")) != 1:
-            app = problem_response(HOST_UNCLEAR, scope)
+        wrong = _wrong_with_head(scope) if scope["type"] == "http" else None
+        app = self.app if wrong is None else problem_response(wrong, scope)
         await app(scope, receive, send)
+
+
+def _wrong_with_head(scope: Scope) -> MalformedRequest | None:
+    is_old = scope["http_version"] == "1.0"
+    names = [name for name, _ in scope["headers"]]
+    if not is_old and names.count(b"host") != 1:  # RFC 9112, 3.2
+        return HOST_UNCLEAR
+    if len(set(names)) < len(names) and any(names.count(name) > 1 for name in SAID_ONCE):
+        return SAID_TWICE
+    if b"transfer-encoding" in names:
+        codings = [value for name, value in scope["headers"] if name == b"transfer-encoding"]
+        if is_old or [coding.lower() for coding in codings] != [b"chunked"]:
+            return CODING_UNKNOWN
+    return None
+
+
+class WholeUnderHttp10:
+    """Answers a client of HTTP/1.0 in one piece: it knows no chunks (RFC 9112, 6.1).
+
+    An answer of unknown length would end with the connection, as one that is cut off does. What
+    goes wrong in its middle can still be told.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_old = scope["type"] == "http" and scope["http_version"] == "1.0"
+        if not is_old or scope["method"] == "HEAD":  # which has no chunks anyway
+            await self.app(scope, receive, send)
+            return
+        services: Services = scope["app"].state.services
+        outbox = Outbox(services.options.spool_dir)
+        start: Message | None = None
+        """Of an answer of unknown length."""
+        n_bytes = 0
+
+        async def keep(message: Message) -> None:
+            nonlocal start, n_bytes
+            if message["type"] == "http.response.start" and _is_of_unknown_length(message):
+                start = message
+                return
+            if start is None:
+                await send(message)
+                return
+            part = message.get("body", b"")
+            n_bytes += len(part)
+            if part:
+                await services.threads.look_up(outbox.put, bytes(part))
+            if not message.get("more_body", False):
+                length = b"content-length", str(n_bytes).encode()
+                await send({**start, "headers": [*start["headers"], length]})
+                while part := await services.threads.look_up(outbox.take):
+                    await send({"type": message["type"], "body": part, "more_body": True})
+                await send({"type": message["type"], "body": b""})
+
+        try:
+            await self.app(scope, receive, keep)
+        except AnswerCutOff as cut:
+            await problem_response(cut.error, scope)(scope, receive, send)
+        finally:
+            outbox.close()
+
+
+def _is_of_unknown_length(start: Message) -> bool:
+    has_content = start["status"] not in (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+    return has_content and all(name != b"content-length" for name, _ in start["headers"])
 
 
 class KnownCaller:
@@ -249,3 +327,6 @@ class KnownCaller:
             await self.app(scope, caller.receive_noted, send)
         finally:
             CALLER.reset(token)
+            holding = scope["state"].pop("holding", None)
+            if holding is not None:
+                holding.release()

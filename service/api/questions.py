@@ -111,8 +111,14 @@ class AskedQuestion:
         if isinstance(received, WholeBody):
             return await self._whole_answer(lambda fitted, X: told(fitted.score(X)), received)
         fitted = await self._opened_for_arriving()
-        sums = [part async for part in received.each(fitted.score)]
-        self.stopwatch.lap("compute")
+
+        def scored(table: Table) -> Measured:
+            measured = fitted.score(table)
+            self.stopwatch.lap("compute")
+            return measured
+
+        sums = [part async for part in received.each(scored, self.stopwatch.lap)]
+        require_time(CALLER.get())
         content = encoded(fitted.version, told(reduce(add, sums)), self.media_type)
         self.stopwatch.lap("encode")
         return data_response(content, self.media_type, self._headers(fitted.version))
@@ -168,10 +174,15 @@ class AskedQuestion:
         fitted = await self._opened_for_arriving()
 
         def written(table: Table) -> bytes:
-            return writer.write(data_answer(fitted.version, verb(fitted, table)))
+            values = verb(fitted, table)
+            self.stopwatch.lap("compute")
+            part = writer.write(data_answer(fitted.version, values))
+            self.stopwatch.lap("encode")
+            return part
 
-        parts = rows.each(written)
+        parts = rows.each(written, self.stopwatch.lap)
         first = await anext(parts)  # what is wrong by now is still told as a problem
+        require_time(CALLER.get())
         return ArrivingResponse(
             _joined(first, parts, writer),
             self.services,
@@ -180,6 +191,7 @@ class AskedQuestion:
         )
 
     async def _opened_for_arriving(self) -> FittedModel:
+        require_time(CALLER.get())
         target = await self._target(None)
         return await self.services.threads.look_up(
             self.services.inference.open, target.model_id, target.version, target.alias

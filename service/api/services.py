@@ -12,6 +12,7 @@ import anyio
 from anyio import CapacityLimiter
 from fastapi import Request
 
+from service.api.holdings import Holdings
 from service.api.turns import Place, Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
@@ -154,6 +155,8 @@ class Services:
     """Ends what runs within so many seconds; called once, when no request is left."""
     streams: CapacityLimiter
     """Places for streams of events."""
+    holdings: Holdings
+    """Of the bodies that are held whole."""
     threads: Threads = field(default_factory=Threads)
     lifecycle: Lifecycle = field(default_factory=Lifecycle)
 

@@ -1,12 +1,16 @@
-"""Clients that send too slowly or too many at once, over real sockets, with limits of a second."""
+"""Clients too many, or too slow to send or to read, over real sockets, with limits of a second."""
 
+import io
 import json
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+import httpx
+import numpy as np
 import pytest
 
 from tests.e2e.server import Server, running
@@ -19,6 +23,7 @@ LIMITS = {
     "GMM_MIN_BODY_RATE": "1000",
 }
 PATIENCE_SECONDS = 60.0
+NPY = "application/x-npy"
 POST = (
     b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     b"Content-Length: 1000\r\n\r\n"
@@ -111,6 +116,71 @@ def test_a_connection_between_requests_may_wait_longer(server: Server) -> None:
 
     assert (first.status_code, second.status_code) == (200, 200)
     assert second.extensions["network_stream"] is first.extensions["network_stream"]
+
+
+def question(verb: str, n_rows: int, *more: str) -> bytes:
+    body = io.BytesIO()
+    np.save(body, np.ones((n_rows, 2), dtype=np.float32))
+    lines = [
+        f"POST /models/groups/{verb} HTTP/1.1", "Host: a", f"Content-Type: {NPY}",
+        f"Accept: {NPY}", f"Content-Length: {body.tell()}", *more,
+    ]  # fmt: skip
+    return "\r\n".join([*lines, "", ""]).encode() + body.getvalue()
+
+
+def reading_little(server: Server) -> socket.socket:
+    """Connect with little room for what is not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+    connection.settimeout(PATIENCE_SECONDS)
+    connection.connect(server.address)
+    return connection
+
+
+@pytest.mark.parametrize("more", [(), ("Connection: close",)], ids=["kept", "closed"])
+@pytest.mark.parametrize("verb", ["predict_proba", "score_samples"])
+def test_who_reads_no_answer_keeps_nobody_out(
+    server: Server, verb: str, more: tuple[str, ...]
+) -> None:
+    held = [reading_little(server) for _ in range(8)]
+    for connection in held:
+        connection.sendall(question(verb, 1_000_000, *more))
+    begun, status = time.monotonic(), 0
+    while status != 200 and time.monotonic() - begun < PATIENCE_SECONDS:
+        time.sleep(0.2)
+        with suppress(httpx.TransportError), server.client() as client:
+            status = client.get("/livez").status_code
+    answers = [everything_from(connection) for connection in held]
+    for connection in held:
+        connection.close()
+
+    assert status == 200
+    assert not all(answer.endswith(b"\r\n0\r\n\r\n") for answer in answers)
+
+
+def test_who_reads_an_answer_slowly_gets_it_whole(server: Server) -> None:
+    with reading_little(server) as connection:
+        connection.sendall(question("score_samples", 1_000_000, "Connection: close"))
+        received, begun = b"", time.monotonic()
+        while time.monotonic() - begun < 4:
+            received += connection.recv(20_000)
+            time.sleep(0.05)
+        received += everything_from(connection)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"\r\n0\r\n\r\n")
+
+
+def test_who_still_sends_need_not_read(server: Server) -> None:
+    asked = question("predict_proba", 1_500_000, "Connection: close")
+    with reading_little(server) as connection:
+        for begin in range(0, len(asked), 500_000):
+            connection.sendall(asked[begin : begin + 500_000])
+            time.sleep(0.15)
+        received = everything_from(connection)
+
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"\r\n0\r\n\r\n")
 
 
 def test_more_connections_than_there_may_be_are_refused_at_once(tmp_path: Path) -> None:

@@ -18,6 +18,8 @@ FREE_BYTES = 1024**2
 """What may come out before the ratio is looked at."""
 LARGE_BYTES = 1024**2
 """From here on a body is written to where it will lie, in memory that is reserved by its length."""
+STEP_BYTES = 4 * 1024**2
+"""Received at once of a large body, and counted then."""
 WORD_BYTES = 8
 
 
@@ -26,7 +28,7 @@ async def read_body(request: Request, *, max_bytes: int, words_at: int = 0) -> B
 
     In a large one numbers that begin at ``words_at`` lie at an address that words may have.
     """
-    chunks = body_chunks(request, max_bytes=max_bytes)
+    chunks = _held(request, body_chunks(request, max_bytes=max_bytes))
     declared = _declared_bytes(request)
     landing = landing_of(request.scope)
     is_plain = "content-encoding" not in request.headers
@@ -40,9 +42,9 @@ async def _laid_out(
 ) -> Body:
     """Have the chunks where they belong, behind some bytes that are of no use."""
     whole = np.empty(before + n_bytes, dtype=np.uint8)  # memory is only taken as it is written
-    if landing is not None:
-        landing.into(whole.data[before:])
     at = before
+    if landing is not None:
+        landing.into(whole.data[at : at + STEP_BYTES])
     async for chunk in chunks:
         end = at + len(chunk)
         if end > len(whole):
@@ -50,6 +52,8 @@ async def _laid_out(
         if not lies_in(chunk, whole):
             whole[at:end] = np.frombuffer(chunk, dtype=np.uint8)
         at = end
+        if landing is not None and at < len(whole):
+            landing.into(whole.data[at : at + STEP_BYTES])
     return whole.data[before:at]
 
 
@@ -85,6 +89,15 @@ async def _counted(chunks: AsyncIterator[Body], max_bytes: int) -> AsyncIterator
         n_bytes += len(chunk)
         if n_bytes > max_bytes:
             raise _too_large(max_bytes)
+        yield chunk
+
+
+async def _held(request: Request, chunks: AsyncIterator[Body]) -> AsyncIterator[Body]:
+    """Count what is held of the body, until the request ends; raise ``Unavailable`` over all."""
+    holding = services_of(request).holdings.begin()
+    request.scope["state"]["holding"] = holding
+    async for chunk in chunks:
+        holding.add(len(chunk))
         yield chunk
 
 

@@ -326,3 +326,36 @@ def test_a_large_json_body_is_still_read_whole(groups: Client) -> None:
     )
 
     assert len(response.json()["labels"]) == 40_000
+
+
+@pytest.mark.parametrize("path", ["/predict_proba", "/score"])
+def test_an_answer_in_portions_tells_what_took_its_time(groups: Client, path: str) -> None:
+    response = groups.send(
+        "POST",
+        path,
+        body=to_csv(ROWS),
+        headers={"content-type": CSV, "accept": JSON if path == "/score" else CSV},
+    )
+
+    steps = dict(step.split(";dur=") for step in response.headers["server-timing"].split(", "))
+    assert response.status_code == 200
+    assert list(steps) == ["parse", "queue", "compute", "encode"]
+    assert float(steps["parse"]) > 0
+    assert float(steps["compute"]) > 0
+
+
+@pytest.mark.parametrize("path", ["/predict_proba", "/score"])
+def test_an_answer_in_portions_is_not_begun_when_its_time_is_over(
+    groups: Client, path: str
+) -> None:
+    headers = {"content-type": CSV, "accept": JSON if path == "/score" else CSV}
+    late, timely = (
+        groups.send(
+            "POST", path, body=to_csv(ROWS), headers={**headers, "request-timeout": seconds}
+        )
+        for seconds in ("0.000001", "60")
+    )
+
+    assert late.status_code == 503
+    assert late.json()["code"] == "deadline_exceeded"
+    assert timely.status_code == 200
