@@ -564,11 +564,7 @@ class ProcessRunner:
                     if not fit.cancelled.is_set():
                         fit.listener.progressed(progress)
                 case Finished() as end:
-                    outcome = call.outcome(end)
-                    if fit.cancelled.is_set():  # asked before this was known
-                        fit.listener.cancelled()
-                    else:
-                        fit.listener.finished(outcome, end.duration_seconds)
+                    call.finish(end)
                     return True
                 case Failed(code, detail, traceback):
                     if traceback is not None:
@@ -625,7 +621,14 @@ class _Call:
         except ProtocolError as error:
             raise _nonsense() from error
 
-    def outcome(self, end: Finished) -> FitOutcome:
+    def finish(self, end: Finished) -> None:
+        outcome = self._outcome(end)
+        if self.fit.cancelled.is_set():  # asked before this was known
+            self.fit.listener.cancelled()
+        else:
+            self.fit.listener.finished(outcome, end.duration_seconds)
+
+    def _outcome(self, end: Finished) -> FitOutcome:
         """Receive the arrays of the result; refuse what can't be one."""
         asked = self.fit.message
         if not _is_asked_for(asked, end):
