@@ -111,6 +111,8 @@ class Landing(BufferedProtocol):
         taken = self._room[self._begin : self._end]
         self._begin = self._end
         self._least = PORTION_BYTES
+        if not self._n_left:  # who asked may be kept in a cycle of garbage for long
+            self._room, self._begin, self._end = memoryview(b""), 0, 0
         return taken
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # asyncio's

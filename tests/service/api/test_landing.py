@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from weakref import finalize
 
 import numpy as np
 import pytest
@@ -121,6 +122,28 @@ async def test_every_byte_is_handed_over_once_and_in_order(body: bytes, cut: int
 
         assert await connection.answers(1) == [body]
         assert app.landed == [True]
+
+
+async def test_memory_of_a_body_is_freed_with_its_last_view() -> None:
+    """Though the request lives on: it is in a cycle, which the collector comes to late."""
+    freed: list[bool] = []
+
+    async def story(receive: Receive) -> bytes:
+        landing = landing_of(app.scopes[0])
+        assert landing is not None
+        whole = np.empty(len(BODY), dtype=np.uint8)
+        finalize(whole, freed.append, True)
+        landing.into(whole.data)
+        del whole
+        return await all_of(receive)
+
+    async with connected(story) as (app, connection):
+        await connection.transport.deliver(head(len(BODY)) + BODY[:100])
+        await connection.transport.deliver(BODY[100:])
+
+        assert await connection.answers(1) == [BODY]
+        assert landing_of(app.scopes[0]) is not None
+        assert freed == [True]
 
 
 async def test_the_application_may_say_where_to() -> None:
