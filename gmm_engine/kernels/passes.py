@@ -35,7 +35,7 @@ from gmm_engine.kernels.lanes import (
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 MAX_UNROLLED_FEATURES = 9 if LANES == 4 else 12
-"""With more, sums for every lane no longer stay in the first caches, and tiles are faster."""
+"""With more, distances are found faster by tiles, and few pairs count."""
 MAX_NARROW_FEATURES = 32
 _LEAST_BOUNDED_FEATURES = 64
 """With fewer, bounds are seldom sharp and cost what they save."""
