@@ -34,7 +34,8 @@ from gmm_engine.kernels.lanes import (
 )
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
-MAX_UNROLLED_FEATURES = 9
+MAX_UNROLLED_FEATURES = 9 if LANES == 4 else 12
+"""With more, distances are found faster by tiles, and few pairs count."""
 MAX_NARROW_FEATURES = 32
 _LEAST_BOUNDED_FEATURES = 64
 """With fewer, bounds are seldom sharp and cost what they save."""
@@ -277,6 +278,7 @@ def _add_moments(
     means,
     width,
     resp,
+    scales,
     n_padded,
     chosen,
     gammas,
@@ -289,13 +291,17 @@ def _add_moments(
     scatter_stride,
     n_components,
 ):
-    """Add a block's moments, in the one way that the flags leave after pruning."""
+    """Add a block's moments, in the one way that the flags leave after pruning.
+
+    Responsibilities are ``resp``; the unrolled way has yet to multiply them by the ``scales``.
+    """
     for k in range(n_components):
         if is_unrolled:
             _add_unrolled_moments(
                 columns,
                 resp,
                 k * BLOCK_ROWS,
+                scales,
                 means,
                 k * width,
                 moments,
@@ -468,7 +474,7 @@ def expectation_pass(way: Way, D: int):
                 log_likelihood += counts[row] * (largest[row] + log_sum)
                 log_max_resp -= counts[row] * log_sum
                 sums[row] = counts[row] / sums[row]
-            for k in range(n_components):
+            for k in range(0 if is_unrolled else n_components):
                 for row in range(n_padded):
                     joint[k * BLOCK_ROWS + row] *= sums[row]
             _add_moments(
@@ -481,6 +487,7 @@ def expectation_pass(way: Way, D: int):
                 means,
                 width,
                 joint,
+                sums,
                 n_padded,
                 chosen,
                 gammas,

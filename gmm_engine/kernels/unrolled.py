@@ -110,6 +110,7 @@ def add_moments(
     columns,
     resp,
     resp_offset,
+    scales,
     means,
     means_offset,
     moments,
@@ -123,7 +124,8 @@ def add_moments(
 ):
     """Add Σγ, Σγd and the lower triangle of Σγddᵀ, d = x − μ, each in a partial sum a lane.
 
-    ``deviations`` is room for the d of a block: they are read for one run of sums after another.
+    γ is ``resp`` times the ``scales`` of the rows. Where not all sums fit the registers, the d of a
+    block are kept in ``deviations``, and γ in ``resp``, for one run of sums after another.
     """
     D, B = n_features.literal_value, block_rows.literal_value
 
@@ -131,27 +133,39 @@ def add_moments(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
         intp = context.get_value_type(types.intp)
-        x = array_data(context, builder, signature.args[0], args[0])
         gamma, first, second = (
             builder.gep(array_data(context, builder, signature.args[i], args[i]), [args[i + 1]])
-            for i in (1, 5, 7)
+            for i in (1, 6, 8)
         )
-        d = array_data(context, builder, signature.args[10], args[10])
-        mu = _spread_from(context, builder, signature, args, 3, D)
+        x, scale, d = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 11))
+        mu = _spread_from(context, builder, signature, args, 4, D)
         groups = _feature_groups(D)
+        is_in_one_run = len(groups) == 1
 
         def column(pointer: Value, row: Value, i: int) -> Value:
             return load_vector(builder, pointer, builder.add(row, ir.Constant(intp, i * B)))
 
-        with cgutils.for_range(builder, args[9], intp=intp) as loop:
-            row = builder.mul(loop.index, ir.Constant(intp, LANES))
-            for i in range(D):
-                store_vector(
-                    builder,
-                    d,
-                    builder.add(row, ir.Constant(intp, i * B)),
-                    builder.fsub(column(x, row, i), mu[i]),
-                )
+        def computed_weight(row: Value) -> Value:
+            return builder.fmul(column(gamma, row, 0), column(scale, row, 0))
+
+        def computed_deviation(row: Value, i: int) -> Value:
+            return builder.fsub(column(x, row, i), mu[i])
+
+        def kept_weight(row: Value) -> Value:
+            return column(gamma, row, 0)
+
+        def kept_deviation(row: Value, i: int) -> Value:
+            return column(d, row, i)
+
+        weight_of = computed_weight if is_in_one_run else kept_weight
+        deviation_of = computed_deviation if is_in_one_run else kept_deviation
+        if not is_in_one_run:
+            with cgutils.for_range(builder, args[10], intp=intp) as loop:
+                row = builder.mul(loop.index, ir.Constant(intp, LANES))
+                store_vector(builder, gamma, row, computed_weight(row))
+                for i in range(D):
+                    place = builder.add(row, ir.Constant(intp, i * B))
+                    store_vector(builder, d, place, computed_deviation(row, i))
         for features in groups:
             sums = {(i, j): (second, triangle_index(i, j)) for i in features for j in range(i + 1)}
             sums |= {(i, None): (first, 1 + i) for i in features}
@@ -161,17 +175,16 @@ def add_moments(
             for key, (pointer, place) in sums.items():
                 offset = ir.Constant(intp, LANES * place)
                 builder.store(load_vector(builder, pointer, offset), registers[key])
-            with cgutils.for_range(builder, args[9], intp=intp) as loop:
+            with cgutils.for_range(builder, args[10], intp=intp) as loop:
                 row = builder.mul(loop.index, ir.Constant(intp, LANES))
-                weight = load_vector(builder, gamma, row)
+                weight = weight_of(row)
                 if 0 in features:
                     _accumulate(builder, registers[None, None], weight)
-                weighted = {}
+                deviations = [deviation_of(row, i) for i in range(features[-1] + 1)]
+                weighted = {i: builder.fmul(weight, deviations[i]) for i in features}
                 for i in features:
-                    weighted[i] = builder.fmul(weight, column(d, row, i))
                     _accumulate(builder, registers[i, None], weighted[i])
-                for j in range(features[-1] + 1):
-                    deviation = column(d, row, j)
+                for j, deviation in enumerate(deviations):
                     for i in features:
                         if j > i:
                             continue
@@ -190,6 +203,7 @@ def add_moments(
             columns,
             resp,
             types.intp,
+            scales,
             means,
             types.intp,
             moments,
