@@ -76,8 +76,10 @@ class Landing(BufferedProtocol):
             self._early, self._least = b"", len(room)
 
     def drop(self) -> None:
-        """Read what is left for nobody."""
+        """Read what is left for nobody, and let go of what was not taken."""
         self._is_unwanted = True
+        self._early, self._room = b"", memoryview(b"")
+        self._begin = self._end = 0
 
     def taking(self, receive: Receive) -> Receive:
         """Return what receives the messages of ``receive`` with this body in them."""
@@ -135,6 +137,7 @@ class Landing(BufferedProtocol):
             self._receiver.body_landed()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.drop()
         self._receiver.connection_lost(exc)
 
     def eof_received(self) -> None:

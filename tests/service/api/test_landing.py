@@ -146,6 +146,25 @@ async def test_memory_of_a_body_is_freed_with_its_last_view() -> None:
         assert freed == [True]
 
 
+async def test_memory_of_a_body_that_nobody_wants_any_more_is_freed_at_once() -> None:
+    """Answered before it is in: what came of it is of no use."""
+    freed: list[bool] = []
+
+    async def story(receive: Receive) -> bytes:
+        landing = landing_of(app.scopes[0])
+        assert landing is not None
+        whole = np.empty(len(BODY), dtype=np.uint8)
+        finalize(whole, freed.append, True)
+        landing.into(whole.data)
+        return b"refused"
+
+    async with connected(story) as (app, connection):
+        await connection.transport.deliver(head(len(BODY)) + BODY[:100])
+
+        assert await connection.answers(1) == [b"refused"]
+        assert freed == [True]
+
+
 async def test_the_application_may_say_where_to() -> None:
     whole = np.empty(len(BODY), dtype=np.uint8)
     landed: list[memoryview] = []
