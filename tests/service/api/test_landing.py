@@ -124,17 +124,21 @@ async def test_every_byte_is_handed_over_once_and_in_order(body: bytes, cut: int
         assert app.landed == [True]
 
 
+def land_in_memory_that_tells(scope: Scope, freed: list[bool]) -> None:
+    """Have the body received into memory that notes when it is freed."""
+    landing = landing_of(scope)
+    assert landing is not None
+    whole = np.empty(len(BODY), dtype=np.uint8)
+    finalize(whole, freed.append, True)
+    landing.into(whole.data)
+
+
 async def test_memory_of_a_body_is_freed_with_its_last_view() -> None:
     """Though the request lives on: it is in a cycle, which the collector comes to late."""
     freed: list[bool] = []
 
     async def story(receive: Receive) -> bytes:
-        landing = landing_of(app.scopes[0])
-        assert landing is not None
-        whole = np.empty(len(BODY), dtype=np.uint8)
-        finalize(whole, freed.append, True)
-        landing.into(whole.data)
-        del whole
+        land_in_memory_that_tells(app.scopes[0], freed)
         return await all_of(receive)
 
     async with connected(story) as (app, connection):
@@ -151,11 +155,7 @@ async def test_memory_of_a_body_that_nobody_wants_any_more_is_freed_at_once() ->
     freed: list[bool] = []
 
     async def story(receive: Receive) -> bytes:
-        landing = landing_of(app.scopes[0])
-        assert landing is not None
-        whole = np.empty(len(BODY), dtype=np.uint8)
-        finalize(whole, freed.append, True)
-        landing.into(whole.data)
+        land_in_memory_that_tells(app.scopes[0], freed)
         return b"refused"
 
     async with connected(story) as (app, connection):
