@@ -224,7 +224,7 @@ class Bench:
 
     @property
     def _is_tried_on_all(self) -> bool:
-        return self._part.n_rows == self._samples.n_rows
+        return self._samples.n_copies <= START_ROWS
 
     def _most_promising(self, key: Key, starts: Sequence[Mixture]) -> FitResult | None:
         """Let each start try a few steps, and the best of them some more, on part of the data."""

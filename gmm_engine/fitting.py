@@ -489,7 +489,7 @@ class _Search:
         """
         n_rows = n_start_rows(self.options, self.samples.n_features)
         tried = self._starts(self.samples.drawn(n_rows, rng), restart, rng)
-        if n_rows >= self.samples.n_rows:
+        if n_rows >= self.samples.n_copies:
             yield from tried
             return
         mixtures = (run.last.mixture for run in tried)

@@ -17,7 +17,7 @@ from gmm_engine.errors import DimensionMismatchError, InvalidParameterError
 from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
 from gmm_engine.statistics import Scatter, SufficientStatistics
-from gmm_engine.validation import as_real_array, require_finite
+from gmm_engine.validation import are_counts, as_real_array, require_finite
 
 MAX_LLOYD_STEPS = 30
 SETTLED_PART = 1e-3
@@ -44,7 +44,7 @@ class StartRows:
     def copies(self) -> NDArray[np.float64] | None:  # (n_samples,)
         """How often each row is there: its weight, or, where those are no counts, a part of n."""
         weight = self.samples.weight
-        if weight is None or np.array_equal(weight, np.rint(weight)):
+        if weight is None or are_counts(weight):
             return weight
         return np.asarray(weight * (self.samples.n_positive / weight.sum()))
 
@@ -139,16 +139,34 @@ def random_responsibilities(
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
-    """Every row belongs to every component by chance; all begin near the data's mean."""
+    """Every row belongs to every component by chance; all begin near the data's mean.
+
+    Where weights are counts, each copy does.
+    """
     statistics = SufficientStatistics.zeros(form, np.tile(rows.scale.mean, (n_components, 1)))
-    for _, X, weight in rows.samples.blocks():
-        resp = rng.random((len(X), n_components))
-        resp /= resp.sum(axis=1, keepdims=True)
-        if weight is not None:
-            resp *= weight[:, np.newaxis]
+    samples = rows.samples.that_count()
+    draw = _by_copy if are_counts(samples.weight) else _by_row
+    for _, X, weight in samples.blocks():
+        resp = draw(np.ones(len(X)) if weight is None else weight, n_components, rng)
         for component in range(n_components):
             statistics.add_rows(component, X, resp[:, component])
     return statistics
+
+
+def _by_row(
+    weight: NDArray[np.float64], n_components: int, rng: np.random.Generator
+) -> NDArray[np.float64]:  # (n_samples, K), rows sum to their weights
+    resp = rng.random((len(weight), n_components))
+    resp *= (weight / resp.sum(axis=1))[:, np.newaxis]
+    return resp
+
+
+def _by_copy(
+    weight: NDArray[np.float64], n_components: int, rng: np.random.Generator
+) -> NDArray[np.float64]:  # (n_samples, K), rows sum to their weights
+    counts = weight.astype(np.intp)
+    of_copies = _by_row(np.ones(counts.sum()), n_components, rng)
+    return np.asarray(np.add.reduceat(of_copies, np.cumsum(counts) - counts))
 
 
 def random_rows(
@@ -157,8 +175,11 @@ def random_rows(
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
-    """Components of equal weight at random rows, each with the covariance of all the data."""
-    chosen = _distinct_rows(rows.weight, n_components, rng)
+    """Components of equal weight at random rows, each with the covariance of all the data.
+
+    No two rows are the same, as long as there are others.
+    """
+    chosen = _distinct_rows(rows.samples.X, rows.weight, n_components, rng)
     share = np.full(n_components, 1.0 / n_components)
     statistics = SufficientStatistics.zeros(form, rows.samples.X[chosen])
     statistics.nk[:] = share
@@ -262,14 +283,23 @@ def _draw(weight: NDArray[np.float64], rng: np.random.Generator) -> int:
 
 
 def _distinct_rows(
-    weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
+    X: NDArray[np.float64], weight: NDArray[np.float64], n_rows: int, rng: np.random.Generator
 ) -> NDArray[np.intp]:
     remaining = weight.copy()
     chosen = np.empty(n_rows, dtype=np.intp)
     for i in range(n_rows):
+        if not remaining.any():
+            remaining = weight.copy()
         chosen[i] = _draw(remaining, rng)
-        remaining[chosen[i]] = 0.0
+        remaining[_rows_like(X, int(chosen[i]))] = 0.0
     return chosen
+
+
+def _rows_like(X: NDArray[np.float64], row: int) -> NDArray[np.intp]:
+    """Return the rows with the same numbers as one of them."""
+    begin_alike = np.flatnonzero(X[:, 0] == X[row, 0])
+    is_alike: NDArray[np.bool_] = (X[begin_alike] == X[row]).all(axis=1)
+    return begin_alike[is_alike]
 
 
 def _lloyd(

@@ -133,7 +133,7 @@ class _Watch:
     def __init__(self, samples: Samples, options: FitOptions) -> None:
         self._n_rows = samples.n_rows
         part_rows = n_start_rows(options, samples.n_features)
-        self.tries_on_part = part_rows < samples.n_rows
+        self.tries_on_part = part_rows < samples.n_copies
         self._n_compared = FINAL_STEPS if len(INITIALIZERS[options.init_params]) > 1 else 0
         self.restarts: list[_Tally] = []
         self._at_end: _Tally | None = None

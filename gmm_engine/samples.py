@@ -17,6 +17,7 @@ from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDat
 from gmm_engine.kernels import Chunk, Extent
 from gmm_engine.validation import (
     NEGLIGIBLE_WEIGHT,
+    are_counts,
     as_sample_weight,
     as_samples,
     without_negligible,
@@ -44,6 +45,10 @@ class SampleSource(Protocol):
         """The sum of the weights; the number of rows where there are none."""
 
     @property
+    def n_copies(self) -> int:
+        """The number of rows; of those whose weights are all counts, each as often as it counts."""
+
+    @property
     def extent(self) -> Extent:
         """The smallest and the largest value of each feature among the rows that count."""
 
@@ -53,8 +58,9 @@ class SampleSource(Protocol):
     def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
         """Return at most ``n_rows`` rows drawn without replacement, as doubles in memory.
 
-        Of rows with weights those are drawn that points fall on, one in each of as many equal
-        parts of the total weight; each weighs as much as the points that fall on it.
+        Where the weights are counts, their copies are drawn. Of rows with other weights those are
+        drawn that points fall on, one in each of as many equal parts of the total weight; each
+        weighs as much as the points that fall on it.
         """
 
 
@@ -95,6 +101,10 @@ class Samples:
         return float(self.n_rows if self.weight is None else self.weight.sum())
 
     @property
+    def n_copies(self) -> int:
+        return int(self.total_weight) if are_counts(self.weight) else self.n_rows
+
+    @property
     def extent(self) -> Extent:
         return kernels.extent(self.X, self.weight)
 
@@ -113,14 +123,14 @@ class Samples:
         yield self.X, self.weight
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> "Samples":
-        if n_rows >= self.n_rows:
+        if n_rows >= self.n_copies:
             return Samples(np.asarray(self.X, dtype=np.float64), self.weight)
         if self.weight is None:
             chosen = _chosen_rows(self.n_rows, n_rows, rng)
             return Samples(self.X[chosen].astype(np.float64, copy=False), None)
-        chosen, weight = _rows_at(_points(n_rows, self.total_weight, rng), self.weight)
-        rows = self.X[chosen].astype(np.float64, copy=False)
-        return Samples(rows, weight * (self.total_weight / n_rows))
+        points = Points.drawn(n_rows, self.total_weight, rng, are_copies=are_counts(self.weight))
+        chosen, weight = points.rows(self.weight)
+        return Samples(self.X[chosen].astype(np.float64, copy=False), weight)
 
     def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64] | None]]:
         """Yield consecutive row ranges with their rows, as doubles, and weights."""
@@ -182,7 +192,7 @@ class BlockedSamples:
         """Count the rows; return the smallest and the largest weight that is not zero."""
         self.n_rows = self.n_positive = 0
         self.total_weight = 0.0
-        self._is_weighted = False
+        self._is_weighted = self._has_parts = False
         self.extent = Extent(np.empty(0), np.empty(0))
         least, largest = np.inf, 0.0
         for block in self._checked_blocks():
@@ -191,6 +201,10 @@ class BlockedSamples:
             least = min(least, float(weight.min(initial=np.inf, where=weight > 0.0)))
             largest = max(largest, float(weight.max()))
         return least, largest
+
+    @property
+    def n_copies(self) -> int:
+        return self.n_rows if self._has_parts else int(self.total_weight)
 
     def chunks(self) -> Iterator[Chunk]:
         n_rows = 0
@@ -204,10 +218,10 @@ class BlockedSamples:
             )
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> Samples:
-        n_rows = min(n_rows, self.n_rows)
-        if n_rows < self.n_rows and self._is_weighted:
+        is_drawn = n_rows < self.n_copies
+        if is_drawn and self._is_weighted:
             return self._drawn_by_weight(n_rows, rng)
-        is_drawn = n_rows < self.n_rows
+        n_rows = min(n_rows, self.n_rows)
         chosen = _chosen_rows(self.n_rows, n_rows, rng) if is_drawn else np.arange(n_rows)
         rows, weights, begin = [], [], 0
         for block in self._checked_blocks():
@@ -219,14 +233,13 @@ class BlockedSamples:
         return Samples(np.concatenate(rows), np.concatenate(weights) if self._is_weighted else None)
 
     def _drawn_by_weight(self, n_rows: int, rng: np.random.Generator) -> Samples:
-        points = _points(n_rows, self.total_weight, rng)
+        points = Points.drawn(n_rows, self.total_weight, rng, are_copies=not self._has_parts)
         rows, weights, begin = [], [], 0.0
         for block in self._checked_blocks():
             end = begin + block.total_weight
-            here = points[np.searchsorted(points, begin) : np.searchsorted(points, end)]
-            chosen, weight = _rows_at(here - begin, block.weights_or_ones)
+            chosen, weight = points.between(begin, end).rows(block.weights_or_ones)
             rows.append(block.X[chosen].astype(np.float64))
-            weights.append(weight * (self.total_weight / n_rows))
+            weights.append(weight)
             begin = end
         return Samples(np.concatenate(rows), np.concatenate(weights))
 
@@ -253,6 +266,7 @@ class BlockedSamples:
         self.n_positive += block.n_positive
         self.total_weight += block.total_weight
         self._is_weighted |= block.weight is not None
+        self._has_parts |= not are_counts(block.weights_or_ones)
         of_block = block.extent
         self.extent = Extent(
             np.minimum(self.extent.smallest, of_block.smallest),
@@ -280,16 +294,33 @@ def _chosen_rows(n_all: int, n_rows: int, rng: np.random.Generator) -> NDArray[n
     return np.sort(rng.choice(n_all, size=n_rows, replace=False, shuffle=False))
 
 
-def _points(n_points: int, total: float, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return one point from each of as many equal parts of [0, total), in order."""
-    return np.asarray((np.arange(n_points) + rng.random(n_points)) * (total / n_points))
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points in a total weight, in order, each of which falls on a row's share of it."""
 
+    at: NDArray[np.float64]
+    weight: float
+    """What a point stands for."""
 
-def _rows_at(
-    points: NDArray[np.float64], weight: NDArray[np.float64]
-) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """Return the rows on whose share of the total weight points fall, and how many on each."""
-    last = int(np.flatnonzero(weight)[-1]) if len(points) else 0
-    rows = np.minimum(np.searchsorted(np.cumsum(weight), points, side="right"), last)
-    chosen, counts = np.unique(rows, return_counts=True)
-    return chosen, counts.astype(np.float64)
+    @classmethod
+    def drawn(
+        cls, n_points: int, total: float, rng: np.random.Generator, *, are_copies: bool
+    ) -> "Points":
+        """Draw copies of rows without replacement; or one point from each of equal parts."""
+        if are_copies:  # each is one unit long, and met in its middle
+            copies = _chosen_rows(int(total), n_points, rng)
+            return cls(np.asarray(copies + 0.5, dtype=np.float64), 1.0)
+        at = (np.arange(n_points) + rng.random(n_points)) * (total / n_points)
+        return cls(at, total / n_points)
+
+    def between(self, begin: float, end: float) -> "Points":
+        """Return those in [begin, end), seen from where that begins."""
+        here = slice(*np.searchsorted(self.at, [begin, end]))
+        return Points(self.at[here] - begin, self.weight)
+
+    def rows(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+        """Return the rows that points fall on, and what falls on each; rows weigh ``weight``."""
+        last = int(np.flatnonzero(weight)[-1]) if len(self.at) else 0
+        rows = np.minimum(np.searchsorted(np.cumsum(weight), self.at, side="right"), last)
+        chosen, counts = np.unique(rows, return_counts=True)
+        return chosen, np.asarray(counts * self.weight, dtype=np.float64)

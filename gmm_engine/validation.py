@@ -22,6 +22,11 @@ NEGLIGIBLE_WEIGHT = 1e-30
 LARGEST_MAGNITUDE = 1e152
 """Squares of larger numbers, summed over the rows, leave the range of a double."""
 
+MOST_COPIES = 2.0**53
+"""Rows by whole weights, of which a double still tells each from the next."""
+PORTION = 8192
+"""Weights looked at together, so that others than counts are mostly told by the first."""
+
 BLAS_PORTION = 8192
 SAFE_SUM_OF_SQUARES = 1e30
 """Below it no number can be out of range; above it each is looked at."""
@@ -116,6 +121,16 @@ def without_negligible(weight: NDArray[np.float64], *, largest: float) -> NDArra
     """Return the weights with zero for those that are negligible beside the largest."""
     counts = weight >= NEGLIGIBLE_WEIGHT * largest
     return weight if counts.all() else np.where(counts, weight, 0.0)
+
+
+def are_counts(weight: NDArray[np.float64] | None) -> bool:
+    """Tell whether weights say how often a row is there: whole numbers, with an exact sum."""
+    if weight is None:
+        return True
+    if weight.sum() > MOST_COPIES:
+        return False
+    portions = (weight[i : i + PORTION] for i in range(0, len(weight), PORTION))
+    return all(np.array_equal(portion, np.rint(portion)) for portion in portions)
 
 
 def as_real_array(

@@ -137,10 +137,17 @@ def test_wrong_blocks_are_refused_like_wrong_arrays() -> None:
 
 
 @pytest.mark.parametrize("n_blocks", [1, 7])
-def test_rows_are_drawn_by_their_weight(n_blocks: int) -> None:
+@pytest.mark.parametrize(
+    ("unit", "total", "off"),
+    [(1.0, 400.0, 0.3), (0.75, 0.75 * 2198, 0.05)],
+    ids=["counts", "other weights"],
+)
+def test_rows_are_drawn_by_their_weight(
+    n_blocks: int, unit: float, total: float, off: float
+) -> None:
     X = np.arange(2000.0)[:, np.newaxis]
-    weight = np.ones(2000)
-    weight[:100], weight[1500], weight[1999] = 0.0, 300.0, 0.0
+    weight = np.full(2000, unit)
+    weight[:100], weight[1500], weight[1999] = 0.0, 300.0 * unit, 0.0
     whole = Samples.checked(X, weight)
     blocked = sample_source(
         Blocks(
@@ -154,10 +161,10 @@ def test_rows_are_drawn_by_their_weight(n_blocks: int) -> None:
         rows = part.X[:, 0].astype(int)
         assert weight[rows].min() > 0
         assert part.n_rows < 400
-        assert part.total_weight == pytest.approx(weight.sum())
-        assert part.weight[rows == 1500] == pytest.approx(300.0, rel=0.05)
+        assert part.total_weight == pytest.approx(total)
+        assert part.weight[rows == 1500] == pytest.approx(total * 300 / 2198, rel=off)
         assert np.average(rows, weights=part.weight) == pytest.approx(
-            np.average(X[:, 0], weights=weight), rel=0.01
+            np.average(X[:, 0], weights=weight), rel=off / 5
         )
 
 

@@ -1,5 +1,7 @@
 """Data with hardly anything in it: a finite model that says so, or a named refusal."""
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -189,13 +191,28 @@ def test_whatever_the_table_it_is_a_finite_model_or_a_named_refusal(
     assert_healthy_numbers(result, X)
 
 
+TWO_DISTINCT_ROWS = np.repeat([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]], 25, axis=0)
+
+
 @every_family
 def test_components_that_come_out_as_one_are_named(covariance_type: str) -> None:
-    X = np.repeat([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]], 25, axis=0)
-    result = fit(X, FitOptions(2, covariance_type, random_state=0))
+    X = TWO_DISTINCT_ROWS
+    undecided = np.full((len(X), 2), 0.5)
+    result = fit(X, FitOptions(2, covariance_type, random_state=0), start=undecided)
     assert_healthy_numbers(result, X)
     named = [warning for warning in result.warnings if warning.code == "coincident_components"]
     assert [warning.component for warning in named] == [1]
-    told_apart = fit(X, FitOptions(2, covariance_type, random_state=0, reg_covar=1e-6))
-    assert "coincident_components" not in codes(told_apart)
-    assert len(set(told_apart.mixture.predict(X))) == 2
+
+
+@every_family
+@pytest.mark.parametrize(("reg_covar", "n_collapsed"), [("auto", 2), (1e-6, 0)])
+def test_two_distinct_rows_are_told_apart(
+    covariance_type: str, reg_covar: Literal["auto"] | float, n_collapsed: int
+) -> None:
+    X = TWO_DISTINCT_ROWS
+    result = fit(X, FitOptions(2, covariance_type, random_state=0, reg_covar=reg_covar))
+    assert_healthy_numbers(result, X)
+    assert len(set(result.mixture.predict(X))) == 2
+    named = [warning.code for warning in result.warnings]
+    assert named.count("degenerate_component") == n_collapsed
+    assert "coincident_components" not in named

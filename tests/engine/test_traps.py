@@ -6,7 +6,7 @@ The text before each test names the library and what went wrong there.
 import dataclasses
 from collections.abc import Callable
 from functools import cache
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ from gmm_engine import (
     fit,
 )
 from gmm_engine.errors import OutOfRangeError, TooFewSamplesError
-from gmm_engine.initialization import Initializer, StartRows
+from gmm_engine.initialization import Initializer, StartRows, random_rows
 from gmm_engine.regularization import FEATURE_FLOOR, DataScale
 from gmm_engine.samples import Samples
 from gmm_engine.statistics import DenseScatter
@@ -499,15 +499,24 @@ def test_whole_weights_are_repeated_rows(covariance_type: str, init_params: str)
         assert getattr(weighted.criteria, name) == pytest.approx(expected, rel=1e-11)
 
 
-@pytest.mark.parametrize("initialize", INITIALIZERS["auto"][:6] + INITIALIZERS["k-means++"])
+ALL_STARTS = tuple(dict.fromkeys(chain.from_iterable(INITIALIZERS.values())))
+
+
+def overlapping(rng: np.random.Generator, n_rows: int) -> tuple[NDArray[np.float64], int]:
+    """Return rows of components that overlap, where other draws end elsewhere, and how many."""
+    D, K = int(rng.integers(1, 5)), int(rng.integers(2, 5))
+    centers = rng.standard_normal((K, D))
+    return rng.standard_normal((n_rows, D)) + centers[rng.integers(0, K, n_rows)], K
+
+
+@pytest.mark.parametrize("initialize", ALL_STARTS)
+@pytest.mark.parametrize("n_rows", [90, 900])
 @pytest.mark.parametrize("seed", range(10))
 def test_starts_from_whole_weights_are_those_from_repeated_rows(
-    initialize: Initializer, seed: int
+    initialize: Initializer, n_rows: int, seed: int
 ) -> None:
-    """Of rows that overlap, where other draws would end elsewhere."""
     rng = np.random.default_rng(seed)
-    n_rows, D, K = 90, int(rng.integers(1, 5)), int(rng.integers(2, 5))
-    X = rng.standard_normal((n_rows, D)) + rng.standard_normal((K, D))[rng.integers(0, K, n_rows)]
+    X, K = overlapping(rng, n_rows)
     counts = rng.integers(0, 5, size=n_rows)
     starts = []
     for samples in (Samples.checked(X, counts), Samples.checked(np.repeat(X, counts, axis=0))):
@@ -516,6 +525,40 @@ def test_starts_from_whole_weights_are_those_from_repeated_rows(
     assert_allclose(starts[0].nk, starts[1].nk, rtol=1e-9)
     assert_allclose(starts[0].means, starts[1].means, rtol=1e-7, atol=1e-9)
     assert_allclose(starts[0].central_scatter, starts[1].central_scatter, rtol=1e-7, atol=1e-7)
+
+
+@pytest.mark.parametrize("init_params", INITIALIZERS)
+@pytest.mark.parametrize("n_blocks", [None, 3])
+def test_fits_of_many_rows_with_whole_weights_are_those_of_repeated_rows(
+    init_params: str, n_blocks: int | None
+) -> None:
+    """Of so many that starts are sought on a part of them."""
+    rng = np.random.default_rng(3)
+    X, K = overlapping(rng, 6000)
+    counts = rng.integers(0, 5, size=len(X)).astype(float)
+    options = FitOptions(K, init_params=init_params, max_iter=30, random_state=1)
+    repeated = fit(np.repeat(X, counts.astype(int), axis=0), options)
+    if n_blocks is None:
+        weighted = fit(X, options, sample_weight=counts)
+    else:
+        parts = (np.array_split(values, n_blocks) for values in (X, counts))
+        blocks = list(zip(*parts, strict=True))
+        weighted = fit(Blocks(lambda: blocks), options)
+    assert weighted.criteria.log_likelihood == pytest.approx(
+        repeated.criteria.log_likelihood, abs=1e-3
+    )
+    assert_allclose(weighted.mixture.means, repeated.mixture.means, atol=1e-4)
+
+
+def test_random_rows_differ_as_long_as_there_are_others() -> None:
+    X = np.repeat([[0.0, 1.0], [0.0, 2.0], [5.0, 1.0]], [40, 1, 1], axis=0)
+    samples = Samples.checked(X)
+    rows = StartRows(samples, DataScale.of(samples))
+    for seed in range(20):
+        drawn = random_rows(rows, 3, DenseScatter, np.random.default_rng(seed)).means
+        assert len(np.unique(drawn, axis=0)) == 3
+        drawn = random_rows(rows, 5, DenseScatter, np.random.default_rng(seed)).means
+        assert len(np.unique(drawn, axis=0)) == 3
 
 
 @pytest.mark.parametrize("init_params", ["auto", "kmeans", "random", "random_from_data"])
