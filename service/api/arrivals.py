@@ -152,6 +152,8 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> WholeBod
 
 def is_decoded_at_once(n_bytes: int, codec: Codec) -> bool:
     """Tell whether a body is decoded sooner than handed to another thread."""
+    if codec.unfolds:
+        return False
     return n_bytes < (LARGE_BODY_BYTES if codec.is_text else LARGE_BINARY_BODY_BYTES)
 
 

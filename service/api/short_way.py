@@ -135,6 +135,8 @@ class ShortWay:
         if sent is None or sent.media_type not in CODECS or media_type is None:
             return None
         codec = codec_of(sent.media_type)
+        if codec.unfolds:
+            return None
         options = self._services.options
         most_bytes = min(
             MOST_BYTES, options.max_bytes(is_text=codec.is_text), options.max_stream_bytes

@@ -212,6 +212,7 @@ class ArrowWriter:
 class ArrowCodec:
     media_type = "application/vnd.apache.arrow.stream"
     is_text = False
+    unfolds = False
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         return read_whole(self.reader(expected), body)

@@ -142,6 +142,7 @@ class CsvWriter:
 class CsvCodec:
     media_type = "text/csv"
     is_text = True
+    unfolds = False
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         return read_whole(self.reader(expected), body)

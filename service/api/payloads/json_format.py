@@ -58,6 +58,7 @@ class JsonWriter:
 class JsonCodec:
     media_type = "application/json"
     is_text = True
+    unfolds = False
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         document, rows = _read(body, has_labels_in_rows=expected.label_column is not None)

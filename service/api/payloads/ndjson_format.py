@@ -112,6 +112,7 @@ class NdjsonWriter:
 class NdjsonCodec:
     media_type = "application/x-ndjson"
     is_text = True
+    unfolds = False
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         return read_whole(self.reader(expected), body)

@@ -96,6 +96,7 @@ class NpyReader:
 class NpyCodec:
     media_type = "application/x-npy"
     is_text = False
+    unfolds = False
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         header, n_bytes = _header_of(body)

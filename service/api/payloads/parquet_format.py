@@ -77,6 +77,7 @@ class ParquetWriter:
 class ParquetCodec:
     media_type = "application/vnd.apache.parquet"
     is_text = False
+    unfolds = True
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         return DataPayload(whole_table(_tables(pa.BufferReader(pa.py_buffer(body)), expected)))

@@ -111,6 +111,8 @@ class Codec(Protocol):
     media_type: str
     is_text: bool
     """Bounded like JSON, and not like the denser binary formats."""
+    unfolds: bool
+    """A few bytes may hold many rows, so that they don't tell how long it takes to decode them."""
 
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         """Return the data; raise ``MalformedRequest`` or ``InvalidInput``."""

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from service.api.connection import LANDED_BYTES, BoundedProtocol, ConnectionLimits
 from service.api.forms import FREQUENT
 from service.api.payloads import codec_of
-from service.api.payloads.values import DataAnswer
+from service.api.payloads.values import Body, DataAnswer, DataPayload, Expected
 from service.api.services import Threads
 from service.api.short_way import MOST_BYTES, ShortWay
 from tests.fuzz.wire import RecordingTransport
@@ -25,6 +25,7 @@ from tests.service.client import Client, serving
 from tests.service.rows import TWO_GROUPS
 
 NPY, ARROW = "application/x-npy", "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
 JSON = "application/json"
 X = np.random.default_rng(0).normal(size=(20_000, 2))
 PREDICT = "/models/groups/predict"
@@ -68,6 +69,28 @@ def test_both_ways_tell_the_same(groups: Client, path: str, media_type: str) -> 
     ]
     steps = [step.partition(";")[0] for step in short.header("server-timing").split(", ")]
     assert steps == ["parse", "queue", "compute", "encode"]
+
+
+def test_a_file_that_unfolds_is_never_decoded_on_the_loop(
+    groups: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some kilobytes of Parquet may hold more rows than the loop can be kept from others for."""
+    codec = codec_of(PARQUET)
+    decode, threads = codec.decode, []
+
+    def decoded(body: Body, expected: Expected) -> DataPayload:
+        threads.append(threading.current_thread())
+        return decode(body, expected)
+
+    monkeypatch.setattr(type(codec), "decode", lambda _, *arguments: decoded(*arguments))
+    constants = np.zeros((1_000_000, 2))
+    assert len(encoded_rows(PARQUET, constants)) < LANDED_BYTES
+    for path in sorted(FREQUENT):
+        told = Answer(received(groups, *question(f"/models/groups{path}", PARQUET, constants)))
+        assert told.status == 200
+    loop = groups.portal.call(threading.current_thread)
+    assert len(threads) == len(FREQUENT)
+    assert loop not in threads
 
 
 def test_the_connection_is_kept_and_answers_in_order(groups: Client) -> None:
