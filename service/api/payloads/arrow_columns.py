@@ -131,7 +131,11 @@ def refusals(kind: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
-        raise not_whole(kind) from error
+        raise (_encrypted(kind) if "decrypt" in str(error) else not_whole(kind)) from error
+
+
+def _encrypted(kind: str) -> InvalidInput:
+    return InvalidInput("invalid_file", f"an encrypted {kind} can't be read here; decrypt it first")
 
 
 def not_whole(kind: str) -> InvalidInput:

@@ -7,7 +7,7 @@ The first line is names when a field of it is neither a number nor empty; ``head
 import csv
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import pyarrow as pa
@@ -30,6 +30,8 @@ from service.domain.data import Table
 from service.errors import InvalidInput, Issue, MalformedRequest
 
 MAX_HEADER_BYTES = 1024**2
+HAS_NAMES: Mapping[str, bool | None] = {"present": True, "absent": False, "": None}
+"""What the parameter ``header`` of the media type says of the first line."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ROW_LENGTH = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
@@ -90,9 +92,13 @@ class CsvReader:
         text = text.removeprefix(BYTE_ORDER_MARK)
         first, end = _first_record(text)
         self._n_columns = len(first)
-        has_names = {"present": True, "absent": False}.get(
-            self._expected.parameters.get("header", ""), not all(map(_may_be_number, first))
-        )
+        said = self._expected.parameters.get("header", "")
+        if said not in HAS_NAMES:
+            told = " or ".join(filter(None, HAS_NAMES))
+            raise InvalidInput("invalid_parameter", f"the header of text/csv is {told}")
+        has_names = HAS_NAMES[said]
+        if has_names is None:
+            has_names = not all(map(_may_be_number, first))
         self._label_place = self._expected.label_place(first if has_names else None)
         if not has_names:
             return text

@@ -1,5 +1,6 @@
 """Every format of data bodies, both ways, against the libraries that usually write and read it."""
 
+import base64
 import io
 import math
 import pickle
@@ -17,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
+from pyarrow.parquet import encryption
 
 from service.api.payloads import CODECS, codec_of
 from service.api.payloads.values import DataAnswer, Expected, whole_table
@@ -457,6 +459,33 @@ def test_the_first_line_of_csv_is_names_or_a_row(
 
     assert (table.feature_names, len(table.X)) == (names, n_rows)
     assert len(response.json()["labels"]) == n_rows
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/groups/fit"])
+def test_a_header_that_csv_does_not_know_is_refused(groups: Client, path: str) -> None:
+    headers = {"content-type": "text/csv; header=maybe"}
+    response = groups.send("POST", path, body=b"1,2\n3,4\n", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert "present or absent" in response.json()["detail"]
+
+
+@pytest.mark.parametrize("has_plain_footer", [False, True])
+def test_encrypted_parquet_is_refused_as_such(has_plain_footer: bool) -> None:
+    class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types
+        def wrap_key(self, key_bytes: bytes, master_key_identifier: str) -> bytes:
+            return base64.b64encode(key_bytes + master_key_identifier.encode())
+
+    factory = encryption.CryptoFactory(lambda _: Keys())
+    configuration = encryption.EncryptionConfiguration(
+        footer_key="a", column_keys={"b": ["x0"]}, plaintext_footer=has_plain_footer
+    )
+    properties = factory.file_encryption_properties(encryption.KmsConnectionConfig(), configuration)
+    table, file = pa.table({"x0": [1.0, 2.0]}), io.BytesIO()
+    with pq.ParquetWriter(file, table.schema, encryption_properties=properties) as writer:
+        writer.write_table(table)
+
+    with pytest.raises(InvalidInput, match="encrypted Parquet file"):
+        codec_of(PARQUET).decode(file.getvalue(), Expected())
 
 
 def test_row_labels_that_pandas_adds_are_not_features() -> None:
