@@ -71,9 +71,10 @@ def operation(
     """Describe an operation; the first of ``answers`` is the usual one.
 
     An answer is a class with an example of it; without a class, content by media type, if any.
-    ``also`` is the content of an answer in other media types than JSON, ``body`` that of the
-    request, both by media type.
+    ``also`` is the content of the usual answer in other media types than JSON, ``body`` that of
+    the request, both by media type.
     """
+    usual = next(iter(answers))
     kinds = {*refusals, *OF_ANY_ROUTE, *(OF_A_BODY if body is not None else ())}
     problems = _titles_by_status(kinds)
     return Operation(
@@ -81,10 +82,10 @@ def operation(
         tags=[tag],
         summary=summary,
         description=description,
-        status_code=next(iter(answers)).value,
+        status_code=usual.value,
         responses={
             **{
-                status.value: _success(status, *answer, also or {})
+                status.value: _success(status, *answer, (also or {}) if status == usual else {})
                 for status, answer in answers.items()
             },
             **{status.value: _problem(status, problems[status]) for status in sorted(problems)},

@@ -13,26 +13,29 @@ from pydantic import BeforeValidator
 
 from service.api.arrivals import read_training_payload
 from service.api.dependencies import (
-    IN_EVERY_JSON_ROUTE,
+    IN_EVERY_ROUTE,
     Door,
     ModelId,
     Prefer,
     WaitQuery,
     cut_to_finite,
 )
-from service.api.documentation import data_body, operation
+from service.api.documentation import OTHER_FORMATS, data_body, operation
 from service.api.examples import FIT_RESULT, QUEUED_JOB, TRAINING_ROWS
 from service.api.idempotency import Once, OnceOnly, fingerprint_of_data
-from service.api.payloads.values import TRAINING_FIELDS, DataPayload
+from service.api.negotiation import JSON, accepted_type, answers_json
+from service.api.payloads import CODECS, codec_of
+from service.api.payloads.values import TRAINING_FIELDS, DataAnswer, DataPayload
 from service.api.problems import problem_response
+from service.api.questions import data_response
 from service.api.responses import json_response
-from service.api.schemas import FitAnswer, FitEstimate, Job, job_result, selection_result
+from service.api.schemas import FitAnswer, FitEnd, FitEstimate, Job, job_result, selection_result
 from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord, SelectionRequest
 from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
 
-router = APIRouter(dependencies=IN_EVERY_JSON_ROUTE)
+router = APIRouter(dependencies=IN_EVERY_ROUTE)
 
 RETRY_SECONDS = 1
 WAIT_PREFERENCE = re.compile(r"(?:^|[,;\s])wait\s*=\s*\"?(\d+)\"?(?=$|[,;\s])", re.IGNORECASE)
@@ -65,6 +68,10 @@ ValidateOnlyQuery = Annotated[
 ]
 
 
+async def answered_type(request: Request) -> str:
+    return accepted_type(request, CODECS)
+
+
 async def training_payload(request: Request) -> DataPayload:
     return await read_training_payload(request, extra_fields=TRAINING_FIELDS)
 
@@ -83,13 +90,15 @@ class Order:
     wait: float | None
     prefer: str | None
 
-    async def answer(self, selection: SelectionRequest | None = None) -> Response:
+    async def answer(
+        self, selection: SelectionRequest | None = None, *, media_type: str = JSON
+    ) -> Response:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
         self.door.lifecycle.require_serving()
         asked = () if selection is None else (selection,)
         conditions = (*asked, self.on_conflict, self.budget_seconds)
         fingerprint = partial(fingerprint_of_data, self.payload, *conditions)
-        return await self.once.answer(fingerprint, partial(self._begin, selection))
+        return await self.once.answer(fingerprint, partial(self._begin, selection, media_type))
 
     async def estimate(self) -> FitEstimate:
         """Return what the fit is expected to take; nothing begins."""
@@ -103,7 +112,9 @@ class Order:
         )
         return FitEstimate.of(estimate)
 
-    async def _begin(self, selection: SelectionRequest | None, token: str) -> Response:
+    async def _begin(
+        self, selection: SelectionRequest | None, media_type: str, token: str
+    ) -> Response:
         job = await self.door.threads.begin(
             self.door.fitting.start,
             self.model_id,
@@ -114,7 +125,14 @@ class Order:
             token=token,
             selection=selection,
         )
-        return await waited_answer(self.request, self.door, job, wait=self.wait, prefer=self.prefer)
+        return await waited_answer(
+            self.request,
+            self.door,
+            job,
+            wait=self.wait,
+            prefer=self.prefer,
+            media_type=media_type,
+        )
 
 
 async def ordered(
@@ -153,32 +171,51 @@ Ordered = Annotated[Order, Depends(ordered)]
         summary="Fit a model",
         description=(
             "Waits for the fit for a while: 200 with the result when it ends in time, else 202 "
-            "with the job. `?wait=` or `Prefer` say how long."
+            "with the job, in JSON. `?wait=` or `Prefer` say how long. In other formats than JSON "
+            "the result is one row: its numbers and texts, without its lists."
         ),
         answers={
             HTTPStatus.OK: (FitAnswer, FIT_RESULT),
             HTTPStatus.ACCEPTED: (Job, QUEUED_JOB),
         },
+        also=OTHER_FORMATS,
         body=data_body("TrainingData", TRAINING_ROWS),
         refusals=(NotFound, Conflict, TooManyRequests, StorageFull),
     ),
 )
-async def fit_model(order: Ordered, *, validate_only: ValidateOnlyQuery = False) -> Response:
-    return json_response(await order.estimate()) if validate_only else await order.answer()
+async def fit_model(
+    request: Request,
+    media_type: Annotated[str, Depends(answered_type)],
+    order: Ordered,
+    *,
+    validate_only: ValidateOnlyQuery = False,
+) -> Response:
+    if validate_only:
+        await answers_json(request)
+        return json_response(await order.estimate())
+    return await order.answer(media_type=media_type)
 
 
 async def waited_answer(
-    request: Request, door: Services, job: JobRecord, *, wait: float | None, prefer: str | None
+    request: Request,
+    door: Services,
+    job: JobRecord,
+    *,
+    wait: float | None,
+    prefer: str | None,
+    media_type: str = JSON,
 ) -> Response:
     """Wait for the job as long as the client wishes, and answer with what there is then."""
     wished = wait if wait is not None else preferred_wait(prefer)
     seconds = door.wait_seconds(wished, door.options.fit_wait_seconds)
     job = await door.job_within(job.id, seconds)
     applied = {} if prefer is None or wait is not None else applied_preference(prefer, seconds)
-    return job_answer(request, job, applied)
+    return job_answer(request, job, applied, media_type)
 
 
-def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> Response:
+def job_answer(
+    request: Request, job: JobRecord, headers: Mapping[str, str], media_type: str
+) -> Response:
     """Answer with the job while it goes on, with its result, or with why there is none."""
     if not job.is_done:
         return json_response(
@@ -189,13 +226,25 @@ def job_answer(request: Request, job: JobRecord, headers: Mapping[str, str]) -> 
     result = selection_result(job) or job_result(job)
     if result is None:
         return problem_response(refusal_of(job), request.scope)
-    return json_response(
-        result,
-        headers={
-            "Content-Location": f"/models/{result.model}/versions/{result.version}",
-            **headers,
-        },
-    )
+    headers = {
+        "Content-Location": f"/models/{result.model}/versions/{result.version}",
+        **headers,
+    }
+    if media_type == JSON:
+        return json_response(result, headers=headers)
+    content = codec_of(media_type).encode(in_one_row(result))
+    version = {"GMM-Model-Version": str(result.version)}
+    return data_response(content, media_type, headers | version)
+
+
+def in_one_row(result: FitEnd) -> DataAnswer:
+    """Return what is a number or a text in a result, by name; what is not known as NaN."""
+    figures = {
+        name: math.nan if value is None else value
+        for name, value in result.model_dump(exclude={"model", "version"}).items()
+        if value is None or isinstance(value, float | int | str)
+    }
+    return DataAnswer(result.model, result.version, figures)
 
 
 def preferred_wait(prefer: str | None) -> float | None:

@@ -131,6 +131,42 @@ def test_every_format_answers_what_json_answers(fitted: Client, path: str, wante
     assert with_none_for_nan(answered) == list(flattened(columns).values())
 
 
+@pytest.mark.parametrize("wanted", IN_PORTIONS)
+def test_a_fit_answers_in_every_format_with_its_figures_in_one_row(wanted: str) -> None:
+    headers = {"accept": wanted, "idempotency-key": "once"}
+    with serving() as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        response, again = (
+            client.post("/models/groups/fit", {"X": TWO_GROUPS}, headers) for _ in range(2)
+        )
+        answered = columns_in(wanted, response.content)
+        expected = client.get(f"/jobs/{answered['job'][0]}").json()["result"]
+
+    assert response.headers["content-type"].partition(";")[0] == wanted
+    assert response.headers["gmm-model-version"] == "1"
+    figures = {name: value for name, value in expected.items() if not isinstance(value, list)}
+    del figures["model"], figures["version"]
+    assert list(answered) == list(figures)
+    assert with_none_for_nan(answered) == [[value] for value in figures.values()]
+
+    assert again.headers["idempotency-replayed"] == "true"
+    assert again.headers["content-type"] == response.headers["content-type"]
+    assert again.content == response.content
+
+
+def test_a_fit_that_goes_on_is_answered_as_a_job_whatever_is_accepted(held_client: Client) -> None:
+    path = "/models/groups/fit?wait=0"
+    response = held_client.post(path, {"X": TWO_GROUPS}, {"accept": CSV})
+    assert (response.status_code, response.headers["content-type"]) == (202, JSON)
+    assert response.json()["status"] in ("queued", "running")
+
+
+def test_an_estimate_is_answered_as_json_only(groups: Client) -> None:
+    path = "/models/groups/fit?validate_only=true"
+    response = groups.post(path, {"X": TWO_GROUPS}, {"accept": CSV})
+    assert (response.status_code, response.json()["code"]) == (406, "not_acceptable")
+
+
 def with_none_for_nan(columns: Columns) -> list[list[object]]:
     """Return the columns; NPY has no missing value but those that are no numbers."""
     return [
