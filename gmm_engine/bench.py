@@ -26,11 +26,13 @@ from gmm_engine.fitting import (
     Start,
     StepCallback,
     StopReason,
+    data_warnings,
     fit,
 )
 from gmm_engine.grid import Key, Origin
 from gmm_engine.mixture import Mixture
 from gmm_engine.neighbours import as_family, as_many, mergers, splits
+from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
 
 TRIAL_STEPS, FINAL_STEPS = 8, 40
@@ -52,7 +54,7 @@ SPURIOUS_ROWS = 4
 """A component of fewer rows than so many for each feature and one may be there by chance …"""
 SPURIOUS_VARIANCE = 1e-6
 """… and is taken to be if its variance in some direction is so small a part of the data's."""
-MEANINGLESS = frozenset({"degenerate_component", "spurious_component"})
+MEANINGLESS = frozenset({"degenerate_component", "spurious_component", "degenerate_fold"})
 """Warnings of a component that raises the likelihood without describing the data."""
 FLAT = 1e-12
 """Directions in which the data itself varies less than this are not looked at."""
@@ -100,6 +102,8 @@ class HeldOut:
     """Nats a row, each under the fit to the folds without it."""
     standard_error: float
     """Of the mean, from its variation over the folds."""
+    n_collapsed: int = 0
+    """Folds whose fit is degenerate, so that the mean says little."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,10 +221,17 @@ class Bench:
             log_likelihoods=np.array([criteria.log_likelihood]),
             n_iter=1,
             stop_reason=StopReason.MAX_ITER,
-            warnings=(FitWarning("rests_on_neighbour", RESTING),),
+            warnings=(
+                *data_warnings(self._scale, has_correlations=start.family.has_correlations),
+                FitWarning("rests_on_neighbour", RESTING),
+            ),
         )
         named = self._with_spurious_named(result)
         return None if is_degenerate(named) else named
+
+    @cached_property
+    def _scale(self) -> DataScale:
+        return DataScale.of(self._samples)
 
     @property
     def _is_tried_on_all(self) -> bool:
@@ -270,17 +281,19 @@ class Bench:
         """Find how well a candidate describes rows that its fit has not seen."""
         weight = self._samples.weights_or_ones
         sums, totals = [], []
+        n_collapsed = 0
         for fold in np.array_split(self._shuffled, n_folds):
             fitted = self._fit(key, _without(self._samples, fold))
             if self.is_late():  # the fit may have been cut short
                 return Outcome(is_late=True)
+            n_collapsed += is_degenerate(fitted)
             log_prob = fitted.mixture.score_samples(self._samples.X[fold])
             sums.append(float(weight[fold] @ log_prob))
             totals.append(float(weight[fold].sum()))
         mean = sum(sums) / sum(totals)
         residuals = np.array(sums) - mean * np.array(totals)
         spread = math.sqrt(float(residuals @ residuals) * n_folds / (n_folds - 1))
-        return Outcome(held_out=HeldOut(mean, spread / sum(totals)))
+        return Outcome(held_out=HeldOut(mean, spread / sum(totals), n_collapsed))
 
     @cached_property
     def _shuffled(self) -> NDArray[np.intp]:

@@ -702,24 +702,8 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
                 f"the fit stopped after max_iter={options.max_iter} steps; raise max_iter or tol",
             )
         )
-    if scale.constant_features:
-        named = ", ".join(map(str, scale.constant_features))
-        warnings.append(
-            FitWarning(
-                "constant_feature",
-                f"features {named} do not vary; they tell nothing apart and make the "
-                "log-likelihood depend on the variance floor; leave them out",
-            )
-        )
-    n_collinear = scale.floor.n_flat - len(scale.constant_features)
-    if n_collinear > 0 and run.last.mixture.family.has_correlations:
-        warnings.append(
-            FitWarning(
-                "collinear_features",
-                f"the data is flat in {n_collinear} directions; the log-likelihood depends "
-                "on the variance floor; leave out redundant features or use 'diag'",
-            )
-        )
+    has_correlations = run.last.mixture.family.has_correlations
+    warnings.extend(data_warnings(scale, has_correlations=has_correlations))
     warnings.extend(
         FitWarning(
             "degenerate_component",
@@ -741,6 +725,30 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
         for component in _coincident(run.last.mixture, scale)
     )
     return tuple(warnings)
+
+
+def data_warnings(scale: DataScale, *, has_correlations: bool) -> list[FitWarning]:
+    """Return what is to be said of the data itself, for a family with correlations or without."""
+    warnings = []
+    if scale.constant_features:
+        named = ", ".join(map(str, scale.constant_features))
+        warnings.append(
+            FitWarning(
+                "constant_feature",
+                f"features {named} do not vary; they tell nothing apart and make the "
+                "log-likelihood depend on the variance floor; leave them out",
+            )
+        )
+    n_collinear = scale.floor.n_flat - len(scale.constant_features)
+    if n_collinear > 0 and has_correlations:
+        warnings.append(
+            FitWarning(
+                "collinear_features",
+                f"the data is flat in {n_collinear} directions; the log-likelihood depends "
+                "on the variance floor; leave out redundant features or use 'diag'",
+            )
+        )
+    return warnings
 
 
 def _coincident(mixture: Mixture, scale: DataScale) -> list[int]:

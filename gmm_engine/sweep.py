@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 from gmm_engine.bench import Bench, HeldOut, Outcome, Place, Task, is_degenerate
 from gmm_engine.errors import GmmEngineError
-from gmm_engine.fitting import FitOptions, FitResult, StepCallback
+from gmm_engine.fitting import FitOptions, FitResult, FitWarning, StepCallback
 from gmm_engine.grid import Grid, Key, Origin
 from gmm_engine.samples import Samples
 
@@ -36,8 +36,15 @@ class Candidate:
 
     @property
     def is_degenerate(self) -> bool:
-        """Tell whether a component has collapsed, or nearly, so that the likelihood means less."""
-        return self.result is not None and is_degenerate(self.result)
+        """Tell whether the likelihood means less than that of other candidates.
+
+        A component has collapsed, or nearly, here or in a fold that was held out; or the data is
+        flat, and with correlations the variance floor decides.
+        """
+        if self.result is None:
+            return False
+        codes = {warning.code for warning in self.result.warnings}
+        return is_degenerate(self.result) or "collinear_features" in codes
 
 
 CandidateCallback = Callable[[Candidate], None]
@@ -129,9 +136,22 @@ class Sweep:
         elif outcome.failure is not None:
             self._report(Candidate(key, failure=outcome.failure))
         elif outcome.held_out is not None and known is not None:
-            self._report(replace(known, held_out=outcome.held_out))
+            self._report(_cross_validated(known, outcome.held_out))
 
     def _report(self, candidate: Candidate) -> None:
         self._found[candidate.key] = candidate
         if self._on_candidate is not None:
             self._on_candidate(candidate)
+
+
+def _cross_validated(candidate: Candidate, held_out: HeldOut) -> Candidate:
+    """Return the candidate with what came of it, and named where that means little."""
+    result = candidate.result
+    if result is not None and held_out.n_collapsed:
+        warning = FitWarning(
+            "degenerate_fold",
+            "fitted without the rows that are held out a component collapses, in "
+            f"{held_out.n_collapsed} folds; a selection prefers candidates whose folds are healthy",
+        )
+        result = replace(result, warnings=(*result.warnings, warning))
+    return replace(candidate, result=result, held_out=held_out)

@@ -21,7 +21,15 @@ from gmm_engine import (
     fit,
     select,
 )
-from gmm_engine.bench import FINAL_STEPS, TRIAL_STEPS, Bench, Outcome, Place, Task
+from gmm_engine.bench import (
+    FINAL_STEPS,
+    TRIAL_STEPS,
+    Bench,
+    Outcome,
+    Place,
+    Task,
+    is_degenerate,
+)
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError, TooFewSamplesError
 from gmm_engine.grid import Key, Origin
 from gmm_engine.neighbours import SPLIT_AXES
@@ -156,9 +164,10 @@ def test_what_contains_another_candidate_ends_below_it_only_if_one_has_collapsed
     n_compared = 0
     for richer, poorer in pairs:
         upper, lower = candidate(selection, *richer), candidate(selection, *poorer)
-        if upper.is_degenerate or lower.is_degenerate or upper.result is None:
+        if upper.result is None or lower.result is None:
             continue
-        assert lower.result is not None
+        if is_degenerate(upper.result) or is_degenerate(lower.result):
+            continue
         height = lower.result.log_likelihood
         assert upper.result.log_likelihood >= height - 1e-9 * abs(height), (richer, poorer)
         n_compared += 1
@@ -402,6 +411,39 @@ def test_when_the_time_is_up_what_was_found_so_far_is_compared() -> None:
     assert not selection.is_complete
     assert len(selection.candidates) == 1
     assert selection.best.result is not None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_folds_that_collapse_win_nothing(seed: int) -> None:
+    """Rows of zeros and ones, where a component on equal rows is as dense as the floor allows."""
+    X = np.random.default_rng(seed).integers(0, 2, (100, 3)).astype(float)
+    selection = select(X, Grid(range(1, 6)), FitOptions(random_state=0), criterion=HELD_OUT)
+    collapsed = [found for found in selection.candidates if "degenerate_fold" in named(found)]
+    assert max(value_of(found, HELD_OUT) or -np.inf for found in collapsed) > 10.0
+    assert all(found.is_degenerate and found.held_out is not None for found in collapsed)
+
+    best = selection.best
+    assert best not in collapsed
+    assert best.held_out is not None
+    assert best.held_out.n_collapsed == 0
+    assert best.result is not None
+    assert best.held_out.mean_log_likelihood < best.result.criteria.mean_log_likelihood
+
+
+@pytest.mark.parametrize("n_rows", [10, 20])
+def test_where_the_variance_floor_decides_no_covariance_with_correlations_wins(n_rows: int) -> None:
+    """Fewer rows than features lie in a plane, and are as dense beside it as one likes."""
+    X = np.random.default_rng(0).standard_normal((n_rows, 20))
+    selection = select(X, Grid((1, 2)), FitOptions(random_state=0))
+    assert (selection.best.key.n_components, selection.best.key.covariance_type) == (1, "spherical")
+    for found in selection.candidates:
+        has_correlations = found.key.covariance_type in ("full", "tied")
+        assert ("collinear_features" in named(found)) == has_correlations
+        assert found.is_degenerate or not has_correlations
+
+
+def named(found: Candidate) -> set[str]:
+    return set() if found.result is None else {each.code for each in found.result.warnings}
 
 
 def test_a_search_that_ends_before_rows_are_held_out_ranks_by_bic() -> None:
