@@ -12,11 +12,13 @@ LEAST_RATES = 3
 """Rates of plain steps that must be known: the quickest part of the way comes first."""
 REMEMBERED_RATES = 50
 MOST_AHEAD = 0.99
-"""A rising rate is not taken to lead beyond: between gains that are rounding it means nothing."""
+"""A rising rate is not taken to lead beyond between gains that may be rounding."""
 IN_PLACE = 12
 """Steps without a new height, falls among them, that tell of a run that only moves in place."""
 ROUNDING = 8.0 * np.finfo(float).eps
 """A relative gain below this is the rounding of the sum."""
+NEAR_ROUNDING = 1e4 * ROUNDING
+"""Below this it may be so large a part of the gain that rates mean nothing."""
 SAME_DATA = 1e-12
 """Log-likelihoods of one mixture closer than this, relatively, belong to the same data."""
 
@@ -73,14 +75,21 @@ class LimitEstimate:
             return self._only_moves_in_place(tolerance)
         if len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
             return False
-        if self._rest_at(self._rate_ahead()) > tolerance:
+        ahead = self._rate_ahead()
+        if ahead >= 1.0 or self._rest_at(ahead) > tolerance:
             return False
         return self._rest_at(max(rate for rate in self._rates if rate < 1.0)) <= tolerance
 
     def _rate_ahead(self) -> float:
-        """Return the last rate, or where it leads: while it rises, the slow part is yet to come."""
+        """Return the last rate, or where it leads: while it rises, the slow part is yet to come.
+
+        That may be 1 or more on a plateau, where gains grow before they shrink.
+        """
         before, last = self._rates[-2], self._rates[-1]
-        return max(last, min(2.0 * last - before, MOST_AHEAD))
+        ahead = 2.0 * last - before
+        if self._gain <= NEAR_ROUNDING * abs(self._last):
+            ahead = min(ahead, MOST_AHEAD)
+        return max(last, ahead)
 
     def _only_moves_in_place(self, tolerance: float) -> bool:
         """Tell whether the run falls again and again and gains no height.

@@ -35,6 +35,14 @@ def test_a_rate_that_rises_is_not_taken_for_the_last() -> None:
     assert steps_until_within(heights, 0.02) is None  # 0.02·0.4/0.6 would be
 
 
+def test_a_plateau_is_left_where_the_rate_leads_beyond_one() -> None:
+    gains = 1e-6 * np.cumprod([1.0, 0.3, 0.7, 0.9, *np.full(60, 1.1)])
+    heights = np.cumsum([-1.0, *gains]).tolist()
+    assert steps_until_within(heights, 1e-5) is None  # its rest would be less at a rate of 0.95
+    beside_rounding = [1e7 * (1.0 + height) - 1e12 for height in heights]
+    assert steps_until_within(beside_rounding, 1e4) is not None
+
+
 def test_a_run_that_only_moves_up_and_down_in_place_has_arrived() -> None:
     """On the floor of a covariance the likelihood is rounded far above the tolerance."""
     heights = [-1e5 + 0.02 * np.sin(2.0 * i) for i in range(100)]

@@ -314,7 +314,7 @@ def test_a_start_that_collapses_is_left_where_another_one_is_healthy() -> None:
         first, *others, _ = trials(few, FitOptions(3, random_state=seed))
         assert not first[-1].degenerate
         collapsed += [steps for steps in others if any(step.degenerate for step in steps)]
-    assert len(collapsed) == 5
+    assert len(collapsed) == 6
     assert all(not step.degenerate for steps in collapsed for step in steps[:-1])
 
 
