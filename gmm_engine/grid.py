@@ -34,6 +34,10 @@ class Grid:
     covariance_types: Sequence[str] = tuple(COVARIANCE_FAMILIES)
 
     def __post_init__(self) -> None:
+        for name in ("n_components", "covariance_types"):
+            values = getattr(self, name)
+            if isinstance(values, str) or not isinstance(values, Sequence):
+                raise InvalidParameterError(name, "must be a sequence, such as a tuple or a range")
         for n_components in self.n_components:
             require_integer_at_least("n_components", n_components, 1)
         for covariance_type in self.covariance_types:

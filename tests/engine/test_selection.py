@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -500,6 +501,12 @@ def test_a_grid_without_sense_is_refused(
 ) -> None:
     with pytest.raises(InvalidParameterError):
         Grid(n_components, covariance_types)
+
+
+@pytest.mark.parametrize("wrong", [{"n_components": 3}, {"covariance_types": "full"}])
+def test_a_grid_of_what_is_no_sequence_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidParameterError, match="must be a sequence"):
+        Grid(**wrong)
 
 
 def test_an_unknown_criterion_is_refused_with_those_that_there_are() -> None:
