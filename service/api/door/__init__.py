@@ -15,8 +15,8 @@ import secrets
 import socket
 import struct
 import threading
-from asyncio import AbstractEventLoop, Protocol, Server, TimerHandle, get_running_loop
-from collections.abc import Callable
+from asyncio import AbstractEventLoop, Protocol, Server, Task, TimerHandle, get_running_loop
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
@@ -82,6 +82,7 @@ class Door:
         self._guard: threading.Thread | None = None
         self._entrance: Entrance | None = None
         self._is_guarded = False
+        self._tasks: set[Task[None]] = set()
         self._telling: TimerHandle | None = None
         self._n_told = 0
 
@@ -113,9 +114,11 @@ class Door:
         if self._guard is not None:
             self._guard.join()
         self._loop.remove_reader(self._handed)
-        for file, _ in self._all_handed():
-            os.close(file)
-        self._tell()
+        while handed := self._all_handed():
+            for file, _ in handed:
+                os.close(file)
+        self._is_guarded = False
+        self._tell_again()
         for file in (self._handed, self._handing, self._waking, self._wake):
             os.close(file)
         self._entrance.listener.close()
@@ -146,7 +149,12 @@ class Door:
 
     def _leave_to_loop(self) -> None:
         if self._entrance is not None:
-            self._loop.create_task(self._accept_again(self._entrance))
+            self._begin(self._accept_again(self._entrance))
+
+    def _begin(self, story: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(story)
+        self._tasks.add(task)  # the loop itself keeps none alive
+        task.add_done_callback(self._tasks.discard)
 
     async def _accept_again(self, entrance: Entrance) -> None:
         server = await self._loop.create_server(
@@ -157,30 +165,30 @@ class Door:
             return
         entrance.servers.append(server)
         self._is_guarded = False
-        self._tell()
+        self._tell_again()
 
     def _take_in(self) -> None:
         """Take what the guard hands over, each with a place if it is to have one."""
         for file, has_place in self._all_handed():
-            place = self._threads.let_in() if has_place else None
+            place = (self._threads.let_in() if has_place else None) or Place()
             self._counts[N_SEEN] += has_place
-            self._loop.create_task(self._serve(file, place))
+            self._begin(self._serve(file, place))
 
     def _all_handed(self) -> list[tuple[int, int]]:
         with suppress(BlockingIOError):
             return list(HANDED.iter_unpack(os.read(self._handed, HANDED_AT_ONCE * HANDED.size)))
         return []
 
-    async def _serve(self, file: int, place: Place | None) -> None:
+    async def _serve(self, file: int, place: Place) -> None:
         if self._entrance is None:
             os.close(file)
+            place.free()
             return
         listener, protocols = self._entrance.listener, self._entrance.protocols
 
         def with_place() -> Protocol:
             protocol = protocols()
-            if place is not None:
-                protocol.keep(place)
+            protocol.keep(place)
             return protocol
 
         connection = socket.socket(listener.family, listener.type, listener.proto, file)
@@ -188,10 +196,12 @@ class Door:
             await self._loop.connect_accepted_socket(with_place, connection)
         except OSError:  # it was gone before
             connection.close()
-            if place is not None:
-                place.free()
+            place.free()
 
     def _tell_again(self) -> None:
+        """Tell now, and every second as long as there is a guard."""
+        if self._telling is not None:
+            self._telling.cancel()
         self._tell()
         if self._is_guarded:
             self._telling = self._loop.call_later(TELLING_SECONDS, self._tell_again)

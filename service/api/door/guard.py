@@ -44,6 +44,9 @@ DROPPED_BYTES_PER_SECOND = 128 * 1024**2
 TICK_SECONDS = 0.01
 _TICK, _LONG_TICK = 10, 100
 """Milliseconds."""
+_GATHERING = 1
+"""Milliseconds after a refusal, in which others come: each time that this thread wakes up, and each
+time that it wakes up a client, costs as much as a refusal."""
 CALM_SECONDS = 2.0
 """Without a refusal, after which the door is left to the loop."""
 
@@ -235,7 +238,7 @@ def _meet_new(desk, listener, now):
         file = accepted(listener)
         if file < 0:
             if not is_not_yet():  # no more files: not at once again
-                pause()
+                pause(_TICK)
             return has_refused
         state = _met(desk, file)
         if state == REFUSED:
@@ -346,6 +349,7 @@ def guarding_pass():
                 has_refused |= _meet_new(desk, listener, now)
             if has_refused:
                 last_refusal = now
+                pause(_GATHERING)
             if now - last_tick > TICK_SECONDS:
                 brought = DROPPED_BYTES_PER_SECOND * (now - last_tick)
                 room = _let_go(leaving, now, min(room + int(brought), _MOST_ROOM))

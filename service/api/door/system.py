@@ -53,9 +53,8 @@ def wait(polled, count, milliseconds):
 
 
 @njit(**INLINED)
-def pause():
-    """Sleep for a millisecond."""
-    return _poll(_NOWHERE, np.uint64(0), np.int32(1))
+def pause(milliseconds):
+    return _poll(_NOWHERE, np.uint64(0), np.int32(milliseconds))
 
 
 @njit(**INLINED)
