@@ -303,6 +303,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self.cycle.more_body = False
         self._parse_anew()
 
+    def let_others_read(self) -> None:
+        """Read on in the loop's next turn: the server would go on as long as anything comes."""
+        self.transport.pause_reading()
+        self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
+
     def _parse_anew(self) -> None:
         """Read requests again: the parser before still waits for a body that went by it."""
         self.parser = httptools.HttpRequestParser(self)
