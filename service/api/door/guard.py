@@ -44,7 +44,7 @@ DROPPED_BYTES_PER_SECOND = 128 * 1024**2
 TICK_SECONDS = 0.01
 _TICK, _LONG_TICK = 10, 100
 """Milliseconds."""
-_GATHERING = 1
+_GATHERING = 2
 """Milliseconds after a refusal, in which others come: each time that this thread wakes up, and each
 time that it wakes up a client, costs as much as a refusal."""
 CALM_SECONDS = 2.0
