@@ -1,11 +1,10 @@
 """A client that sends at a constant rate, whatever is answered, each request on its own connection.
 
 Bare sockets and epoll, sleeping whenever there is nothing to do: it shares the machine with the
-server that it measures. Time runs
-from the first byte sent, which is later than wished when the client itself does not keep up; so
-what was really sent is told as well. Who is refused stops sending. How soon one is refused is asked
-by another such client, in a process of its own and at a low rate: the one that makes the load reads
-its answers late.
+server that it measures. Time runs from the connection's beginning, which is later than wished when
+the client itself does not keep up; so what was really sent is told as well. Who is refused stops
+sending. How soon one is refused is asked by another such client, in a process of its own and at a
+low rate: the one that makes the load reads its answers late.
 """
 
 import select
@@ -26,7 +25,7 @@ MOST_OPEN = 400
 class Exchange:
     connection: socket.socket
     unsent: memoryview
-    begun: float = 0.0
+    begun: float
     status: int = 0
 
 
@@ -36,6 +35,8 @@ class OpenLoop:
     request: bytes
     rate: float
     seconds: float
+    most_open: int = MOST_OPEN
+    """Connections at once: with few of them and no limit to the rate this is a closed loop."""
     sent: int = 0
     lost: int = 0
     took: float = 0.0
@@ -57,8 +58,8 @@ class OpenLoop:
         while (now := time.perf_counter()) < until or self._open:
             if now > until + PATIENCE_SECONDS:
                 break
-            due = int((now - begun) * self.rate) if now < until else 0
-            while self.sent < due and len(self._open) < MOST_OPEN:
+            due = (now - begun) * self.rate if now < until else 0
+            while self.sent < due and len(self._open) < self.most_open:
                 self._begin()
             for file, events in self._epoll.poll(LONGEST_SLEEP, MOST_OPEN):
                 self._go_on(self._open[file], events)
@@ -69,11 +70,12 @@ class OpenLoop:
     def _begin(self) -> None:
         connection = socket.socket()
         connection.setblocking(False)
-        connection.connect_ex(("127.0.0.1", self.port))
-        exchange = Exchange(connection, memoryview(self.request))
-        self._epoll.register(connection, select.EPOLLIN | select.EPOLLOUT)
+        connection.connect_ex(("127.0.0.1", self.port))  # done at once: it is the same machine
+        exchange = Exchange(connection, memoryview(self.request), time.perf_counter())
         self._open[connection.fileno()] = exchange
+        self._epoll.register(connection, select.EPOLLIN | select.EPOLLOUT)
         self.sent += 1
+        self._go_on(exchange, select.EPOLLOUT)
 
     def _go_on(self, exchange: Exchange, events: int) -> None:
         try:
@@ -88,8 +90,11 @@ class OpenLoop:
             self._close(exchange)
 
     def _write(self, exchange: Exchange) -> None:
-        exchange.begun = exchange.begun or time.perf_counter()
-        n_bytes = exchange.connection.send(exchange.unsent)
+        try:
+            n_bytes = exchange.connection.send(exchange.unsent)
+        except (BrokenPipeError, ConnectionResetError):  # nobody reads on; there may be an answer
+            self._read(exchange)
+            return
         exchange.unsent = exchange.unsent[n_bytes:]
         if not exchange.unsent:
             self._epoll.modify(exchange.connection, select.EPOLLIN)

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 import uvicorn
@@ -25,7 +25,9 @@ import uvicorn
 import gmm_engine
 from service import __version__
 from service.allocation import keep_freed_memory
+from service.api import door
 from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.door import Door, Entrance
 from service.api.payloads import numerals
 from service.api.services import Services
 from service.api.short_way import ShortWay
@@ -69,14 +71,26 @@ class Server(uvicorn.Server):
     A shutdown that was asked for is a success: the signal is not raised again at the end.
     """
 
-    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+    def __init__(self, config: uvicorn.Config, services: Services, door: Door) -> None:
         super().__init__(config)
         self._services = services
+        self._door = door
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        listeners = [each.dup() for each in sockets or ()]  # the loop closes those it is given
         await super().startup(sockets)
+        for listener in listeners:
+            self._door.open(Entrance(listener, self.servers, self._protocol, BACKLOG))
         # Before anyone asks; estimates wait for it.
         threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._door.close()
+        await super().shutdown(sockets)
+
+    def _protocol(self) -> BoundedProtocol:
+        protocol = cast("type[BoundedProtocol]", self.config.http_protocol_class)
+        return protocol(self.config, self.server_state, self.lifespan.state)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002  # uvicorn's
         self._services.lifecycle.begin_draining()
@@ -99,13 +113,15 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     with _listener(settings.host, settings.port) as listener:
         gmm_engine.warm_up()
         numerals.warm_up()
+        door.warm_up()
         with _usable(settings):
             services = build_services(settings)
         configure_logging(settings.log_level)
         _collect_seldom()
         keep_freed_memory()
         sys.setswitchinterval(SWITCH_SECONDS)
-        server = Server(_server_config(services, settings), services)
+        entry = Door(services.threads)
+        server = Server(_server_config(services, settings, entry), services, entry)
         _announce(settings, listener)
         server.run(sockets=[listener])
 
@@ -124,6 +140,7 @@ def warm_up() -> None:
     """Compile what is compiled, on all cores: a minute the first time, then a few seconds."""
     gmm_engine.warm_up(gmm_engine.thread_count())
     numerals.warm_up()
+    door.warm_up()
 
 
 @app.command()
@@ -160,11 +177,11 @@ def _usable(settings: Settings) -> Iterator[None]:
         raise typer.Exit(USAGE_ERROR) from error
 
 
-def _server_config(services: Services, settings: Settings) -> uvicorn.Config:
+def _server_config(services: Services, settings: Settings, entry: Door) -> uvicorn.Config:
     limits = _connection_limits(settings)
     return uvicorn.Config(
         create_app(services),
-        http=BoundedProtocol.bounded_by(limits, services.threads.let_in, ShortWay(services)),
+        http=BoundedProtocol.bounded_by(limits, entry.let_in, ShortWay(services), entry.call_guard),
         ws="none",
         lifespan="on",
         log_config=None,

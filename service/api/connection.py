@@ -102,6 +102,10 @@ def always_let_in() -> Place:
     return Place()
 
 
+def nobody_told() -> None:
+    """Do nothing about it."""
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """uvicorn's protocol, with bounds on what a client may keep open, send and take time for.
 
@@ -111,6 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
     limits = ConnectionLimits()
     let_in: Callable[[], Place | None] = staticmethod(always_let_in)
     """Keeps a place in the queue for a large body that is about to come; None when it is full."""
+    crowded: Callable[[], None] = staticmethod(nobody_told)
+    """Told with each connection, from a quarter of the most on."""
     short_way: ShortWay | None = None
     """Tried before the application."""
 
@@ -149,9 +155,19 @@ class BoundedProtocol(HttpToolsProtocol):
         limits: ConnectionLimits,
         let_in: Callable[[], Place | None] = always_let_in,
         short_way: ShortWay | None = None,
+        crowded: Callable[[], None] = nobody_told,
     ) -> "type[BoundedProtocol]":
-        own = {"limits": limits, "let_in": staticmethod(let_in), "short_way": short_way}
+        own = {
+            "limits": limits,
+            "let_in": staticmethod(let_in),
+            "short_way": short_way,
+            "crowded": staticmethod(crowded),
+        }
         return type(cls.__name__, (cls,), own)
+
+    def keep(self, place: Place) -> None:
+        """Have a place from the beginning, for the body of the first request."""
+        self._place = place
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]  # uvicorn's
         # As uvicorn's, which asks the system for both ends' addresses: that takes a third of a
@@ -164,6 +180,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._later: list[bytes] = []
         """Came while a question was answered apart."""
         self._look_again()
+        if 4 * len(self.connections) > self.limits.max_connections:
+            self.crowded()
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
         else:
@@ -284,6 +302,15 @@ class BoundedProtocol(HttpToolsProtocol):
         if not self.cycle.response_complete:
             self.cycle.more_body = False
         self._parse_anew()
+
+    def let_others_read(self) -> None:
+        """Read on in the loop's next turn: the server would go on as long as anything comes."""
+        self.transport.pause_reading()
+        self.loop.call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if not (self.flow.read_paused or self.transport.is_closing()):
+            self.transport.resume_reading()
 
     def _parse_anew(self) -> None:
         """Read requests again: the parser before still waits for a body that went by it."""
@@ -449,7 +476,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         if self._declared_bytes() <= LARGE_BODY_BYTES or self._is_answering():
             return True
-        place = self.let_in()
+        place = self._place if self._place.is_kept else self.let_in()
         if place is None:
             self._refuse(OVERLOADED)
             return False

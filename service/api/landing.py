@@ -18,6 +18,9 @@ PORTION_BYTES = 1024**2
 """Handed over at once, where the application has not said how much it wants together."""
 ROOM_BYTES = 4 * 1024**2
 """Received at most before it is taken."""
+TURN_BYTES = 1024**2
+"""Read at once, before others have their turn: to read this much may take two milliseconds, where
+the system has to clear memory for it, and there may be many bodies on their way."""
 DROPPED_BYTES = 64 * 1024
 """Read at once of a body that nobody wants any more."""
 
@@ -30,6 +33,9 @@ class Receiver(Protocol):
 
     def body_landed(self) -> None:
         """Read on as before: this body is in."""
+
+    def let_others_read(self) -> None:
+        """Read on in the loop's next turn."""
 
     def connection_lost(self, exc: Exception | None) -> None: ...
     def eof_received(self) -> None: ...
@@ -122,7 +128,7 @@ class Landing(BufferedProtocol):
             return _room_of(min(self._n_left, DROPPED_BYTES))
         if self._is_full:
             self._room, self._begin, self._end = _room_of(self._n_left), 0, 0
-        return self._room[self._end : self._end + self._n_left]
+        return self._room[self._end : self._end + min(self._n_left, TURN_BYTES)]
 
     def buffer_updated(self, nbytes: int) -> None:
         self._n_left -= nbytes
@@ -135,6 +141,8 @@ class Landing(BufferedProtocol):
                 self._event.set()
         if not self._n_left:
             self._receiver.body_landed()
+        elif nbytes == TURN_BYTES:
+            self._receiver.let_others_read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.drop()

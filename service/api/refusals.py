@@ -5,6 +5,8 @@ Under overload most of what a connection does is to refuse.
 
 from dataclasses import dataclass
 
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
+
 from service.api.middleware import NO_SNIFFING
 from service.api.problems import is_open_inference, problem_response
 from service.errors import ServiceError
@@ -41,6 +43,19 @@ class Refusal:
             own,
             content,
         )
+
+    def marked(self, *, id_mark: bytes, length_mark: bytes) -> tuple[bytes, int]:
+        """Return the whole answer, with marks for what follows from the id, and its head's length.
+
+        The marks stand for the id, in the head and in the content, and for the content's length.
+        """
+        head = b"%s%scontent-length: %s\r\nx-request-id: %s\r\n\r\n" % (
+            STATUS_LINE[self.status],
+            self.head,
+            length_mark,
+            id_mark,
+        )
+        return head + id_mark.join(self.content), len(head)
 
 
 class Refusals:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from array import array
 from asyncio import AbstractEventLoop, Event, get_running_loop
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -57,11 +58,16 @@ class ApiOptions:
         return self.max_body_bytes if is_text else self.max_binary_body_bytes
 
 
+def available_cores() -> int:
+    """Return how many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Threads:
     """Where blocking work goes: looking things up, and computing, each with its own bound."""
 
     def __init__(self, *, queue_size: int = 64, wait_seconds: float = 10.0) -> None:
-        n_cores = os.cpu_count() or 1
+        n_cores = available_cores()
         self._registry = CapacityLimiter(REGISTRY_THREADS)
         self._large = Turns(n_cores, queue_size=queue_size, wait_seconds=wait_seconds)
         self._small = Turns(
@@ -81,6 +87,11 @@ class Threads:
     def let_in(self) -> Place | None:
         """Keep a place in the queue for a large body; None when it would be refused later on."""
         return self._large.let_in()
+
+    @property
+    def places(self) -> "array[int]":
+        """How many of them are free: one number, kept up to date."""
+        return self._large.places
 
     async def begin(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Begin a fit when its turn comes among others, however many questions wait."""

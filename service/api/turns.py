@@ -9,6 +9,7 @@ read keeps a place in the queue while it comes in, so that it is refused before 
 import asyncio
 import threading
 import time
+from array import array
 from asyncio import Future, Task, TimerHandle
 from collections import deque
 from collections.abc import Callable
@@ -38,10 +39,15 @@ class Place:
     def __init__(self, turns: "Turns | None" = None) -> None:
         self._turns = turns
 
+    @property
+    def is_kept(self) -> bool:
+        return self._turns is not None
+
     def free(self) -> None:
         """Give the place back; nothing the second time."""
         if self._turns is not None:
             self._turns.n_arriving -= 1
+            self._turns.places[0] += 1
             self._turns = None
 
 
@@ -132,8 +138,9 @@ class Turns:
 
     def __init__(self, threads: int, *, queue_size: int, wait_seconds: float) -> None:
         self._workers = Workers(threads)
-        self._threads = threads
         self._n_free = threads
+        self.places = array("q", [threads + queue_size])
+        """Free: one number, which a thread without the interpreter's lock may read."""
         self._queue: deque[Future[None]] = deque()
         """In the order of their coming; some may have left."""
         self._queue_size = queue_size
@@ -143,9 +150,9 @@ class Turns:
 
     def let_in(self) -> Place | None:
         """Keep a place for a question that is on its way; None when there is none."""
-        n_begun = self._threads - self._n_free
-        if n_begun + self._n_waiting + self.n_arriving >= self._threads + self._queue_size:
+        if self.places[0] <= 0:
             return None
+        self.places[0] -= 1
         self.n_arriving += 1
         return Place(self)
 
@@ -178,10 +185,12 @@ class Turns:
         turn = self._asked()
         limits = self._limits_of(turn, caller)
         self._n_waiting += 1
+        self.places[0] -= 1
         try:
             await self._given(turn)
         finally:
             self._n_waiting -= 1
+            self.places[0] += 1
             for limit in limits:
                 limit.cancel()
 
@@ -212,6 +221,7 @@ class Turns:
         """Take a turn that is free."""
         is_free = self._n_free > 0
         self._n_free -= is_free
+        self.places[0] -= is_free
         return is_free
 
     def _asked(self) -> Future[None]:
@@ -235,6 +245,7 @@ class Turns:
                 turn.set_result(None)
                 return
         self._n_free += 1
+        self.places[0] += 1
 
 
 def require_time(caller: Caller | None) -> None:

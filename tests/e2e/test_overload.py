@@ -1,16 +1,19 @@
 """Five times what can be computed: some of it is answered, the rest refused, and nothing else."""
 
+import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from http import HTTPStatus
+from http.client import HTTPConnection
 
-import httpx
 import numpy as np
 import pytest
 
 from benchmarks.open_loop import OpenLoop
+from service.api.door import TELLING_SECONDS
 from tests.e2e.server import Server, running
 from tests.service.api.wire import NPY, to_npy
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
@@ -59,24 +62,71 @@ def test_under_overload_small_questions_and_health_are_answered(server: Server) 
     assert back_after < 10
 
 
-def test_who_is_refused_while_sending_reads_why(server: Server) -> None:
-    """An ordinary client, which reads nothing before it has sent all."""
+Told = tuple[int, str | None]
+"""A status, and after how long one may try again."""
+
+
+def by_httpx(server: Server, body: bytes) -> Told:
+    with server.client() as client:
+        answer = client.post(PREDICT, content=body, headers=HEADERS)
+    return answer.status_code, answer.headers.get("retry-after")
+
+
+def by_standard_library(server: Server, body: bytes) -> Told:
+    with closing(HTTPConnection(*server.address, timeout=60)) as connection:
+        connection.request("POST", PREDICT, body, HEADERS)
+        answer = connection.getresponse()
+        answer.read()
+    return answer.status, answer.getheader("retry-after")
+
+
+@pytest.mark.parametrize("ask", [by_httpx, by_standard_library])
+def test_who_is_refused_while_sending_reads_why(
+    server: Server, ask: Callable[[Server, bytes], Told]
+) -> None:
+    """Ordinary clients, which read nothing before they have sent all."""
     body = to_npy(np.tile(ROWS, (10, 1)))
-    told: Counter[int] = Counter()
+    told: Counter[Told] = Counter()
 
-    def ask() -> None:
-        with httpx.Client(base_url=server.url, timeout=60) as client:
-            for _ in range(5):
-                answer = client.post(PREDICT, content=body, headers=HEADERS)
-                told[answer.status_code] += 1
-                if answer.status_code == HTTPStatus.SERVICE_UNAVAILABLE:
-                    assert answer.headers["retry-after"] == "1"
+    def ask_again_and_again() -> None:
+        for _ in range(5):
+            told[ask(server, body)] += 1
 
-    asking = [threading.Thread(target=ask) for _ in range(12)]
+    asking = [threading.Thread(target=ask_again_and_again) for _ in range(12)]
     for each in asking:
         each.start()
     for each in asking:
         each.join()
 
     assert sum(told.values()) == 60
-    assert set(told) <= {HTTPStatus.OK, HTTPStatus.SERVICE_UNAVAILABLE}
+    assert set(told) <= {(HTTPStatus.OK, None), (HTTPStatus.SERVICE_UNAVAILABLE, "1")}
+    assert told[HTTPStatus.SERVICE_UNAVAILABLE, "1"]
+
+
+def test_what_is_refused_is_counted_in_the_log(server: Server) -> None:
+    body = to_npy(ROWS)
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {NPY}\r\n"
+    raw = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    before = settled_refusals(server)
+
+    load = OpenLoop(server.address[1], raw, rate=2000, seconds=1).run()
+    n_refused = len(load.seconds_of(HTTPStatus.SERVICE_UNAVAILABLE))
+
+    assert n_refused
+    assert settled_refusals(server) - before == n_refused
+
+
+def settled_refusals(server: Server) -> int:
+    """Return how many were refused when no more are told of."""
+    told, last = logged_refusals(server), -1
+    while told != last:
+        time.sleep(TELLING_SECONDS + 0.5)
+        told, last = logged_refusals(server), told
+    return told
+
+
+def logged_refusals(server: Server) -> int:
+    """Return how many were refused by the log: one by one, or counted."""
+    events = map(json.loads, server.log.read_text().splitlines())
+    names = {"request_refused", "requests_refused"}
+    return sum(each.get("count", 1) for each in events if each["event"] in names)

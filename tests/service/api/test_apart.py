@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -17,7 +16,7 @@ from service.api.connection import LANDED_BYTES, BoundedProtocol, ConnectionLimi
 from service.api.forms import FREQUENT
 from service.api.payloads import codec_of
 from service.api.payloads.values import Body, DataAnswer, DataPayload, Expected
-from service.api.services import Threads
+from service.api.services import Threads, available_cores
 from service.api.short_way import MOST_BYTES, ShortWay
 from tests.fuzz.wire import RecordingTransport
 from tests.service.api.test_short_way import LONG_WAY, Answer, closed, received, sent
@@ -139,7 +138,7 @@ class Held:
     @asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
         over = threading.Event()
-        n_threads = os.cpu_count() or 1
+        n_threads = available_cores()
         holding = [
             asyncio.create_task(self.threads.compute(over.wait, 30)) for _ in range(n_threads)
         ]

@@ -1,6 +1,5 @@
 """Fits over HTTP: waited for, queued, cancelled, failed; and their jobs."""
 
-import os
 import threading
 import time
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import pytest
 from gmm_engine import FitOptions, Mixture, fit
 from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
+from service.api.services import available_cores
 from service.domain.data import Table
 from service.domain.records import JobRecord, VersionDraft, VersionRecord
 from service.errors import InvalidInput, StorageFull, Unavailable
@@ -392,7 +392,7 @@ def test_a_fit_begins_although_questions_fill_their_queue() -> None:
         client.post("/models", {"id": "groups", "n_components": 2})
         busy = [
             client.portal.start_task_soon(client.services.threads.compute, is_over.wait)
-            for _ in range(os.cpu_count() or 1)
+            for _ in range(available_cores())
         ]
         try:
             assert client.post("/models/groups/fit", {"X": TWO_GROUPS}).status_code == 200

@@ -12,7 +12,7 @@ from starlette.types import Message, Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from service.api.connection import LANDED_BYTES, BoundedProtocol
-from service.api.landing import ROOM_BYTES, landing_of
+from service.api.landing import ROOM_BYTES, TURN_BYTES, landing_of
 from service.api.middleware import KnownCaller
 from tests.fuzz.wire import RecordingTransport
 
@@ -122,6 +122,40 @@ async def test_every_byte_is_handed_over_once_and_in_order(body: bytes, cut: int
 
         assert await connection.answers(1) == [body]
         assert app.landed == [True]
+
+
+async def test_bodies_come_in_by_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much of one is there already, another one is not kept waiting for all of it."""
+    order: list[tuple[BoundedProtocol, int]] = []
+    note = BoundedProtocol.body_received
+
+    def noting(protocol: BoundedProtocol, n_bytes: int) -> None:
+        order.append((protocol, n_bytes))
+        note(protocol, n_bytes)
+
+    async def story(receive: Receive) -> bytes:
+        waiting = landing_of(apps.pop().scopes[0])
+        assert waiting is not None
+        waiting.into(np.empty(len(BODY), dtype=np.uint8).data)
+        return await all_of(receive)
+
+    monkeypatch.setattr(BoundedProtocol, "body_received", noting)
+    apps: list[Application] = []
+    async with connected(story) as (one, first), connected(story) as (other, second):
+        for app, each in ((one, first), (other, second)):
+            apps.append(app)
+            await each.transport.deliver(head(len(BODY)) + BODY[:100])
+            await asyncio.sleep(0.01)
+        await asyncio.gather(
+            first.transport.deliver(BODY[100:]), second.transport.deliver(BODY[100:])
+        )
+        answers = [await first.answers(1), await second.answers(1)]
+
+    turns = [protocol for protocol, _ in order]
+    halfway = turns[: len(turns) // 2]
+    assert answers == [[BODY], [BODY]]
+    assert max(n_bytes for _, n_bytes in order) <= TURN_BYTES
+    assert abs(halfway.count(first.protocol) - halfway.count(second.protocol)) <= 2
 
 
 def land_in_memory_that_tells(scope: Scope, freed: list[bool]) -> None:

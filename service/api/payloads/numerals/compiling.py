@@ -18,16 +18,21 @@ def _can_cache() -> bool:
     return True
 
 
-STAMP = int(
-    hashlib.sha256(
-        b"".join(path.read_bytes() for path in sorted(Path(__file__).parent.glob("*.py")))
-    ).hexdigest()[:15],
-    16,
-)
-"""Enclosed by every pass, so that Numba's cache on disk, which watches only the file of the pass
-itself, is not mistaken for current when another file here has changed."""
+def stamp_of(package: Path) -> int:
+    """Return a number that follows from the source of a package.
+
+    Every pass in it encloses that, so that Numba's cache on disk, which watches only the file of
+    the pass itself, is not mistaken for current when another file there has changed.
+    """
+    sources = b"".join(path.read_bytes() for path in sorted(package.glob("*.py")))
+    return int(hashlib.sha256(sources).hexdigest()[:15], 16)
+
+
+STAMP = stamp_of(Path(__file__).parent)
 
 OPTIONS = {"cache": _can_cache(), "nogil": True, "error_model": "numpy"}
 """Of a pass."""
-INLINED = {"nogil": True, "error_model": "numpy", "forceinline": True}
+COMPILED = {"nogil": True, "error_model": "numpy"}
+"""Of a part of one, which is called."""
+INLINED = {**COMPILED, "forceinline": True}
 """Of what passes consist of."""

@@ -1,0 +1,222 @@
+"""Who answers the door while more is asked than can be computed.
+
+To accept a connection on the loop, read its head and refuse it costs as much as to answer a small
+question, and waits for the interpreter's lock several times. So when half of the places are taken,
+or many connections are open, a thread of its own accepts, in compiled code without the lock: it
+refuses what has a large body and no place, in the very words of the loop, and hands all else over.
+When none has been refused for two seconds the loop accepts again.
+``docs/benchmarks/serving.md`` has figures.
+"""
+
+import logging
+import os
+import platform
+import secrets
+import socket
+import struct
+import threading
+from asyncio import AbstractEventLoop, Protocol, Server, Task, TimerHandle, get_running_loop
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.api.connection import OVERLOADED, REFUSALS, BoundedProtocol
+from service.api.door.guard import (
+    ID_MARK,
+    IS_OVER,
+    LENGTH_MARK,
+    N_COUNTS,
+    N_REFUSED,
+    N_SEEN,
+    SEED,
+    guarding_pass,
+)
+from service.api.services import Threads
+from service.api.turns import Place
+from service.errors import ServiceError
+
+logger = logging.getLogger(__name__)
+
+IS_AVAILABLE = platform.system() == "Linux"
+HANDED = struct.Struct("=ii")
+"""A connection's file, and whether it takes a place."""
+HANDED_AT_ONCE = 256
+TELLING_SECONDS = 1.0
+"""Between two events that tell how many were refused."""
+
+Protocols = Callable[[], BoundedProtocol]
+
+
+def warm_up() -> None:
+    """Compile what is done at the door, or load it from Numba's cache on disk."""
+    if IS_AVAILABLE:
+        guarding_pass()
+
+
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Where the loop itself accepts, while there is no guard at the door."""
+
+    listener: socket.socket
+    servers: list[Server]
+    """The loop's; empty while there is a guard."""
+    protocols: Protocols
+    backlog: int
+
+
+class Door:
+    """Lets in, and calls the guard when somebody has to be refused."""
+
+    def __init__(self, threads: Threads) -> None:
+        self._threads = threads
+        self._places = np.frombuffer(threads.places, dtype=np.int64)
+        self._n_places = threads.places[0]
+        self._counts = np.zeros(N_COUNTS, dtype=np.int64)
+        self._counts[SEED] = secrets.randbits(63)
+        self._calls: SimpleQueue[bool] = SimpleQueue()
+        """For the guard; False is the last."""
+        self._guard: threading.Thread | None = None
+        self._entrance: Entrance | None = None
+        self._is_guarded = False
+        self._tasks: set[Task[None]] = set()
+        self._telling: TimerHandle | None = None
+        self._n_told = 0
+
+    def let_in(self) -> Place | None:
+        """Keep a place for a large body; with half of them taken, whoever comes meets the guard."""
+        place = self._threads.let_in()
+        if self._threads.places[0] <= self._n_places // 2:
+            self.call_guard()
+        return place
+
+    def open(self, entrance: Entrance) -> None:
+        """Begin to care for an entrance, in the loop that serves there."""
+        if not IS_AVAILABLE:
+            return
+        entrance.listener.setblocking(False)
+        self._entrance = entrance
+        self._loop = get_running_loop()
+        self._handed, self._handing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._waking, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._loop.add_reader(self._handed, self._take_in)
+
+    def close(self) -> None:
+        """Let nobody in any more."""
+        if self._entrance is None:
+            return
+        self._counts[IS_OVER] = 1
+        os.write(self._wake, b"\0")
+        self._calls.put(False)
+        if self._guard is not None:
+            self._guard.join()
+        self._loop.remove_reader(self._handed)
+        while handed := self._all_handed():
+            for file, _ in handed:
+                os.close(file)
+        self._is_guarded = False
+        self._tell_again()
+        for file in (self._handed, self._handing, self._waking, self._wake):
+            os.close(file)
+        self._entrance.listener.close()
+        self._entrance = None
+
+    def call_guard(self) -> None:
+        """Have nobody accepted by the loop until it is calm."""
+        if self._entrance is None or self._is_guarded:
+            return
+        self._is_guarded = True
+        for server in self._entrance.servers:
+            server.close()
+        self._entrance.servers.clear()
+        if self._guard is None:
+            listener = self._entrance.listener.fileno()
+            args = (self._loop, listener, self._waking, self._handing)
+            self._guard = threading.Thread(target=self._watch, args=args, name="door", daemon=True)
+            self._guard.start()
+        self._calls.put(True)
+        self._tell_again()
+
+    def _watch(self, loop: AbstractEventLoop, listener: int, waking: int, handing: int) -> None:
+        refusals = [*_marked(OVERLOADED, "/"), *_marked(OVERLOADED, "/v2")]
+        while self._calls.get():
+            guarding_pass()(listener, waking, handing, self._places, self._counts, *refusals)
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._leave_to_loop)
+
+    def _leave_to_loop(self) -> None:
+        if self._entrance is not None:
+            self._begin(self._accept_again(self._entrance))
+
+    def _begin(self, story: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(story)
+        self._tasks.add(task)  # the loop itself keeps none alive
+        task.add_done_callback(self._tasks.discard)
+
+    async def _accept_again(self, entrance: Entrance) -> None:
+        server = await self._loop.create_server(
+            entrance.protocols, sock=entrance.listener.dup(), backlog=entrance.backlog
+        )
+        if self._entrance is None:
+            server.close()
+            return
+        entrance.servers.append(server)
+        self._is_guarded = False
+        self._tell_again()
+
+    def _take_in(self) -> None:
+        """Take what the guard hands over, each with a place if it is to have one."""
+        for file, has_place in self._all_handed():
+            place = (self._threads.let_in() if has_place else None) or Place()
+            self._counts[N_SEEN] += has_place
+            self._begin(self._serve(file, place))
+
+    def _all_handed(self) -> list[tuple[int, int]]:
+        with suppress(BlockingIOError):
+            return list(HANDED.iter_unpack(os.read(self._handed, HANDED_AT_ONCE * HANDED.size)))
+        return []
+
+    async def _serve(self, file: int, place: Place) -> None:
+        if self._entrance is None:
+            os.close(file)
+            place.free()
+            return
+        listener, protocols = self._entrance.listener, self._entrance.protocols
+
+        def with_place() -> Protocol:
+            protocol = protocols()
+            protocol.keep(place)
+            return protocol
+
+        connection = socket.socket(listener.family, listener.type, listener.proto, file)
+        try:
+            await self._loop.connect_accepted_socket(with_place, connection)
+        except OSError:  # it was gone before
+            connection.close()
+            place.free()
+
+    def _tell_again(self) -> None:
+        """Tell now, and every second as long as there is a guard."""
+        if self._telling is not None:
+            self._telling.cancel()
+        self._tell()
+        if self._is_guarded:
+            self._telling = self._loop.call_later(TELLING_SECONDS, self._tell_again)
+
+    def _tell(self) -> None:
+        """Tell the log how many were refused since the last time."""
+        count = int(self._counts[N_REFUSED])
+        if count > self._n_told:
+            refused = {"code": OVERLOADED.code, "status": 503, "count": count - self._n_told}
+            logger.info("requests_refused", extra=refused)
+            self._n_told = count
+
+
+def _marked(error: ServiceError, path: str) -> tuple[NDArray[np.uint8], int]:
+    refusal, content_begin = REFUSALS.of(error, path).marked(
+        id_mark=bytes([ID_MARK]), length_mark=bytes([LENGTH_MARK])
+    )
+    return np.frombuffer(refusal, dtype=np.uint8), content_begin
