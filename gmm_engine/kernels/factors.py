@@ -32,12 +32,12 @@ def padded(n_features):
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def _add_row(factor, source, target, begin, width, matrix):
-    """Add ``factor`` times a row to another, from column ``begin`` on."""
+def add_row(factor, source, source_at, target, target_at, count):
+    """Add ``factor`` times numbers of one matrix to those of another, or of the same."""
     spread_factor = spread(factor)
-    for j in range(begin, width, LANES):
-        value = fma(spread_factor, load(matrix, source + j), load(matrix, target + j))
-        store(matrix, target + j, value)
+    for j in range(0, count, LANES):
+        value = fma(spread_factor, load(source, source_at + j), load(target, target_at + j))
+        store(target, target_at + j, value)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -71,12 +71,13 @@ def factor_in_place(matrix, n_features, width):
             _scale_row(1.0 / root, row, panel, width, matrix)
             matrix[row + i] = root
             for later in range(i + 1, end):
-                _add_row(-matrix[row + later], row, later * width, panel, width, matrix)
+                target = later * width + panel
+                add_row(-matrix[row + later], matrix, row + panel, matrix, target, width - panel)
     return True
 
 
 @njit(nogil=True, error_model="numpy")
-def _invert(upper, lower, n_features, width, inverse):
+def invert(upper, lower, n_features, width, inverse):
     """Set ``inverse`` to R⁻¹, given R and Rᵀ; panel by panel from the last row up.
 
     ``inverse`` is zero before.
@@ -89,7 +90,8 @@ def _invert(upper, lower, n_features, width, inverse):
         for i in range(end - 1, panel - 1, -1):
             row = i * width
             for later in range(i + 1, end):
-                _add_row(-upper[row + later], later * width, row, panel, width, inverse)
+                source = later * width + panel
+                add_row(-upper[row + later], inverse, source, inverse, row + panel, width - panel)
             _scale_row(1.0 / upper[row + i], row, panel, width, inverse)
 
 
@@ -127,7 +129,7 @@ def invert_all(lower, n_features, upper):
             for j in range(i + 1):
                 straight[i * width + j] = lower[base + i * D + j]
                 turned[j * width + i] = lower[base + i * D + j]
-        _invert(turned, straight, D, width, inverse)
+        invert(turned, straight, D, width, inverse)
         for i in range(D):
             for j in range(D):
                 upper[base + i * D + j] = inverse[i * width + j]

@@ -14,6 +14,7 @@ from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
 from gmm_engine.kernels.passes import Way
+from gmm_engine.kernels.projections import append_projection, count_directions, projection_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +71,12 @@ class Prepared:
             n_numbers = len(whitening) * size
         else:
             n_numbers = n_components * width
+        factor_stride = 0 if is_shared else n_numbers // n_components
+        n_directions = count_directions(n_components, width) if way is Way.TILED else 0
+        projection_begin = n_numbers
         if way is Way.SHARED:  # a centre and, from there, the whitened means
             n_numbers += (1 + n_components) * width
+        n_numbers += projection_size(n_components, width, n_directions)
         constants, constants_of_densities = np.empty((2, n_components))
         padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)
         negligible = lay_out(
@@ -88,6 +93,17 @@ class Prepared:
             padded_means,
             factors,
         )
+        if n_directions:
+            append_projection(
+                weights,
+                np.ascontiguousarray(means),
+                np.ascontiguousarray(whitening).reshape(-1),
+                constants,
+                width,
+                n_directions,
+                projection_begin,
+                factors,
+            )
         return cls(
             n_features=n_features,
             is_dense=is_dense,
@@ -98,7 +114,7 @@ class Prepared:
             means=padded_means,
             factors=factors,
             width=width,
-            factor_stride=0 if is_shared else n_numbers // n_components,
+            factor_stride=factor_stride,
             way=(way, n_features if is_unrolled else 0),
             scoring_way=(way, n_features if is_unrolled else 0) if is_dense else (Way.DIAGONAL, 0),
         )
