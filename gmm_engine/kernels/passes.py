@@ -3,10 +3,12 @@
 A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
 the lanes, computes log p(x, component) of all components, their log-sum-exp and the
 responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
-There are five ways to weigh a block, and each pass is compiled for one of them:
+There are six ways to weigh a block, and each pass is compiled for one of them:
 
 * dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
 * dense covariances over more features, one tiled pass for all;
+* dense covariances over so many that a projection rules out most components: as before, but only
+  what may count is weighed, its rows gathered from several blocks;
 * one dense covariance common to all components over more features: as before, but rows are
   whitened once for all components;
 * diagonal covariances over at most ``MAX_NARROW_FEATURES``, one pass for all;
@@ -33,7 +35,6 @@ from gmm_engine.kernels.lanes import (
     store,
 )
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
-from gmm_engine.kernels.projections import count_directions
 
 MAX_UNROLLED_FEATURES = 9 if LANES == 4 else 12
 """With more, distances are found faster by tiles, and few pairs count."""
@@ -58,10 +59,13 @@ class Way(IntEnum):
 
     UNROLLED = auto()
     TILED = auto()
+    GATHERED = auto()
     SHARED = auto()
     DIAGONAL = auto()
     WIDE_DIAGONAL = auto()
 
+
+_TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -134,11 +138,11 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
-def _add_first(sums, gammas, component, width, n_rows, moments):
+def _add_first(sums, gammas, begin, end, component, width, moments):
     base = component * (1 + width)
     total = 0.0
-    for row in range(n_rows):
-        total += gammas[row]
+    for place in range(begin, end):
+        total += gammas[place]
     moments[base] += total
     for i in range(width):
         moments[base + 1 + i] += sums[i]
@@ -304,10 +308,12 @@ def _add_moments(
     scatter_stride,
     n_components,
     most_rows,
+    n_scaled,
 ):
     """Add a block's moments, in the one way that the flags leave after pruning.
 
-    Responsibilities are ``resp``; the unrolled way has yet to multiply them by the ``scales``.
+    Responsibilities are ``resp``; the unrolled way has yet to multiply them by the ``scales``. The
+    tiled way multiplies ``n_scaled`` rows at once.
     """
     for k in range(n_components):
         if is_unrolled:
@@ -331,21 +337,21 @@ def _add_moments(
             count = choose_rows_that_count(resp, k * most_rows, n_padded, chosen, gammas)
             for row in range(0, count, LANES):
                 store(roots, row, square_root(load(gammas, row)))
-            n_at_once = max(_LEAST_SCALED, _CACHED_NUMBERS // width // LANES * LANES)
-            for begin in range(0, count, n_at_once):
-                end = min(begin + n_at_once, count)
+            for begin in range(0, count, n_scaled):
+                end = min(begin + n_scaled, count)
                 _scale_deviations(
                     rows,
                     means,
                     k * width,
-                    chosen[begin:end],
-                    roots[begin:end],
+                    chosen,
+                    roots,
+                    begin,
                     width,
                     end - begin,
                     scaled,
                     sums,
                 )
-                _add_first(sums, gammas[begin:end], k, width, end - begin, moments)
+                _add_first(sums, gammas, begin, end, k, width, moments)
                 _add_scatter(scaled, width, end - begin, scatter, k * scatter_stride)
         elif is_wide:
             count = choose_rows_that_count(resp, k * most_rows, n_padded, chosen, gammas)
@@ -362,7 +368,7 @@ def _add_moments(
                     scatter,
                     k * scatter_stride,
                 )
-                _add_first(sums, gammas, k, width, count, moments)
+                _add_first(sums, gammas, 0, count, k, width, moments)
         else:
             _add_diagonal_moments(
                 columns,
@@ -385,7 +391,7 @@ def _add_moments(
 
 def _flags(way: Way) -> tuple[bool, bool, bool]:
     """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
-    return way is Way.UNROLLED, way in {Way.TILED, Way.SHARED}, way is Way.SHARED
+    return way is Way.UNROLLED, way in _TILED_WAYS, way is Way.SHARED
 
 
 @njit(inline="always")
@@ -417,7 +423,7 @@ def expectation_pass(way: Way, D: int):
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
-    is_gathered = way is Way.TILED
+    is_gathered = way is Way.GATHERED
     most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
     @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
@@ -435,26 +441,6 @@ def expectation_pass(way: Way, D: int):
         scatter_stride,
     ):
         n_components = len(constants)
-        columns = aligned(width * most_rows)
-        rows = aligned(width * most_rows)
-        columns[:] = 0.0  # padding stays so
-        rows[:] = 0.0
-        deviations = aligned(width * BLOCK_ROWS)
-        scaled = aligned(width * most_rows)
-        first = aligned(width)
-        gammas = aligned(most_rows + LANES)
-        roots = aligned(most_rows + LANES)
-        least = aligned(most_rows)
-        chosen = np.empty(most_rows + LANES, dtype=np.int64)
-        joint = aligned(n_components * most_rows)
-        can_bound = is_gathered and count_directions(n_components, width) > 0
-        bounds = aligned(n_components * most_rows if can_bound else 0)
-        largest = aligned(most_rows)
-        sums = aligned(most_rows)
-        counts = aligned(most_rows)
-        n_unbounded = 0
-        log_likelihood = 0.0
-        log_max_resp = 0.0
         n_at_once = (
             _n_rows_gathered(width)
             if is_gathered
@@ -462,12 +448,33 @@ def expectation_pass(way: Way, D: int):
             if is_wide
             else BLOCK_ROWS
         )
+        n_numbers = width * max(n_at_once, BLOCK_ROWS)
+        columns = aligned(n_numbers)
+        rows = aligned(n_numbers)
+        columns[:] = 0.0  # padding stays so
+        rows[:] = 0.0
+        deviations = aligned(width * BLOCK_ROWS)
+        scaled = aligned(n_numbers)
+        first = aligned(width)
+        gammas = aligned(most_rows + LANES)
+        roots = aligned(most_rows + LANES)
+        least = aligned(most_rows)
+        chosen = np.empty(most_rows + LANES, dtype=np.int64)
+        joint = aligned(n_components * most_rows)
+        bounds = aligned(n_components * most_rows if is_gathered else 0)
+        largest = aligned(most_rows)
+        sums = aligned(most_rows)
+        counts = aligned(most_rows)
+        n_unbounded = 0
+        log_likelihood = 0.0
+        log_max_resp = 0.0
+        n_scaled = max(_LEAST_SCALED, _CACHED_NUMBERS // width // LANES * LANES)
         n_a_block = n_at_once if is_wide else BLOCK_ROWS
         for begin in range(0, len(X), n_at_once):
             n_rows = min(n_at_once, len(X) - begin)
-            n_padded = -(-n_rows // n_a_block) * n_a_block
+            n_padded = -(-n_rows // BLOCK_ROWS) * BLOCK_ROWS if is_gathered else n_at_once
             _turn(X, begin, n_rows, n_padded, columns, is_sparing, rows, width)
-            if is_gathered and can_bound and n_unbounded == 0:
+            if is_gathered and n_unbounded == 0:
                 share = _weigh_likely(
                     columns,
                     rows,
@@ -557,6 +564,7 @@ def expectation_pass(way: Way, D: int):
                 scatter_stride,
                 n_components,
                 most_rows,
+                n_scaled,
             )
         return log_likelihood, log_max_resp, -1
 

@@ -45,7 +45,7 @@ class Prepared:
     way: tuple[Way, int]
     """What the E-step is compiled for: the arguments of the function that makes it."""
     scoring_way: tuple[Way, int]
-    """Likewise the scorer: it sums up nothing, so that one does for all diagonals."""
+    """Likewise the scorer: it sums up nothing, so that one does for all diagonals, for example."""
 
     @classmethod
     def of(
@@ -63,7 +63,7 @@ class Prepared:
         n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         is_shared = is_dense and len(whitening) < n_components
-        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        way = _way(n_components, n_features, is_dense=is_dense, is_shared=is_shared)
         width = _width(n_features, way)
         is_unrolled = way is Way.UNROLLED
         if is_dense:
@@ -72,7 +72,7 @@ class Prepared:
         else:
             n_numbers = n_components * width
         factor_stride = 0 if is_shared else n_numbers // n_components
-        n_directions = count_directions(n_components, width) if way is Way.TILED else 0
+        n_directions = count_directions(n_components, width) if way is Way.GATHERED else 0
         projection_begin = n_numbers
         if way is Way.SHARED:  # a centre and, from there, the whitened means
             n_numbers += (1 + n_components) * width
@@ -116,7 +116,7 @@ class Prepared:
             width=width,
             factor_stride=factor_stride,
             way=(way, n_features if is_unrolled else 0),
-            scoring_way=(way, n_features if is_unrolled else 0) if is_dense else (Way.DIAGONAL, 0),
+            scoring_way=(_scoring_way(way), n_features if is_unrolled else 0),
         )
 
     @property
@@ -169,13 +169,21 @@ class Prepared:
         return unpacked
 
 
-def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+def _way(n_components: int, n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
     if not is_dense:
         is_narrow = n_features <= passes.MAX_NARROW_FEATURES
         return Way.DIAGONAL if is_narrow else Way.WIDE_DIAGONAL
     if n_features <= passes.MAX_UNROLLED_FEATURES:
         return Way.UNROLLED
-    return Way.SHARED if is_shared else Way.TILED
+    if is_shared:
+        return Way.SHARED
+    can_be_ruled_out = count_directions(n_components, _width(n_features, Way.TILED)) > 0
+    return Way.GATHERED if can_be_ruled_out else Way.TILED
+
+
+def _scoring_way(way: Way) -> Way:
+    """Return the way of a scorer, which weighs everything and sums up nothing."""
+    return {Way.GATHERED: Way.TILED, Way.WIDE_DIAGONAL: Way.DIAGONAL}.get(way, way)
 
 
 def _width(n_features: int, way: Way) -> int:

@@ -371,6 +371,7 @@ def _scale_stripe(
     means_offset,
     chosen,
     roots,
+    begin,
     n_features,
     n_rows,
     scaled,
@@ -385,18 +386,19 @@ def _scale_stripe(
     ) -> Value:
         emit = _Emitter(context, builder)
         x, mu, picked, root_of, target, totals = (
-            array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 7, 8)
+            array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 8, 9)
         )
-        width, first = args[5], args[9]
+        begin, width, first = args[5], args[6], args[10]
         mean_at = builder.add(args[2], first)
         offsets = [vector * LANES for vector in range(V)]
         mean = [emit.load(mu, emit.place(mean_at, offset)) for offset in offsets]
         registers = [emit.register(ZERO) for _ in offsets]
-        with emit.loop(args[6]) as loop:
-            row = builder.load(builder.gep(picked, [loop.index]))
+        with emit.loop(args[7]) as loop:
+            source_at = builder.add(begin, loop.index)
+            row = builder.load(builder.gep(picked, [source_at]))
             source = builder.add(builder.mul(row, width), first)
             place = builder.add(builder.mul(loop.index, width), first)
-            root = emit.spread(root_of, loop.index)
+            root = emit.spread(root_of, source_at)
             for offset, register, center in zip(offsets, registers, mean, strict=True):
                 deviation = builder.fsub(emit.load(x, emit.place(source, offset)), center)
                 value = builder.fmul(root, deviation)
@@ -415,6 +417,7 @@ def _scale_stripe(
             roots,
             types.intp,
             types.intp,
+            types.intp,
             scaled,
             sums,
             types.intp,
@@ -425,22 +428,24 @@ def _scale_stripe(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def scale_deviations(rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums):
-    """Set scaled to √γ·(x − μ) of chosen rows, and sums to Σγ·(x − μ)."""
+def scale_deviations(
+    rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums
+):
+    """Set scaled to √γ·(x − μ) of ``n_rows`` chosen ones from ``begin`` on; sums to Σγ·(x − μ)."""
     i = 0
     while i + 4 * LANES <= n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 4
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 4
         )
         i += 4 * LANES
     while i + 2 * LANES <= n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 2
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 2
         )
         i += 2 * LANES
     if i < n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 1
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 1
         )
 
 

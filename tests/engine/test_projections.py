@@ -106,7 +106,7 @@ def test_a_bound_is_never_below_what_it_bounds(
 ) -> None:
     mixture, X = mixture_of(kind, n_components, n_features, np.random.default_rng(seed))
 
-    assert mixture.prepared.way == (Way.TILED, 0)
+    assert mixture.prepared.way == (Way.GATHERED, 0)
     with np.errstate(over="ignore", invalid="ignore"):
         found, exact = bounds_of(mixture, X), exact_log_p(mixture, X)
 
