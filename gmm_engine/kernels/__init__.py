@@ -104,10 +104,16 @@ def _expectation_of_chunk(
     prepared: Prepared, X: NDArray[np.floating], weight: NDArray[np.float64] | None
 ) -> Moments:
     run = passes.expectation_pass(*prepared.way)
+    n_moments = len(prepared.constants) * (1 + prepared.width) * prepared.sum_lanes
+    merged = deque[NDArray[np.float64]]()  # sums that are free again: memory at hand is faster
 
     def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-        moments = np.zeros(len(prepared.constants) * (1 + prepared.width) * prepared.sum_lanes)
-        scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
+        moments = np.zeros(n_moments)
+        try:
+            scatter = merged.pop()
+            scatter.fill(0.0)
+        except IndexError:
+            scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
         log_likelihood, log_max_resp, unreached = run(
             X[rows],
             _NO_WEIGHT if weight is None else weight[rows],
@@ -129,6 +135,7 @@ def _expectation_of_chunk(
     for more_moments, more_scatter, more_likelihood, more_max_resp in parts:
         moments += more_moments
         scatter += more_scatter
+        merged.append(more_scatter)
         log_likelihood += more_likelihood
         log_max_resp += more_max_resp
     nk, first = prepared.unpacked_moments(moments)

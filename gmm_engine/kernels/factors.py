@@ -15,10 +15,12 @@ from gmm_engine.kernels.layout import READ, WRITTEN
 from gmm_engine.kernels.ranges import in_order
 from gmm_engine.kernels.tiled import subtract_products
 
-_TINY = float(np.finfo(float).tiny)
+_TINY, _LARGEST = float(np.finfo(float).tiny), float(np.finfo(float).max)
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
 LEAST_SHARED_FEATURES = 96
-"""From so many on a matrix takes long enough for threads to take one each."""
+"""From so many on a matrix takes long enough for threads to take a few each."""
+SETS_A_PART = 2
+"""Of matrices: each part asks for memory of its own."""
 
 
 # Matrices are worked on as rows of whole vectors, upper triangles of which the rest is zero.
@@ -32,12 +34,12 @@ def padded(n_features):
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def _add_row(factor, source, target, begin, width, matrix):
-    """Add ``factor`` times a row to another, from column ``begin`` on."""
+def add_row(factor, source, source_at, target, target_at, count):
+    """Add ``factor`` times numbers of one matrix to those of another, or of the same."""
     spread_factor = spread(factor)
-    for j in range(begin, width, LANES):
-        value = fma(spread_factor, load(matrix, source + j), load(matrix, target + j))
-        store(matrix, target + j, value)
+    for j in range(0, count, LANES):
+        value = fma(spread_factor, load(source, source_at + j), load(target, target_at + j))
+        store(target, target_at + j, value)
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -71,12 +73,13 @@ def factor_in_place(matrix, n_features, width):
             _scale_row(1.0 / root, row, panel, width, matrix)
             matrix[row + i] = root
             for later in range(i + 1, end):
-                _add_row(-matrix[row + later], row, later * width, panel, width, matrix)
+                target = later * width + panel
+                add_row(-matrix[row + later], matrix, row + panel, matrix, target, width - panel)
     return True
 
 
 @njit(nogil=True, error_model="numpy")
-def _invert(upper, lower, n_features, width, inverse):
+def invert(upper, lower, n_features, width, inverse):
     """Set ``inverse`` to R⁻¹, given R and Rᵀ; panel by panel from the last row up.
 
     ``inverse`` is zero before.
@@ -89,8 +92,17 @@ def _invert(upper, lower, n_features, width, inverse):
         for i in range(end - 1, panel - 1, -1):
             row = i * width
             for later in range(i + 1, end):
-                _add_row(-upper[row + later], later * width, row, panel, width, inverse)
+                source = later * width + panel
+                add_row(-upper[row + later], inverse, source, inverse, row + panel, width - panel)
             _scale_row(1.0 / upper[row + i], row, panel, width, inverse)
+
+
+@njit(nogil=True, error_model="numpy")
+def _copy_turned(matrix, begin, n_features, target, width):
+    """Set the upper triangle of a target to the lower triangle of a matrix, turned."""
+    for i in range(n_features):
+        for j in range(i, n_features):
+            target[i * width + j] = matrix[begin + j * n_features + i]
 
 
 @compiled(types.intp(READ, types.intp, WRITTEN))
@@ -101,15 +113,27 @@ def factor_all(matrices, n_features, lower):
     for k in range(len(matrices) // (D * D)):
         base = k * D * D
         work[:] = 0.0
-        for i in range(D):
-            for j in range(i, D):
-                work[i * width + j] = matrices[base + j * D + i]
+        _copy_turned(matrices, base, D, work, width)
         if not factor_in_place(work, D, width):
             return k
         for i in range(D):
             for j in range(i + 1):
                 lower[base + i * D + j] = work[j * width + i]
     return -1
+
+
+@njit(nogil=True, error_model="numpy")
+def _invert_into(turned, straight, n_features, width, inverse, upper, begin):
+    """Set a matrix of ``upper`` to R⁻¹, given R and room for Rᵀ and the inverse."""
+    D = n_features
+    for i in range(D):
+        for j in range(i + 1):
+            straight[i * width + j] = turned[j * width + i]
+    inverse[:] = 0.0
+    invert(turned, straight, D, width, inverse)
+    for i in range(D):
+        for j in range(D):
+            upper[begin + i * D + j] = inverse[i * width + j]
 
 
 @compiled(types.void(READ, types.intp, WRITTEN))
@@ -121,16 +145,48 @@ def invert_all(lower, n_features, upper):
     turned[:] = 0.0
     straight[:] = 0.0
     for k in range(len(lower) // (D * D)):
-        base = k * D * D
-        inverse[:] = 0.0
+        _copy_turned(lower, k * D * D, D, turned, width)
+        _invert_into(turned, straight, D, width, inverse, upper, k * D * D)
+
+
+@njit(nogil=True, error_model="numpy")
+def _factorize_dense(covariances, n_features, upper, log_det):
+    D, width = n_features, padded(n_features)
+    turned, straight = aligned(width * width), aligned(width * width)
+    inverse = aligned(width * width)
+    straight[:] = 0.0
+    largest = np.sqrt(_LARGEST / D)
+    for k in range(len(log_det)):
+        begin = k * D * D
+        turned[:] = 0.0
+        _copy_turned(covariances, begin, D, turned, width)
+        if not factor_in_place(turned, D, width):
+            return k
+        _invert_into(turned, straight, D, width, inverse, upper, begin)
+        is_in_range = True
+        for place in range(begin, begin + D * D):
+            is_in_range &= abs(upper[place]) < largest
+        if not is_in_range:
+            return k
+        total = 0.0
         for i in range(D):
-            for j in range(i + 1):
-                straight[i * width + j] = lower[base + i * D + j]
-                turned[j * width + i] = lower[base + i * D + j]
-        _invert(turned, straight, D, width, inverse)
-        for i in range(D):
-            for j in range(D):
-                upper[base + i * D + j] = inverse[i * width + j]
+            total += np.log(upper[begin + i * D + i])
+        log_det[k] = -2.0 * total
+    return -1
+
+
+@njit(nogil=True, error_model="numpy")
+def _factorize_diagonal(variances, n_features, upper, log_det):
+    n_variances = len(variances) // len(log_det)
+    for k in range(len(log_det)):
+        total = 0.0
+        for place in range(k * n_variances, (k + 1) * n_variances):
+            if not (variances[place] >= _TINY and variances[place] < np.inf):
+                return k
+            upper[place] = 1.0 / np.sqrt(variances[place])
+            total += np.log(upper[place]) * (n_features // n_variances)
+        log_det[k] = -2.0 * total
+    return -1
 
 
 @compiled(types.intp(types.boolean, READ, types.intp, WRITTEN, WRITTEN))
@@ -140,31 +196,9 @@ def factorize(is_dense, covariances, n_features, upper, log_det):
     Sets U with Σ⁻¹ = U Uᵀ (1/σ where they are diagonal), and log|Σ|, of each matrix, or of
     each row of variances.
     """
-    D, n = n_features, len(log_det)
-    n_variances = len(covariances) // n
-    lower = np.empty(D * D if is_dense else 0)
-    for k in range(n):
-        total = 0.0
-        precision = 0.0
-        begin, end = k * n_variances, (k + 1) * n_variances
-        if is_dense:
-            if factor_all(covariances[begin:end], D, lower) >= 0:
-                return k
-            invert_all(lower, D, upper[begin:end])
-            for place in range(begin, end):
-                precision = max(precision, abs(upper[place]))
-            for i in range(D):
-                total += np.log(upper[begin + i * D + i])
-        else:
-            for place in range(begin, end):
-                if not (covariances[place] >= _TINY and covariances[place] < np.inf):
-                    return k
-                upper[place] = 1.0 / np.sqrt(covariances[place])
-                total += np.log(upper[place]) * (D // n_variances)
-        if not precision * precision * D < np.inf:
-            return k
-        log_det[k] = -2.0 * total
-    return -1
+    if is_dense:
+        return _factorize_dense(covariances, n_features, upper, log_det)
+    return _factorize_diagonal(covariances, n_features, upper, log_det)
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +215,7 @@ class Factors:
 def parts_of_sets(n_sets: int, n_features: int, *, is_dense: bool) -> list[slice]:
     """Cut matrices, or rows of variances, into what threads take one after another."""
     has_long_parts = is_dense and n_features >= LEAST_SHARED_FEATURES
-    n_parts = n_sets if has_long_parts else 1
+    n_parts = -(-n_sets // SETS_A_PART) if has_long_parts else 1
     return [slice(i * n_sets // n_parts, (i + 1) * n_sets // n_parts) for i in range(n_parts)]
 
 

@@ -78,11 +78,11 @@ def _estimate_dense(is_common, nk, total, first, scatter, shift, ridge, covarian
                         value -= first[component, i] * shift[component, j]
                 else:
                     value -= first[k, i] * shift[k, j]
-                value /= divisor
-                if i == j:
-                    value += ridge
-                covariances[base + i * D + j] = value
-                covariances[base + j * D + i] = value
+                covariances[base + i * D + j] = value / divisor
+            covariances[base + i * D + i] += ridge
+        for j in range(D):
+            for i in range(j + 1, D):
+                covariances[base + j * D + i] = covariances[base + i * D + j]
 
 
 @njit(nogil=True, error_model="numpy")

@@ -3,10 +3,12 @@
 A pass takes rows in blocks that stay in the first caches: it turns a block so that rows lie along
 the lanes, computes log p(x, component) of all components, their log-sum-exp and the
 responsibilities, and, in the E-step, adds the centred moments, before it reads the next block.
-There are five ways to weigh a block, and each pass is compiled for one of them:
+There are six ways to weigh a block, and each pass is compiled for one of them:
 
 * dense covariances over at most ``MAX_UNROLLED_FEATURES``, one compiled pass a number of features;
 * dense covariances over more features, one tiled pass for all;
+* dense covariances over so many that a projection rules out most components: as before, but only
+  what may count is weighed, its rows gathered from several blocks;
 * one dense covariance common to all components over more features: as before, but rows are
   whitened once for all components;
 * diagonal covariances over at most ``MAX_NARROW_FEATURES``, one pass for all;
@@ -21,7 +23,7 @@ import numpy as np
 from numba import njit, types
 
 from gmm_engine.kernels import diagonal, likely, tiled, unrolled
-from gmm_engine.kernels.blocks import BLOCK_ROWS
+from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.compilation import FAST, compiled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
 from gmm_engine.kernels.lanes import (
@@ -37,12 +39,14 @@ from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_cou
 MAX_UNROLLED_FEATURES = 9 if LANES == 4 else 12
 """With more, distances are found faster by tiles, and few pairs count."""
 MAX_NARROW_FEATURES = 32
-_LEAST_BOUNDED_FEATURES = 64
-"""With fewer, bounds are seldom sharp and cost what they save."""
 _MOST_LIKELY, _UNBOUNDED_BLOCKS = 0.5, 15
 """Where more than that part of a block is weighed in spite of bounds, so many go without."""
 _CACHED_NUMBERS = 3072
 """Of a block that is read for one component after another: 24 KiB stay in the first cache."""
+_LEAST_SCALED = 48
+"""Rows whose products are added up at once: with fewer, sums are read more often than added to."""
+_GATHERED_NUMBERS = 65536
+"""Of rows that are gathered: half a MiB stays in the second cache."""
 
 _ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
 
@@ -55,10 +59,13 @@ class Way(IntEnum):
 
     UNROLLED = auto()
     TILED = auto()
+    GATHERED = auto()
     SHARED = auto()
     DIAGONAL = auto()
     WIDE_DIAGONAL = auto()
 
+
+_TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -93,7 +100,7 @@ ScoringPass = Callable[..., int]
 
 _weigh_diagonal = diagonal.weigh
 _weigh_whitened = diagonal.weigh_whitened
-_whiten = tiled.whiten
+_project = tiled.project
 _add_diagonal_moments = diagonal.add_moments
 _add_moments_of_rows = diagonal.add_moments_of_rows
 _weigh_unrolled = unrolled.weigh
@@ -108,7 +115,7 @@ _add_scatter = tiled.add_scatter
 
 @njit(inline="always")
 def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
-    """Copy a block by feature and, where it is kept, by row; repeat its first row behind its last.
+    """Copy blocks by feature and, where they are kept, by row; fill up the last with a row of it.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
@@ -117,39 +124,44 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
         for row in range(n_rows):
             for i in range(n_features):
                 rows[row * width + i] = X[begin + row, i]
-    for i in range(n_features):
-        for row in range(n_rows):
-            columns[i * BLOCK_ROWS + row] = X[begin + row, i]
-    for row in range(n_rows, n_padded):
-        for i in range(n_features):
-            columns[i * BLOCK_ROWS + row] = columns[i * BLOCK_ROWS]
-            if keeps_rows:
+        for row in range(n_rows, n_padded):
+            for i in range(n_features):
                 rows[row * width + i] = rows[i]
+    for first in range(0, n_padded, BLOCK_ROWS):
+        n_here = min(BLOCK_ROWS, n_rows - first)
+        for i in range(n_features):
+            place = first * width + i * BLOCK_ROWS
+            for row in range(n_here):
+                columns[place + row] = X[begin + first + row, i]
+            for row in range(n_here, min(BLOCK_ROWS, n_padded - first)):
+                columns[place + row] = columns[place]
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
-def _add_first(sums, gammas, component, width, n_rows, moments):
+def _add_first(sums, gammas, begin, end, component, width, moments):
     base = component * (1 + width)
     total = 0.0
-    for row in range(n_rows):
-        total += gammas[row]
+    for place in range(begin, end):
+        total += gammas[place]
     moments[base] += total
     for i in range(width):
         moments[base + 1 + i] += sums[i]
 
 
 @njit(inline="always")
-def _log_sum_exp(joint, n_components, n_padded, is_sparing, negligible, least, largest, sums):
+def _log_sum_exp(
+    joint, n_components, n_padded, is_sparing, negligible, least, largest, sums, most_rows
+):
     """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row.
 
     Sparing, it takes what is below ``least_that_counts`` as nothing.
     """
-    _find_largest(joint, n_components, n_padded // LANES, largest, BLOCK_ROWS)
+    _find_largest(joint, n_components, n_padded // LANES, largest, most_rows)
     if is_sparing:
         for row in range(n_padded):
             least[row] = least_that_counts(largest[row], negligible)
     _exponentiate(
-        joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, BLOCK_ROWS
+        joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, most_rows
     )
 
 
@@ -205,10 +217,16 @@ def _weigh(
     deviations,
     whitened,
     joint,
+    first,
+    most_rows,
 ):
-    """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning."""
+    """Set joint to log p(x, k) for a block, in the one way that the flags leave after pruning.
+
+    Its rows are those from ``first`` on of the ``most_rows`` that joint has room for.
+    """
     if is_shared:
-        _whiten(columns, factors, width, n_padded, BLOCK_ROWS, whitened)
+        n_panels = width // LANES
+        _project(columns, factors, 0, width, n_panels, True, n_padded, BLOCK_ROWS, whitened)
     for k in range(len(constants)):
         if is_unrolled:
             _weigh_unrolled(
@@ -219,7 +237,7 @@ def _weigh(
                 k * factor_stride,
                 constants[k],
                 joint,
-                k * BLOCK_ROWS,
+                k * most_rows + first,
                 n_padded // LANES,
                 D,
                 BLOCK_ROWS,
@@ -234,7 +252,7 @@ def _weigh(
                 n_padded,
                 BLOCK_ROWS,
                 joint,
-                k * BLOCK_ROWS,
+                k * most_rows + first,
             )
         elif is_tiled:
             _weigh_tiled(
@@ -244,13 +262,12 @@ def _weigh(
                 factors,
                 k * factor_stride,
                 width,
-                width // LANES,
                 constants[k],
                 n_padded,
                 BLOCK_ROWS,
                 deviations,
                 joint,
-                k * BLOCK_ROWS,
+                k * most_rows + first,
             )
         else:
             _weigh_diagonal(
@@ -263,7 +280,7 @@ def _weigh(
                 n_padded,
                 BLOCK_ROWS,
                 joint,
-                k * BLOCK_ROWS,
+                k * most_rows + first,
             )
 
 
@@ -290,17 +307,20 @@ def _add_moments(
     scatter,
     scatter_stride,
     n_components,
+    most_rows,
+    n_scaled,
 ):
     """Add a block's moments, in the one way that the flags leave after pruning.
 
-    Responsibilities are ``resp``; the unrolled way has yet to multiply them by the ``scales``.
+    Responsibilities are ``resp``; the unrolled way has yet to multiply them by the ``scales``. The
+    tiled way multiplies ``n_scaled`` rows at once.
     """
     for k in range(n_components):
         if is_unrolled:
             _add_unrolled_moments(
                 columns,
                 resp,
-                k * BLOCK_ROWS,
+                k * most_rows,
                 scales,
                 means,
                 k * width,
@@ -314,15 +334,27 @@ def _add_moments(
                 BLOCK_ROWS,
             )
         elif is_tiled:
-            count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
-            if count:
-                for row in range(0, count, LANES):
-                    store(roots, row, square_root(load(gammas, row)))
-                _scale_deviations(rows, means, k * width, chosen, roots, width, count, scaled, sums)
-                _add_first(sums, gammas, k, width, count, moments)
-                _add_scatter(scaled, width, count, scatter, k * scatter_stride)
+            count = choose_rows_that_count(resp, k * most_rows, n_padded, chosen, gammas)
+            for row in range(0, count, LANES):
+                store(roots, row, square_root(load(gammas, row)))
+            for begin in range(0, count, n_scaled):
+                end = min(begin + n_scaled, count)
+                _scale_deviations(
+                    rows,
+                    means,
+                    k * width,
+                    chosen,
+                    roots,
+                    begin,
+                    width,
+                    end - begin,
+                    scaled,
+                    sums,
+                )
+                _add_first(sums, gammas, begin, end, k, width, moments)
+                _add_scatter(scaled, width, end - begin, scatter, k * scatter_stride)
         elif is_wide:
-            count = choose_rows_that_count(resp, k * BLOCK_ROWS, n_padded, chosen, gammas)
+            count = choose_rows_that_count(resp, k * most_rows, n_padded, chosen, gammas)
             if count:
                 _add_moments_of_rows(
                     rows,
@@ -336,12 +368,12 @@ def _add_moments(
                     scatter,
                     k * scatter_stride,
                 )
-                _add_first(sums, gammas, k, width, count, moments)
+                _add_first(sums, gammas, 0, count, k, width, moments)
         else:
             _add_diagonal_moments(
                 columns,
                 resp,
-                k * BLOCK_ROWS,
+                k * most_rows,
                 means,
                 k * width,
                 width,
@@ -359,7 +391,7 @@ def _add_moments(
 
 def _flags(way: Way) -> tuple[bool, bool, bool]:
     """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
-    return way is Way.UNROLLED, way in {Way.TILED, Way.SHARED}, way is Way.SHARED
+    return way is Way.UNROLLED, way in _TILED_WAYS, way is Way.SHARED
 
 
 @njit(inline="always")
@@ -368,6 +400,13 @@ def _n_rows_at_once(width):
     return max(
         _ROWS_AT_ONCE, min(BLOCK_ROWS, _CACHED_NUMBERS // width // _ROWS_AT_ONCE * _ROWS_AT_ONCE)
     )
+
+
+@njit(inline="always")
+def _n_rows_gathered(width):
+    """Return of how many rows those that count are gathered, whole blocks."""
+    n_blocks = _GATHERED_NUMBERS // (width * BLOCK_ROWS)
+    return max(1, min(GATHERED_ROWS // BLOCK_ROWS, n_blocks)) * BLOCK_ROWS
 
 
 def _name(way: Way, D: int) -> str:
@@ -384,7 +423,8 @@ def expectation_pass(way: Way, D: int):
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
-    can_bound = is_tiled and not is_shared
+    is_gathered = way is Way.GATHERED
+    most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
     @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
     def expectation(
@@ -401,44 +441,57 @@ def expectation_pass(way: Way, D: int):
         scatter_stride,
     ):
         n_components = len(constants)
-        columns = aligned(width * BLOCK_ROWS)
-        rows = aligned(width * BLOCK_ROWS)
+        n_at_once = (
+            _n_rows_gathered(width)
+            if is_gathered
+            else _n_rows_at_once(width)
+            if is_wide
+            else BLOCK_ROWS
+        )
+        n_numbers = width * max(n_at_once, BLOCK_ROWS)
+        columns = aligned(n_numbers)
+        rows = aligned(n_numbers)
         columns[:] = 0.0  # padding stays so
         rows[:] = 0.0
         deviations = aligned(width * BLOCK_ROWS)
-        scaled = aligned(width * BLOCK_ROWS)
+        scaled = aligned(n_numbers)
         first = aligned(width)
-        gammas = aligned(BLOCK_ROWS + LANES)
-        roots = aligned(BLOCK_ROWS)
-        least = aligned(BLOCK_ROWS)
-        chosen = np.empty(BLOCK_ROWS + LANES, dtype=np.int64)
-        joint = aligned(n_components * BLOCK_ROWS)
-        bounds = aligned(n_components * BLOCK_ROWS if can_bound else 0)
-        largest = aligned(BLOCK_ROWS)
-        sums = aligned(BLOCK_ROWS)
-        counts = aligned(BLOCK_ROWS)
+        gammas = aligned(most_rows + LANES)
+        roots = aligned(most_rows + LANES)
+        least = aligned(most_rows)
+        chosen = np.empty(most_rows + LANES, dtype=np.int64)
+        joint = aligned(n_components * most_rows)
+        bounds = aligned(n_components * most_rows if is_gathered else 0)
+        largest = aligned(most_rows)
+        sums = aligned(most_rows)
+        counts = aligned(most_rows)
         n_unbounded = 0
         log_likelihood = 0.0
         log_max_resp = 0.0
-        n_padded = _n_rows_at_once(width) if is_wide else BLOCK_ROWS
-        for begin in range(0, len(X), n_padded):
-            n_rows = min(n_padded, len(X) - begin)
+        n_scaled = max(_LEAST_SCALED, _CACHED_NUMBERS // width // LANES * LANES)
+        n_a_block = n_at_once if is_wide else BLOCK_ROWS
+        for begin in range(0, len(X), n_at_once):
+            n_rows = min(n_at_once, len(X) - begin)
+            n_padded = -(-n_rows // BLOCK_ROWS) * BLOCK_ROWS if is_gathered else n_at_once
             _turn(X, begin, n_rows, n_padded, columns, is_sparing, rows, width)
-            if can_bound and width >= _LEAST_BOUNDED_FEATURES and n_unbounded == 0:
+            if is_gathered and n_unbounded == 0:
                 share = _weigh_likely(
                     columns,
+                    rows,
                     means,
                     factors,
                     factor_stride,
                     width,
                     constants,
                     negligible,
+                    n_padded,
                     deviations,
                     scaled,
                     bounds,
                     least,
-                    largest,
                     counts,
+                    largest,
+                    sums,
                     chosen,
                     gammas,
                     joint,
@@ -446,24 +499,35 @@ def expectation_pass(way: Way, D: int):
                 n_unbounded = _UNBOUNDED_BLOCKS if share > _MOST_LIKELY else 0
             else:
                 n_unbounded = max(n_unbounded - 1, 0)
-                _weigh(
-                    is_unrolled,
-                    is_tiled,
-                    is_shared,
-                    D,
-                    columns,
-                    means,
-                    width,
-                    factors,
-                    factor_stride,
-                    constants,
-                    n_padded,
-                    deviations,
-                    scaled,
-                    joint,
-                )
+                for place in range(0, n_padded, n_a_block):
+                    _weigh(
+                        is_unrolled,
+                        is_tiled,
+                        is_shared,
+                        D,
+                        columns[place * width :],
+                        means,
+                        width,
+                        factors,
+                        factor_stride,
+                        constants,
+                        n_a_block,
+                        deviations,
+                        scaled,
+                        joint,
+                        place,
+                        most_rows,
+                    )
             _log_sum_exp(
-                joint, n_components, n_padded, is_sparing, negligible, least, largest, sums
+                joint,
+                n_components,
+                n_padded,
+                is_sparing,
+                negligible,
+                least,
+                largest,
+                sums,
+                most_rows,
             )
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
@@ -476,7 +540,7 @@ def expectation_pass(way: Way, D: int):
                 sums[row] = counts[row] / sums[row]
             for k in range(0 if is_unrolled else n_components):
                 for row in range(n_padded):
-                    joint[k * BLOCK_ROWS + row] *= sums[row]
+                    joint[k * most_rows + row] *= sums[row]
             _add_moments(
                 is_unrolled,
                 is_tiled,
@@ -499,6 +563,8 @@ def expectation_pass(way: Way, D: int):
                 scatter,
                 scatter_stride,
                 n_components,
+                most_rows,
+                n_scaled,
             )
         return log_likelihood, log_max_resp, -1
 
@@ -549,13 +615,15 @@ def scoring_pass(way: Way, D: int):
                 deviations,
                 whitened,
                 joint,
+                0,
+                BLOCK_ROWS,
             )
             for row in range(n_rows if len(joint_out) else 0):
                 for k in range(n_components):
                     joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
             if len(labels):
                 _label(joint, n_components, n_rows, largest, labels[begin:])
-            _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums)
+            _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums, BLOCK_ROWS)
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
                 return begin + unreached

@@ -14,6 +14,7 @@ from gmm_engine.kernels import passes
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
 from gmm_engine.kernels.passes import Way
+from gmm_engine.kernels.projections import append_projection, count_directions, projection_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Prepared:
     way: tuple[Way, int]
     """What the E-step is compiled for: the arguments of the function that makes it."""
     scoring_way: tuple[Way, int]
-    """Likewise the scorer: it sums up nothing, so that one does for all diagonals."""
+    """Likewise the scorer: it sums up nothing, so that one does for all diagonals, for example."""
 
     @classmethod
     def of(
@@ -62,7 +63,7 @@ class Prepared:
         n_components, n_features = means.shape
         is_dense = whitening.ndim == 3
         is_shared = is_dense and len(whitening) < n_components
-        way = _way(n_features, is_dense=is_dense, is_shared=is_shared)
+        way = _way(n_components, n_features, is_dense=is_dense, is_shared=is_shared)
         width = _width(n_features, way)
         is_unrolled = way is Way.UNROLLED
         if is_dense:
@@ -70,8 +71,12 @@ class Prepared:
             n_numbers = len(whitening) * size
         else:
             n_numbers = n_components * width
+        factor_stride = 0 if is_shared else n_numbers // n_components
+        n_directions = count_directions(n_components, width) if way is Way.GATHERED else 0
+        projection_begin = n_numbers
         if way is Way.SHARED:  # a centre and, from there, the whitened means
             n_numbers += (1 + n_components) * width
+        n_numbers += projection_size(n_components, width, n_directions)
         constants, constants_of_densities = np.empty((2, n_components))
         padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)
         negligible = lay_out(
@@ -88,6 +93,17 @@ class Prepared:
             padded_means,
             factors,
         )
+        if n_directions:
+            append_projection(
+                weights,
+                np.ascontiguousarray(means),
+                np.ascontiguousarray(whitening).reshape(-1),
+                constants,
+                width,
+                n_directions,
+                projection_begin,
+                factors,
+            )
         return cls(
             n_features=n_features,
             is_dense=is_dense,
@@ -98,9 +114,9 @@ class Prepared:
             means=padded_means,
             factors=factors,
             width=width,
-            factor_stride=0 if is_shared else n_numbers // n_components,
+            factor_stride=factor_stride,
             way=(way, n_features if is_unrolled else 0),
-            scoring_way=(way, n_features if is_unrolled else 0) if is_dense else (Way.DIAGONAL, 0),
+            scoring_way=(_scoring_way(way), n_features if is_unrolled else 0),
         )
 
     @property
@@ -153,13 +169,21 @@ class Prepared:
         return unpacked
 
 
-def _way(n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
+def _way(n_components: int, n_features: int, *, is_dense: bool, is_shared: bool) -> Way:
     if not is_dense:
         is_narrow = n_features <= passes.MAX_NARROW_FEATURES
         return Way.DIAGONAL if is_narrow else Way.WIDE_DIAGONAL
     if n_features <= passes.MAX_UNROLLED_FEATURES:
         return Way.UNROLLED
-    return Way.SHARED if is_shared else Way.TILED
+    if is_shared:
+        return Way.SHARED
+    can_be_ruled_out = count_directions(n_components, _width(n_features, Way.TILED)) > 0
+    return Way.GATHERED if can_be_ruled_out else Way.TILED
+
+
+def _scoring_way(way: Way) -> Way:
+    """Return the way of a scorer, which weighs everything and sums up nothing."""
+    return {Way.GATHERED: Way.TILED, Way.WIDE_DIAGONAL: Way.DIAGONAL}.get(way, way)
 
 
 def _width(n_features: int, way: Way) -> int:

@@ -31,6 +31,7 @@ from gmm_engine.kernels.layout import (
 )
 from gmm_engine.kernels.maximization import Bounds, estimate, total_of
 from gmm_engine.kernels.prepared import Prepared
+from gmm_engine.kernels.projections import append_projection, count_directions
 
 _NO_WEIGHT = np.empty(0)
 _CALLED = passes.EXPECTATION_SIGNATURES[0]
@@ -258,6 +259,7 @@ def steps_loop():
         log_max_resp,
     ):
         K, D = centers.shape
+        n_directions = count_directions(K, width) if is_dense and factor_stride else 0
         constants, densities = np.empty(K), np.empty(K)
         padded_means = np.empty(K * width)
         moments = np.empty(K * (1 + width) * sum_lanes)
@@ -298,6 +300,17 @@ def steps_loop():
                 padded_means,
                 factors,
             )
+            if n_directions:
+                append_projection(
+                    weights[step],
+                    means[step],
+                    upper[step],
+                    constants,
+                    width,
+                    n_directions,
+                    K * factor_stride,
+                    factors,
+                )
             for place in range(len(moments)):
                 moments[place] = 0.0
             for place in range(len(summed)):

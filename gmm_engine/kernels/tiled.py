@@ -75,17 +75,19 @@ class _Emitter:
         self.builder.store(total, register)
 
 
-def _whitened_panel(
+def _projected_panel(
     emit: _Emitter,
     n_vectors: int,
-    panel: Value,
+    n_rows: Value,
     factors: Value,
     deviations_of: Callable[[Value], Sequence[Value]],
+    *,
+    square_at: Value | None = None,
 ) -> list[list[Value]]:
-    """Emit the sums Σ_i u_ij d_i of a panel of columns j; registers by column and vector.
+    """Emit the sums Σ_i p_ij d_i of a panel of columns j; registers by column and vector.
 
-    ``factors`` points to the panel. Of U, upper triangular, only what is not zero is multiplied:
-    above the diagonal's square all columns, in it those from the row on.
+    ``factors`` points to the panel, of which ``n_rows`` rows are multiplied as a whole. Behind
+    them, of what is upper triangular, a square follows: its rows from the diagonal on.
     """
     sums = [[emit.register(ZERO) for _ in range(n_vectors)] for _ in range(LANES)]
 
@@ -97,12 +99,23 @@ def _whitened_panel(
             for register, deviation in zip(sums[column], deviations, strict=True):
                 emit.add_product(register, u, deviation)
 
-    square = emit.scaled(panel, LANES)
-    with emit.loop(square) as rows:
+    with emit.loop(n_rows) as rows:
         add_row(rows.index, range(LANES))
-    for row in range(LANES):
-        add_row(emit.place(square, row), range(row, LANES))
+    for row in range(LANES if square_at is not None else 0):
+        add_row(emit.place(square_at, row), range(row, LANES))
     return sums
+
+
+def _whitened_panel(
+    emit: _Emitter,
+    n_vectors: int,
+    panel: Value,
+    factors: Value,
+    deviations_of: Callable[[Value], Sequence[Value]],
+) -> list[list[Value]]:
+    """Emit the sums Σ_i u_ij d_i likewise, of U that is upper triangular."""
+    square = emit.scaled(panel, LANES)
+    return _projected_panel(emit, n_vectors, square, factors, deviations_of, square_at=square)
 
 
 @intrinsic(prefer_literal=True)
@@ -116,7 +129,6 @@ def _squared_lengths_of_vectors(
     factors,
     factors_offset,
     n_features,
-    n_panels,
     constant,
     deviations,
     out,
@@ -125,8 +137,8 @@ def _squared_lengths_of_vectors(
 ):
     """Set out = constant − ½ |Uᵀ(x − μ)|² for vectors of rows that begin at ``row``.
 
-    Of the panels of columns of U it takes the first ``n_panels``. The last of them comes first: it
-    needs all deviations that there are, and leaves them for the others.
+    Of the panels of columns of U the last comes first: it needs all deviations, and leaves them
+    for the others.
     """
     V, B = n_vectors.literal_value, block_rows.literal_value
 
@@ -135,9 +147,9 @@ def _squared_lengths_of_vectors(
     ) -> Value:
         emit = _Emitter(context, builder)
         x, mu, u, kept, target = (
-            array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 10, 11)
+            array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 9, 10)
         )
-        row, mu_at, u_at, width, n_panels, target_at = (args[i] for i in (1, 4, 6, 7, 8, 12))
+        row, mu_at, u_at, width, target_at = (args[i] for i in (1, 4, 6, 7, 11))
         stride = emit.scaled(width, LANES)
         totals = [emit.register(ZERO) for _ in range(V)]
 
@@ -170,11 +182,11 @@ def _squared_lengths_of_vectors(
                 length = builder.fadd(*(builder.load(register) for register in sums))
                 builder.store(builder.fadd(builder.load(total), length), total)
 
-        last = builder.sub(n_panels, emit.integer(1))
+        last = builder.sub(builder.sdiv(width, emit.integer(LANES)), emit.integer(1))
         add_panel(last, subtracted)
         with emit.loop(last) as panels:
             add_panel(panels.index, read)
-        start = spread_scalar(builder, args[9])
+        start = spread_scalar(builder, args[8])
         minus_half = ir.Constant(VECTOR, [-0.5] * LANES)
         for vector, total in enumerate(totals):
             value = multiply_add(builder, minus_half, builder.load(total), start)
@@ -190,7 +202,6 @@ def _squared_lengths_of_vectors(
             means,
             types.intp,
             factors,
-            types.intp,
             types.intp,
             types.intp,
             types.float64,
@@ -211,7 +222,6 @@ def weigh(
     factors,
     factors_offset,
     n_features,
-    n_panels,
     constant,
     n_rows,
     block_rows,
@@ -221,8 +231,7 @@ def weigh(
 ):
     """Set out = constant − ½ |Uᵀ(x − μ)|² for the rows of a block, stored by feature.
 
-    ``factors`` holds U in panels of columns: panel, row, column in the panel. The first
-    ``n_panels`` are taken: fewer than all make an upper bound of what all would. ``deviations`` is
+    ``factors`` holds U in panels of columns: panel, row, column in the panel. ``deviations`` is
     room for those of ``ROWS_AT_ONCE`` rows, which stay in the first cache with the factors.
     """
     row = 0
@@ -236,7 +245,6 @@ def weigh(
             factors,
             factors_offset,
             n_features,
-            n_panels,
             constant,
             deviations,
             out,
@@ -254,7 +262,6 @@ def weigh(
             factors,
             factors_offset,
             n_features,
-            n_panels,
             constant,
             deviations,
             out,
@@ -265,22 +272,32 @@ def weigh(
 
 
 @intrinsic(prefer_literal=True)
-def _whiten_vectors(typing_context, columns, row, block_rows, factors, n_features, whitened):
-    """Set whitened to Uᵀ(x − c) by feature for ``ROWS_AT_ONCE`` rows that begin at ``row``."""
-    B = block_rows.literal_value
+def _project_vectors(
+    typing_context,
+    columns,
+    row,
+    block_rows,
+    factors,
+    factors_offset,
+    n_features,
+    n_panels,
+    is_triangular,
+    projected,
+):
+    """Set projected to Pᵀ(x − c) by feature for ``ROWS_AT_ONCE`` rows that begin at ``row``."""
+    B, has_square = block_rows.literal_value, is_triangular.literal_value
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
         emit = _Emitter(context, builder)
-        x, u, target = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5))
-        row, width = args[1], args[4]
-        n_panels = builder.sdiv(width, emit.integer(LANES))
+        x, p, target = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 8))
+        row, p_at, width, n_panels = (args[i] for i in (1, 4, 5, 6))
         stride = emit.scaled(width, LANES)
-        center = builder.gep(u, [builder.mul(width, width)])
+        center_at = builder.add(p_at, builder.mul(n_panels, stride))
 
         def subtracted(i: Value) -> list[Value]:
-            mean = emit.spread(center, i)
+            mean = emit.spread(p, builder.add(center_at, i))
             source = builder.add(row, emit.scaled(i, B))
             return [
                 builder.fsub(emit.load(x, emit.place(source, vector * LANES)), mean)
@@ -288,8 +305,11 @@ def _whiten_vectors(typing_context, columns, row, block_rows, factors, n_feature
             ]
 
         with emit.loop(n_panels) as panels:
-            begin = builder.gep(u, [builder.mul(panels.index, stride)])
-            sums = _whitened_panel(emit, VECTORS, panels.index, begin, subtracted)
+            begin = builder.gep(p, [builder.add(p_at, builder.mul(panels.index, stride))])
+            if has_square:
+                sums = _whitened_panel(emit, VECTORS, panels.index, begin, subtracted)
+            else:
+                sums = _projected_panel(emit, VECTORS, width, begin, subtracted)
             first = builder.add(row, emit.scaled(panels.index, LANES * B))
             for column, vector in product(range(LANES), range(VECTORS)):
                 place = emit.place(first, column * B + vector * LANES)
@@ -297,20 +317,50 @@ def _whiten_vectors(typing_context, columns, row, block_rows, factors, n_feature
         return context.get_dummy_value()
 
     return (
-        types.void(columns, types.intp, block_rows, factors, types.intp, whitened),
+        types.void(
+            columns,
+            types.intp,
+            block_rows,
+            factors,
+            types.intp,
+            types.intp,
+            types.intp,
+            is_triangular,
+            projected,
+        ),
         codegen,
     )
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def whiten(columns, factors, n_features, n_rows, block_rows, whitened):
-    """Set whitened to Uᵀ(x − c) by feature.
+def project(
+    columns,
+    factors,
+    factors_offset,
+    n_features,
+    n_panels,
+    is_triangular,
+    n_rows,
+    block_rows,
+    projected,
+):
+    """Set projected to Pᵀ(x − c) by feature.
 
-    ``factors`` begins with U as ``weigh`` reads it, and the centre c comes behind. ``n_rows`` is
-    rounded up to a multiple of ``ROWS_AT_ONCE``.
+    ``factors`` holds P in panels of columns as ``weigh`` reads U, and behind it the centre c.
+    ``n_rows`` is rounded up to a multiple of ``ROWS_AT_ONCE``.
     """
     for row in range(0, n_rows, ROWS_AT_ONCE):
-        _whiten_vectors(columns, row, block_rows, factors, n_features, whitened)
+        _project_vectors(
+            columns,
+            row,
+            block_rows,
+            factors,
+            factors_offset,
+            n_features,
+            n_panels,
+            is_triangular,
+            projected,
+        )
 
 
 @intrinsic(prefer_literal=True)
@@ -321,6 +371,7 @@ def _scale_stripe(
     means_offset,
     chosen,
     roots,
+    begin,
     n_features,
     n_rows,
     scaled,
@@ -335,18 +386,19 @@ def _scale_stripe(
     ) -> Value:
         emit = _Emitter(context, builder)
         x, mu, picked, root_of, target, totals = (
-            array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 7, 8)
+            array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 8, 9)
         )
-        width, first = args[5], args[9]
+        begin, width, first = args[5], args[6], args[10]
         mean_at = builder.add(args[2], first)
         offsets = [vector * LANES for vector in range(V)]
         mean = [emit.load(mu, emit.place(mean_at, offset)) for offset in offsets]
         registers = [emit.register(ZERO) for _ in offsets]
-        with emit.loop(args[6]) as loop:
-            row = builder.load(builder.gep(picked, [loop.index]))
+        with emit.loop(args[7]) as loop:
+            source_at = builder.add(begin, loop.index)
+            row = builder.load(builder.gep(picked, [source_at]))
             source = builder.add(builder.mul(row, width), first)
             place = builder.add(builder.mul(loop.index, width), first)
-            root = emit.spread(root_of, loop.index)
+            root = emit.spread(root_of, source_at)
             for offset, register, center in zip(offsets, registers, mean, strict=True):
                 deviation = builder.fsub(emit.load(x, emit.place(source, offset)), center)
                 value = builder.fmul(root, deviation)
@@ -365,6 +417,7 @@ def _scale_stripe(
             roots,
             types.intp,
             types.intp,
+            types.intp,
             scaled,
             sums,
             types.intp,
@@ -375,22 +428,24 @@ def _scale_stripe(
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
-def scale_deviations(rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums):
-    """Set scaled to √γ·(x − μ) of chosen rows, and sums to Σγ·(x − μ)."""
+def scale_deviations(
+    rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums
+):
+    """Set scaled to √γ·(x − μ) of ``n_rows`` chosen ones from ``begin`` on; sums to Σγ·(x − μ)."""
     i = 0
     while i + 4 * LANES <= n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 4
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 4
         )
         i += 4 * LANES
     while i + 2 * LANES <= n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 2
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 2
         )
         i += 2 * LANES
     if i < n_features:
         _scale_stripe(
-            rows, means, means_offset, chosen, roots, n_features, n_rows, scaled, sums, i, 1
+            rows, means, means_offset, chosen, roots, begin, n_features, n_rows, scaled, sums, i, 1
         )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import OutOfRangeError
 from gmm_engine.kernels import passes
-from gmm_engine.kernels.blocks import BLOCK_ROWS
+from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
 from gmm_engine.kernels.passes import (
     MAX_UNROLLED_FEATURES,
@@ -50,6 +50,7 @@ def test_no_two_passes_share_the_name_that_their_symbols_are_made_of() -> None:
     ways = [(Way.UNROLLED, D) for D in range(1, MAX_UNROLLED_FEATURES + 1)]
     ways += [(way, 0) for way in (Way.TILED, Way.SHARED, Way.DIAGONAL)]
     compiled = [make(*way) for way in ways for make in (expectation_pass, scoring_pass)]
+    compiled.append(expectation_pass(Way.GATHERED, 0))
     results = (each.overloads.values() for each in compiled)
     names = [{result.fndesc.qualname for result in of_one} for of_one in results]
     assert all(len(of_one) == 1 for of_one in names)
@@ -58,7 +59,7 @@ def test_no_two_passes_share_the_name_that_their_symbols_are_made_of() -> None:
 
 @every_family
 @every_way
-@pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 5])
+@pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 5, GATHERED_ROWS + 5])
 def test_sums_and_scores_are_those_of_plain_numpy(
     covariance_type: str, n_features: int, n_rows: int
 ) -> None:
@@ -101,7 +102,7 @@ def test_sums_and_scores_are_those_of_plain_numpy(
 
 
 @every_family
-@pytest.mark.parametrize("n_features", [3, 20, 40])
+@pytest.mark.parametrize("n_features", [3, 20, 40, 70])
 def test_single_precision_rows_give_what_their_doubles_give(
     covariance_type: str, n_features: int
 ) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gmm_engine import Mixture
 from gmm_engine.kernels import likely, tiled
-from gmm_engine.kernels.blocks import BLOCK_ROWS
+from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.lanes import LANES, aligned
 from gmm_engine.kernels.negligible import least_that_counts
 
@@ -32,7 +32,6 @@ def _weigh_all(  # type: ignore[no-untyped-def] # noqa: PLR0917 - as the passes 
             factors,
             k * factor_stride,
             width,
-            width // LANES,
             constants[k],
             BLOCK_ROWS,
             BLOCK_ROWS,
@@ -72,29 +71,34 @@ def test_what_counts_has_the_bits_of_weighing_everything(
     X[::7] += far * rng.standard_normal((len(X[::7]), n_features))
     laid_out = mixture.prepared
     width = laid_out.width
-    columns, whole, joint = (lanes_of(size * BLOCK_ROWS) for size in (width, K, K))
+    columns, whole = (lanes_of(size * BLOCK_ROWS) for size in (width, K))
     columns[:] = 0.0
     columns.reshape(width, BLOCK_ROWS)[:n_features] = X.T
     read = (laid_out.means, laid_out.factors, laid_out.factor_stride, width, laid_out.constants)
     deviations = lanes_of(width * BLOCK_ROWS)
     weigh_all(columns, *read, deviations, whole)
 
+    rows = lanes_of(BLOCK_ROWS * width).reshape(BLOCK_ROWS, width)
+    rows[:] = columns.reshape(width, BLOCK_ROWS).T
+    of_rows = [lanes_of(GATHERED_ROWS + LANES) for _ in range(5)]
+    joint = lanes_of(K * GATHERED_ROWS)
     share = weigh_likely(
         columns,
+        rows.reshape(-1),
         *read,
         laid_out.negligible,
+        BLOCK_ROWS,
         deviations,
         lanes_of(width * BLOCK_ROWS),
-        lanes_of(K * BLOCK_ROWS),
-        lanes_of(BLOCK_ROWS),
-        lanes_of(BLOCK_ROWS),
-        lanes_of(BLOCK_ROWS),
-        np.empty(BLOCK_ROWS + LANES, dtype=np.int64),
-        lanes_of(BLOCK_ROWS + LANES),
+        lanes_of(K * GATHERED_ROWS),
+        *of_rows[:4],
+        np.empty(GATHERED_ROWS + LANES, dtype=np.int64),
+        of_rows[4],
         joint,
     )
 
-    everything, found = whole.reshape(K, BLOCK_ROWS), joint.reshape(K, BLOCK_ROWS)
+    everything = whole.reshape(K, BLOCK_ROWS)
+    found = joint.reshape(K, GATHERED_ROWS)[:, :BLOCK_ROWS]
     least = np.array([least_of(top, laid_out.negligible) for top in everything.max(axis=0)])
     is_left_out = found == -np.inf
     assert (everything < least)[is_left_out].all()
