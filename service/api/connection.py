@@ -35,6 +35,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from service.api.landing import Landing
 from service.api.middleware import log, record_of, request_id_for
+from service.api.payloads.values import Body
 from service.api.refusals import Refusals
 from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay
 from service.api.turns import Place, overloaded
@@ -234,7 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
         question = None if self.short_way is None else self.short_way.known_question(head)
         if question is None or len(data) != len(head) + question.n_bytes:
             return False
-        answer = self._answer_of(question, data[len(head) :])
+        answer = self._answer_of(question, memoryview(data)[len(head) :])
         if answer is None:
             return False
         self._unwatch()
@@ -550,7 +551,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._write(answer, keeps=keeps)
         return True
 
-    def _answer_of(self, question: ShortQuestion, body: bytes) -> ShortAnswer | None:
+    def _answer_of(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
         if self.short_way is None or self.flow.write_paused or self.transport.is_closing():
             return None
         return self.short_way.answer(question, body)

@@ -168,7 +168,7 @@ class ShortWay:
         answered = Response(media_type=media_type).headers["content-type"]
         return Formats(codec, expected, most_bytes, media_type, answered)
 
-    def answer(self, question: ShortQuestion, body: bytes) -> ShortAnswer | None:
+    def answer(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
         """Return the answer if it can be given here and now, and tell the log."""
         opened = partial(self._quickly_opened, question.model_id)
         return _noted(question, self._found(question, body, opened))

@@ -239,9 +239,9 @@ def _read_any_number(at, end):
 
 
 @njit(**INLINED)
-def _digits_before(at, count):
-    """Return the value of the digits at ``at``, eight at the most."""
-    return _value((load_word(at) ^ _ZEROS) << (_64 - (np.uint64(count) << _TO_BYTES)))
+def _digits_behind_zeros(at, count):
+    """Return the digits at ``at``, one to eight of them, as the last of eight."""
+    return (load_word(at) ^ _ZEROS) << (_64 - (np.uint64(count) << _TO_BYTES))
 
 
 @njit(**INLINED)
@@ -263,8 +263,12 @@ def _read_number(at, end):
             and not (n_whole > 1) & (load_byte(first) == _ZERO)
         )
         if is_short:
-            value = _digits_before(first, n_whole) * _TENS[n_places]
-            value += _digits_before(at + point + 1, n_places)
+            whole = _digits_behind_zeros(first, n_whole)
+            places = _digits_behind_zeros(at + point + 1, n_places)
+            if n_whole + n_places <= _WORD_BYTES:
+                value = _value((whole >> (np.uint64(n_places) << _TO_BYTES)) | places)
+            else:
+                value = _value(whole) * _TENS[n_places] + _value(places)
             if value < _LEAST_INEXACT:
                 quotient = np.float64(np.int64(value)) / _EXACT_TENS[n_places]
                 return bits_of(quotient) | (is_negative << _63), at + length
