@@ -13,9 +13,10 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.payloads import CODECS
 from service.api.short_way import KEPT_HEAD_BYTES, KEPT_HEADS, ShortWay
 from tests.fuzz.wire import RecordingTransport
-from tests.service.api.test_short_way import Answer, closed, sent
+from tests.service.api.test_short_way import Answer, closed, encoded_rows, sent
 from tests.service.client import Client
 from tests.service.rows import ONE_OF_EACH
 
@@ -93,6 +94,22 @@ def test_a_head_that_was_answered_is_not_parsed_again(fitted: Client) -> None:
     names = [[name for name, _ in each.headers] for each in (parsed, *known)]
     assert names[0] == names[1] == names[2]
     assert len({each.header("x-request-id") for each in (parsed, *known)}) == 3
+
+
+@pytest.mark.parametrize("media_type", sorted(CODECS))
+def test_rows_in_any_format_are_answered_behind_a_known_head(
+    fitted: Client, media_type: str
+) -> None:
+    headers = {"content-type": media_type, "accept": media_type}
+    question = b"".join(sent(body=encoded_rows(media_type), headers=headers))
+
+    async def story(connection: Connection) -> list[Answer]:
+        parsed = await connection.ask(question)
+        connection.hide_parser()
+        return [parsed, await connection.ask(question)]
+
+    parsed, known = on_one_connection(fitted, story)
+    assert (known.status, known.content) == (200, parsed.content)
 
 
 def test_another_connection_knows_it_too(fitted: Client) -> None:
