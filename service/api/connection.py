@@ -12,7 +12,9 @@ wakes the request's task, and is joined once. Large ones whose length is known c
 parser (``landing``).
 
 What ``short_way`` can answer is answered as soon as its last byte is in, without the application
-and its task; the application is handed the same request when it can't.
+and its task; the application is handed the same request when it can't. Clients send the same head
+again and again: where one of those that were answered comes again with its body, in the bytes of
+one read, the parser is not asked what it says.
 """
 
 import logging
@@ -33,6 +35,7 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from service.api.landing import Landing
 from service.api.middleware import log, record_of, request_id_for
+from service.api.payloads.values import Body
 from service.api.refusals import Refusals
 from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay
 from service.api.turns import Place, overloaded
@@ -53,6 +56,7 @@ PORTION_BYTES = 1024**2
 """Of a body that are handed over at once, if it is not whole before."""
 LANDED_BYTES = 128 * 1024
 """Left of a body, from which on the rest is received into its place."""
+HEAD_END = b"\r\n\r\n"
 LINGER_SECONDS = 2.0
 """In which who was refused may end what it is sending, and read why."""
 ARRIVAL_SECONDS = 1.0
@@ -148,6 +152,10 @@ class BoundedProtocol(HttpToolsProtocol):
     """Receives the body that is coming in, instead of the parser."""
     _question: ShortQuestion | None = None
     """Of which the application has not heard: its body is coming in."""
+    _answered: ShortQuestion | None = None
+    """What came in last was, or ended with, this one, and the connection is kept."""
+    _idle_since: float | None = None
+    """When the last answer was given, unless something came in since."""
 
     @classmethod
     def bounded_by(
@@ -189,8 +197,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
-        if self._looking is not None:
-            self._looking.cancel()
+        for timer in (self._looking, self.timeout_keep_alive_task):
+            if timer is not None:
+                timer.cancel()
         self._landing = None
         self._place.free()
         if self._apart is not None and self._apart.answering is not None:
@@ -209,9 +218,14 @@ class BoundedProtocol(HttpToolsProtocol):
     def _receive(self, data: bytes) -> None:
         was_in_head, was_in_body = self._is_in_head, self._is_in_body
         self._unset_keepalive_if_required()
+        head = self._next_head(data)
+        if head and self._is_answered_as_before(head, data):
+            return
         self._parse(data)
         if self._is_leaving:
             return
+        if self._answered is not None and head:
+            self._remember(head, self._answered, len(data) - len(head))
         if was_in_body:
             self.body_received(len(data))
         if was_in_head and self._is_in_head:
@@ -227,7 +241,32 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self._unwatch()
 
+    def _next_head(self, data: bytes) -> bytes:
+        """Return the head of a request that begins here and follows no other; empty if cut off."""
+        if self._is_in_head or self._is_in_body or self._is_answering():
+            return b""
+        end = data.find(HEAD_END)
+        return data[: end + len(HEAD_END)] if end >= 0 else b""
+
+    def _is_answered_as_before(self, head: bytes, data: bytes) -> bool:
+        """Answer a question with a known head at once, if that is all that came."""
+        question = None if self.short_way is None else self.short_way.known_question(head)
+        if question is None or len(data) != len(head) + question.n_bytes:
+            return False
+        answer = self._answer_of(question, memoryview(data)[len(head) :])
+        if answer is None:
+            return False
+        self._unwatch()
+        self._write(answer, keeps=True)
+        return True
+
+    def _remember(self, head: bytes, question: ShortQuestion, n_bytes: int) -> None:
+        """Keep the head of a question if nothing but its body followed."""
+        if self.short_way is not None and question.n_bytes == n_bytes:
+            self.short_way.remember(head, question)
+
     def _parse(self, data: bytes) -> None:
+        self._answered = None
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -525,21 +564,24 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_answered(self) -> bool:
         """Answer on the short way, if this is a question for it and it can."""
-        if self._question is None or self.short_way is None:
+        if self._question is None:
             return False
         keeps = self.parser.should_keep_alive()
-        is_taken = not (
-            self._question.is_large or self.flow.write_paused or self.transport.is_closing()
-        )
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        answer = self.short_way.answer(self._question, body) if is_taken else None
+        answer = None if self._question.is_large else self._answer_of(self._question, body)
         if answer is None:
             self._take_long_way()
             return False
+        self._answered = self._question if keeps else None
         self._question = None
         self._pieces.clear()
         self._write(answer, keeps=keeps)
         return True
+
+    def _answer_of(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
+        if self.short_way is None or self.flow.write_paused or self.transport.is_closing():
+            return None
+        return self.short_way.answer(question, body)
 
     def _write(self, answer: ShortAnswer, *, keeps: bool) -> None:
         parts = [STATUS_LINE[HTTPStatus.OK]]
@@ -562,7 +604,34 @@ class BoundedProtocol(HttpToolsProtocol):
         self._place.free()
         if self._landing is not None:
             self._landing.drop()
-        super().on_response_complete()
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        # As uvicorn's, but for a timer that is set again only when it has run out.
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_whether_idle(self.timeout_keep_alive)
+
+    def _look_whether_idle(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            seconds, self.timeout_keep_alive_handler
+        )
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for long enough."""
+        self.timeout_keep_alive_task = None
+        if self._idle_since is None:
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0:
+            self._look_whether_idle(left)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
         """Answer what the parser stopped at, or what ``_count`` stopped the parser for."""

@@ -55,6 +55,8 @@ LONGEST_LENGTH = 9
 
 
 KEPT_TARGETS = 1024
+KEPT_HEADS, KEPT_HEAD_BYTES = 1024, 1024
+"""How many heads are known by their bytes, and how long they are at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,13 @@ class ShortQuestion:
     def is_large(self) -> bool:
         return self.n_bytes > LARGE_BODY_BYTES
 
+    def again(self) -> "ShortQuestion":
+        """Return the same, asked now by a client that gives it no id."""
+        begun, request_id = time.perf_counter(), request_id_for("")
+        return ShortQuestion(
+            self.asked, self.model_id, self.formats, self.n_bytes, request_id, begun
+        )
+
 
 @dataclass(slots=True)
 class ShortAnswer:
@@ -107,6 +116,8 @@ class ShortWay:
         self._formats = lru_cache(KEPT_HEADERS)(self._find_formats)
         self._at_hand: dict[str, FittedModel | None] = {}
         """What has been looked up in this turn of the loop."""
+        self._known: dict[bytes, ShortQuestion] = {}
+        """Questions by their heads, byte for byte."""
 
     def question(
         self, target: bytes, headers: Sequence[tuple[bytes, bytes]]
@@ -129,6 +140,19 @@ class ShortWay:
         request_id = request_id_for(by_name.get(b"x-request-id", b"").decode("latin-1"))
         return ShortQuestion(asked, model_id, formats, n_bytes, request_id, time.perf_counter())
 
+    def known_question(self, head: bytes) -> ShortQuestion | None:
+        """Return what a head asks that was remembered."""
+        known = self._known.get(head)
+        return None if known is None else known.again()
+
+    def remember(self, head: bytes, question: ShortQuestion) -> None:
+        """Know a question by its head from now on, unless that names it with an id of its own."""
+        if len(head) > KEPT_HEAD_BYTES or b"x-request-id" in head.lower():
+            return
+        if len(self._known) >= KEPT_HEADS:
+            self._known.clear()
+        self._known[head] = question
+
     def _find_formats(self, content_type: bytes, accept: bytes) -> Formats | None:
         sent = sent_type(content_type.decode("latin-1"))
         media_type = best_type(tuple(CODECS), accept.decode("latin-1"))
@@ -146,7 +170,7 @@ class ShortWay:
         answered = Response(media_type=media_type).headers["content-type"]
         return Formats(codec, expected, most_bytes, media_type, answered)
 
-    def answer(self, question: ShortQuestion, body: bytes) -> ShortAnswer | None:
+    def answer(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
         """Return the answer if it can be given here and now, and tell the log."""
         opened = partial(self._quickly_opened, question.model_id)
         return _noted(question, self._found(question, body, opened))

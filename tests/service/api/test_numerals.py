@@ -214,6 +214,25 @@ def test_what_is_beyond_doubles_is_not_read(text: str) -> None:
     assert read_numbers(b'{"X":[[1,%b]]}' % text.encode(), 5) is None
 
 
+@pytest.mark.parametrize("n_whole", range(1, 11))
+@pytest.mark.parametrize("n_places", range(1, 11))
+def test_numbers_of_few_digits_are_rounded_correctly(n_whole: int, n_places: int) -> None:
+    digits = np.random.default_rng(n_whole * n_places).integers(0, 10, (300, n_whole + n_places))
+    digits[:, 0] |= n_whole > 1  # no zero before others
+    digits[:3] = [[9], [1], [0]]
+    digits[2, 0] = n_whole > 1
+    texts = ["".join(map(str, row)) for row in digits.tolist()]
+    numbers = [f"{text[:n_whole]}.{text[n_whole:]}" for text in texts]
+
+    assert_reads_as_python_does([f"{sign}{each}" for each in numbers for sign in ("", "-")])
+
+
+@pytest.mark.parametrize("beyond", range(-3, 4))
+def test_numbers_about_the_last_exact_integer_are_rounded_correctly(beyond: int) -> None:
+    digits = str(2**53 + beyond)
+    assert_reads_as_python_does([f"{digits[:8]}.{digits[8:]}"] * 8)
+
+
 def test_an_integer_zero_has_no_sign() -> None:
     assert_same_bits(read(["-0", "0"]), np.array([0.0, 0.0]))
 
@@ -224,14 +243,15 @@ def test_an_integer_zero_has_no_sign() -> None:
     st.none() | st.text("0123456789", max_size=30),
     st.sampled_from(["", "e", "E", "e+", "e-"]),
     st.text("0123456789", max_size=4),
-    st.sampled_from(["", "-", "+"]),
+    st.tuples(st.sampled_from(["", "-", "+"]), st.sampled_from(["", " " * 40])),
 )
 def test_the_grammar_is_that_of_json(
-    whole: str, fraction: str | None, mark: str, exponent: str, sign: str
+    whole: str, fraction: str | None, mark: str, exponent: str, around: tuple[str, str]
 ) -> None:
+    sign, space = around
     text = f"{sign}{whole}" + ("" if fraction is None else f".{fraction}") + mark + exponent
 
-    found = read_numbers(f"[{text}]}}".encode(), 0)
+    found = read_numbers(f"[{text}{space}]}}".encode(), 0)
 
     try:
         expected = json.loads(text, parse_int=float)
@@ -241,7 +261,7 @@ def test_the_grammar_is_that_of_json(
         assert found is None
     else:
         assert found is not None
-        assert (found[0][0], found[1]) == (expected, len(text) + 2)
+        assert (found[0][0], found[1]) == (expected, len(text + space) + 2)
 
 
 def test_powers_of_ten_are_cut_off_behind_128_bits() -> None:

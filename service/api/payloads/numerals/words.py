@@ -17,6 +17,8 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 _BYTE, _WORD, _DOUBLE_WORD = map(ir.IntType, (8, 64, 128))
+VECTOR_BYTES = 32
+_VECTOR, _MASK = ir.VectorType(_BYTE, VECTOR_BYTES), ir.IntType(VECTOR_BYTES)
 _UNALIGNED = 1
 
 
@@ -68,6 +70,33 @@ def store_word(typing_context, address, word):
         return context.get_dummy_value()
 
     return types.void(types.intp, types.uint64), codegen
+
+
+@intrinsic
+def not_digits(typing_context, address):
+    """Return a bit for each of 32 bytes that is no digit, that of the first lowest."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        loaded = builder.load(_pointer(builder, args[0], _VECTOR), align=_UNALIGNED)
+        zeros, nines = (ir.Constant(_VECTOR, [digit] * VECTOR_BYTES) for digit in (ord("0"), 9))
+        are_none = builder.icmp_unsigned(">", builder.sub(loaded, zeros), nines)
+        return builder.zext(builder.bitcast(are_none, _MASK), _WORD)
+
+    return types.uint64(types.intp), codegen
+
+
+@intrinsic
+def bits_of(typing_context, number):
+    """Return the bits of a double."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        return builder.bitcast(args[0], _WORD)
+
+    return types.uint64(types.float64), codegen
 
 
 @intrinsic

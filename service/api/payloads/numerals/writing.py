@@ -57,6 +57,8 @@ _BY_TEN, _BY_TEN_SHIFT, _TENS = word(103), word(10), word(0x000F000F000F000F)
 _ZEROS = repeated(_ZERO)
 _NULL = word(int.from_bytes(b"null", "little"))
 _ZERO_POINT = word(int.from_bytes(b"0.000000", "little"))
+_ONE, _ONE_POINT = word(0x3FF << 52), word(int.from_bytes(b"1.0", "little"))
+"""A probability is often this one, and a power of two takes long otherwise."""
 _MAX_DIGITS = 17
 _LEAST_WHOLE, _GREATEST_WHOLE = -323, 309
 """Digits before the point of 5e-324, as if it were shifted there, and of the greatest double."""
@@ -201,6 +203,9 @@ def _move_digits(at, n_whole, first, second, third):
 @njit(**INLINED)
 def _write_double(at, bits):
     """Write the double of these bits; return where its text ends."""
+    if bits == _ONE:
+        store_word(at, _ONE_POINT)
+        return at + 3
     biased = np.int64((bits >> _FRACTION_PLACE) & _EXPONENT_MASK)
     fraction = bits & _FRACTION_MASK
     if biased == _NOT_FINITE:
