@@ -238,8 +238,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if not was_in_body:
                 self._begin_body()
                 self._land()
-        else:
+        elif self._is_answering() or self._idle_since is not None:
             self._unwatch()
+        elif self._timer is None:  # empty lines, which may stand before a request
+            self._watch(self.limits.head_seconds)
 
     def _next_head(self, data: bytes) -> bytes:
         """Return the head of a request that begins here and follows no other; empty if cut off."""

@@ -13,7 +13,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from service.api.connection import BoundedProtocol, ConnectionLimits
-from service.api.payloads import CODECS
+from service.api.payloads import CODECS, codec_of
 from service.api.short_way import KEPT_HEAD_BYTES, KEPT_HEADS, ShortWay
 from tests.fuzz.wire import RecordingTransport
 from tests.service.api.test_short_way import Answer, closed, encoded_rows, sent
@@ -96,10 +96,10 @@ def test_a_head_that_was_answered_is_not_parsed_again(fitted: Client) -> None:
     assert len({each.header("x-request-id") for each in (parsed, *known)}) == 3
 
 
-@pytest.mark.parametrize("media_type", sorted(CODECS))
-def test_rows_in_any_format_are_answered_behind_a_known_head(
-    fitted: Client, media_type: str
-) -> None:
+@pytest.mark.parametrize(
+    "media_type", [each for each in sorted(CODECS) if not codec_of(each).unfolds]
+)
+def test_rows_are_answered_behind_a_known_head(fitted: Client, media_type: str) -> None:
     headers = {"content-type": media_type, "accept": media_type}
     question = b"".join(sent(body=encoded_rows(media_type), headers=headers))
 
