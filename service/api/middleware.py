@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from http import HTTPStatus
 
 from starlette.datastructures import Headers
@@ -15,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.departures import AnswerCutOff
 from service.api.landing import landing_of
+from service.api.negotiation import KEPT_HEADERS
 from service.api.payloads.spool import Outbox
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.api.services import Services
@@ -57,7 +59,13 @@ SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
 TIMEOUT_UNCLEAR = MalformedRequest(
     "malformed_request", "Request-Timeout is a number of seconds, such as 0.5."
 )
-HOST_UNCLEAR = MalformedRequest("malformed_request", "A request needs exactly one Host header.")
+HOST_UNCLEAR = MalformedRequest(
+    "malformed_request", "A request needs exactly one Host header: a name or address, and a port."
+)
+HOST = re.compile(
+    rb"(?:\[[0-9A-Fa-f:.v]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?"
+)
+"""``uri-host [ ":" port ]`` (RFC 9110, 7.2; RFC 3986, 3.2.2); empty where a target has none."""
 SAID_ONCE = (b"content-type", b"request-timeout")
 SAID_TWICE = MalformedRequest(
     "malformed_request", "Content-Type and Request-Timeout may be given once each."
@@ -235,10 +243,16 @@ class SoundHead:
         await app(scope, receive, send)
 
 
+@lru_cache(KEPT_HEADERS)
+def is_host(value: bytes) -> bool:
+    return HOST.fullmatch(value) is not None
+
+
 def _wrong_with_head(scope: Scope) -> MalformedRequest | None:
     is_old = scope["http_version"] == "1.0"
     names = [name for name, _ in scope["headers"]]
-    if not is_old and names.count(b"host") != 1:  # RFC 9112, 3.2
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if len(hosts) > 1 or not (is_old or hosts) or not all(map(is_host, hosts)):  # RFC 9112, 3.2
         return HOST_UNCLEAR
     if len(set(names)) < len(names) and any(names.count(name) > 1 for name in SAID_ONCE):
         return SAID_TWICE

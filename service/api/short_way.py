@@ -24,7 +24,7 @@ from functools import lru_cache, partial
 from fastapi import Response
 
 from service.api.forms import FREQUENT, FrequentQuestion
-from service.api.middleware import log_request, request_id_for
+from service.api.middleware import is_host, log_request, request_id_for
 from service.api.negotiation import KEPT_HEADERS, best_type, sent_type
 from service.api.payloads import CODECS, codec_of
 from service.api.payloads.values import Body, Codec, Expected
@@ -128,7 +128,8 @@ class ShortWay:
             return None
         by_name = dict(headers)
         is_usual = len(by_name) == len(headers) and UNUSUAL_HEADERS.isdisjoint(by_name)
-        if not is_usual or b"host" not in by_name:
+        host = by_name.get(b"host")
+        if not is_usual or host is None or not is_host(host):
             return None
         formats = self._formats(by_name.get(b"content-type", b""), by_name.get(b"accept", b""))
         length = by_name.get(b"content-length", b"")

@@ -236,9 +236,30 @@ def test_nothing_that_the_collector_must_find_is_left_by_a_question(fitted: Clie
     assert for_fifty <= for_one + 5
 
 
-@pytest.mark.parametrize("hosts", ["", "Host: a\r\nHost: b\r\n"], ids=["none", "two"])
+def with_hosts(hosts: str) -> bytes:
+    head, body = sent()
+    return head.replace(b"Host: service\r\n", hosts.encode()) + body
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        "",
+        "Host: a\r\nHost: b\r\n",
+        "Host: a b\r\n",
+        "Host: a/b\r\n",
+        "Host: a:b\r\n",
+        "Host: [a\r\n",
+    ],
+    ids=["none", "two", "a space", "a path", "a port of letters", "half an address"],
+)
 def test_a_question_for_no_host_or_for_two_is_refused(fitted: Client, hosts: str) -> None:
     asked(fitted)
-    head, body = sent()
-    changed = head.replace(b"Host: service\r\n", hosts.encode())
-    assert Answer(received(fitted, changed + body)).status == 400
+    assert Answer(received(fitted, with_hosts(hosts))).status == 400
+
+
+@pytest.mark.parametrize("host", ["", "a_b.c-d:80", "127.0.0.1:", "[::1]:8000", "xn--caf-dma.fr"])
+def test_a_host_is_a_name_or_an_address(fitted: Client, host: str) -> None:
+    asked(fitted)
+    told = received(fitted, with_hosts(f"Host: {host}\r\n"), long_way=closed)
+    assert Answer(told).status == 200
