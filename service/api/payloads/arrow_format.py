@@ -16,12 +16,8 @@ from service.api.payloads.incoming import Incoming
 from service.api.payloads.values import (
     Body,
     DataAnswer,
-    DataPayload,
     Expected,
-    RowReader,
-    RowWriter,
-    read_whole,
-    written_in_parts,
+    StreamCodec,
 )
 from service.domain.data import Table
 from service.errors import InvalidInput
@@ -209,28 +205,12 @@ class ArrowWriter:
         return END
 
 
-class ArrowCodec:
-    media_type = "application/vnd.apache.arrow.stream"
-    is_text = False
-    unfolds = False
-
-    def decode(self, body: Body, expected: Expected) -> DataPayload:
-        return read_whole(self.reader(expected), body)
-
-    def reader(self, expected: Expected) -> RowReader:
-        return ArrowReader(expected)
-
-    def writer(self) -> RowWriter:
-        return ArrowWriter()
-
+class ArrowCodec(StreamCodec):
     def encode(self, answer: DataAnswer) -> bytes:
         return b"".join([*_messages(answer), END])
 
-    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        return written_in_parts(self.writer(), answer)
 
-
-CODEC = ArrowCodec()
+CODEC = ArrowCodec("application/vnd.apache.arrow.stream", ArrowReader, ArrowWriter)
 
 
 def _messages(answer: DataAnswer) -> tuple[pa.Buffer, pa.Buffer]:

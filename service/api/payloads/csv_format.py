@@ -18,13 +18,9 @@ from service.api.payloads.lines import Lines
 from service.api.payloads.values import (
     Body,
     DataAnswer,
-    DataPayload,
     Expected,
-    RowReader,
-    RowWriter,
+    StreamCodec,
     columns_of,
-    read_whole,
-    written_in_parts,
 )
 from service.domain.data import Table
 from service.errors import InvalidInput, Issue, MalformedRequest
@@ -145,28 +141,7 @@ class CsvWriter:
         return b""
 
 
-class CsvCodec:
-    media_type = "text/csv"
-    is_text = True
-    unfolds = False
-
-    def decode(self, body: Body, expected: Expected) -> DataPayload:
-        return read_whole(self.reader(expected), body)
-
-    def reader(self, expected: Expected) -> RowReader:
-        return CsvReader(expected)
-
-    def writer(self) -> RowWriter:
-        return CsvWriter()
-
-    def encode(self, answer: DataAnswer) -> bytes:
-        return self.writer().write(answer)
-
-    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        return written_in_parts(self.writer(), answer)
-
-
-CODEC = CsvCodec()
+CODEC = StreamCodec("text/csv", CsvReader, CsvWriter, is_text=True)
 
 
 def _first_record(text: bytes) -> tuple[list[str], int]:

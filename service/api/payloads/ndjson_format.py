@@ -17,13 +17,9 @@ from service.api.payloads.numerals import read_numbers, write_numbers
 from service.api.payloads.values import (
     Body,
     DataAnswer,
-    DataPayload,
     Expected,
-    RowReader,
-    RowWriter,
+    StreamCodec,
     Value,
-    read_whole,
-    written_in_parts,
 )
 from service.domain.data import Table
 from service.errors import InvalidInput, Issue, MalformedRequest
@@ -109,28 +105,7 @@ class NdjsonWriter:
         return b""
 
 
-class NdjsonCodec:
-    media_type = "application/x-ndjson"
-    is_text = True
-    unfolds = False
-
-    def decode(self, body: Body, expected: Expected) -> DataPayload:
-        return read_whole(self.reader(expected), body)
-
-    def reader(self, expected: Expected) -> RowReader:
-        return NdjsonReader(expected)
-
-    def writer(self) -> RowWriter:
-        return NdjsonWriter()
-
-    def encode(self, answer: DataAnswer) -> bytes:
-        return b"".join(self.encode_in_parts(answer))
-
-    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        return written_in_parts(self.writer(), answer)
-
-
-CODEC = NdjsonCodec()
+CODEC = StreamCodec("application/x-ndjson", NdjsonReader, NdjsonWriter, is_text=True)
 
 
 def _texts(value: Value) -> list[bytes]:

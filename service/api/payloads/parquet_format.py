@@ -24,10 +24,8 @@ from service.api.payloads.values import (
     DataAnswer,
     DataPayload,
     Expected,
-    RowReader,
-    RowWriter,
+    StreamCodec,
     whole_table,
-    written_in_parts,
 )
 from service.domain.data import Table
 
@@ -74,29 +72,12 @@ class ParquetWriter:
         return self._sink.take()
 
 
-class ParquetCodec:
-    media_type = "application/vnd.apache.parquet"
-    is_text = False
-    unfolds = True
-
+class ParquetCodec(StreamCodec):
     def decode(self, body: Body, expected: Expected) -> DataPayload:
         return DataPayload(whole_table(_tables(pa.BufferReader(pa.py_buffer(body)), expected)))
 
-    def reader(self, expected: Expected) -> RowReader:
-        return ParquetReader(expected)
 
-    def writer(self) -> RowWriter:
-        return ParquetWriter()
-
-    def encode(self, answer: DataAnswer) -> bytes:
-        writer = self.writer()
-        return writer.write(answer) + writer.end()
-
-    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
-        return written_in_parts(self.writer(), answer)
-
-
-CODEC = ParquetCodec()
+CODEC = ParquetCodec("application/vnd.apache.parquet", ParquetReader, ParquetWriter, unfolds=True)
 
 
 def _tables(source: object, expected: Expected) -> Iterator[Table]:

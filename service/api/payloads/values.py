@@ -242,3 +242,30 @@ def _free(name: str, taken: Mapping[str, Value]) -> str:
     while name in taken:
         name = f"{name}_"
     return name
+
+
+@dataclass(frozen=True)
+class StreamCodec:
+    """The codec of a format whose bodies are read and written portion by portion."""
+
+    media_type: str
+    new_reader: Callable[[Expected], RowReader]
+    new_writer: Callable[[], RowWriter]
+    is_text: bool = False
+    unfolds: bool = False
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        return read_whole(self.reader(expected), body)
+
+    def reader(self, expected: Expected) -> RowReader:
+        return self.new_reader(expected)
+
+    def writer(self) -> RowWriter:
+        return self.new_writer()
+
+    def encode(self, answer: DataAnswer) -> bytes:
+        writer = self.writer()
+        return writer.write(answer) + writer.end()
+
+    def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
+        return written_in_parts(self.writer(), answer)
