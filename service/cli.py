@@ -181,7 +181,7 @@ def _server_config(services: Services, settings: Settings, entry: Door) -> uvico
     limits = _connection_limits(settings)
     return uvicorn.Config(
         create_app(services),
-        http=BoundedProtocol.bounded_by(limits, entry.let_in, ShortWay(services), entry.call_guard),
+        http=BoundedProtocol.bounded_by(limits, entry.let_in, ShortWay(services), entry.arrived),
         ws="none",
         lifespan="on",
         log_config=None,

@@ -106,7 +106,7 @@ def always_let_in() -> Place:
     return Place()
 
 
-def nobody_told() -> None:
+def nobody_told(n_connections: int, n_at_most: int) -> None:
     """Do nothing about it."""
 
 
@@ -119,8 +119,8 @@ class BoundedProtocol(HttpToolsProtocol):
     limits = ConnectionLimits()
     let_in: Callable[[], Place | None] = staticmethod(always_let_in)
     """Keeps a place in the queue for a large body that is about to come; None when it is full."""
-    crowded: Callable[[], None] = staticmethod(nobody_told)
-    """Told with each connection, from a quarter of the most on."""
+    arrived: Callable[[int, int], None] = staticmethod(nobody_told)
+    """Told with each connection how many there are, and how many there may be."""
     short_way: ShortWay | None = None
     """Tried before the application."""
 
@@ -163,13 +163,13 @@ class BoundedProtocol(HttpToolsProtocol):
         limits: ConnectionLimits,
         let_in: Callable[[], Place | None] = always_let_in,
         short_way: ShortWay | None = None,
-        crowded: Callable[[], None] = nobody_told,
+        arrived: Callable[[int, int], None] = nobody_told,
     ) -> "type[BoundedProtocol]":
         own = {
             "limits": limits,
             "let_in": staticmethod(let_in),
             "short_way": short_way,
-            "crowded": staticmethod(crowded),
+            "arrived": staticmethod(arrived),
         }
         return type(cls.__name__, (cls,), own)
 
@@ -188,8 +188,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._later: list[bytes] = []
         """Came while a question was answered apart."""
         self._look_again()
-        if 4 * len(self.connections) > self.limits.max_connections:
-            self.crowded()
+        self.arrived(len(self.connections), self.limits.max_connections)
         if len(self.connections) > self.limits.max_connections:
             self._refuse(TOO_MANY)
         else:

@@ -2,9 +2,9 @@
 
 To accept a connection on the loop, read its head and refuse it costs as much as to answer a small
 question, and waits for the interpreter's lock several times. So when half of the places are taken,
-or many connections are open, a thread of its own accepts, in compiled code without the lock: it
-refuses what has a large body and no place, in the very words of the loop, and hands all else over.
-When none has been refused for two seconds the loop accepts again.
+or many connections are open or come at once, a thread of its own accepts, in compiled code without
+the lock: it refuses what has a large body and no place, in the very words of the loop, and hands
+all else over. When none has been refused for two seconds the loop accepts again.
 ``docs/benchmarks/serving.md`` has figures.
 """
 
@@ -15,7 +15,9 @@ import secrets
 import socket
 import struct
 import threading
+import time
 from asyncio import AbstractEventLoop, Protocol, Server, Task, TimerHandle, get_running_loop
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
@@ -45,6 +47,8 @@ IS_AVAILABLE = platform.system() == "Linux"
 HANDED = struct.Struct("=ii")
 """A connection's file, and whether it takes a place."""
 HANDED_AT_ONCE = 256
+RUSH, RUSH_SECONDS = 64, 0.25
+"""So many connections in so short a time are more than the loop should accept one by one."""
 TELLING_SECONDS = 1.0
 """Between two events that tell how many were refused."""
 
@@ -83,6 +87,8 @@ class Door:
         self._entrance: Entrance | None = None
         self._is_guarded = False
         self._tasks: set[Task[None]] = set()
+        self._arrivals: deque[float] = deque(maxlen=RUSH)
+        """When the loop accepted the last ones."""
         self._telling: TimerHandle | None = None
         self._n_told = 0
 
@@ -92,6 +98,20 @@ class Door:
         if self._threads.places[0] <= self._n_places // 2:
             self.call_guard()
         return place
+
+    def arrived(self, n_connections: int, n_at_most: int) -> None:
+        """Take note of a connection; when many are open, or come at once, call the guard.
+
+        The loop accepts one in each of its turns, the guard all that there are.
+        """
+        if self._is_guarded:
+            return
+        self._arrivals.append(time.monotonic())
+        lasted = self._arrivals[-1] - self._arrivals[0]
+        is_rush = len(self._arrivals) == RUSH and lasted < RUSH_SECONDS
+        if is_rush or 4 * n_connections > n_at_most:
+            self._arrivals.clear()
+            self.call_guard()
 
     def open(self, entrance: Entrance) -> None:
         """Begin to care for an entrance, in the loop that serves there."""
@@ -192,11 +212,16 @@ class Door:
             return protocol
 
         connection = socket.socket(listener.family, listener.type, listener.proto, file)
+        is_served = False
         try:
             await self._loop.connect_accepted_socket(with_place, connection)
-        except OSError:  # it was gone before
-            connection.close()
-            place.free()
+            is_served = True
+        except OSError:
+            pass  # it was gone before
+        finally:
+            if not is_served:
+                connection.close()
+                place.free()
 
     def _tell_again(self) -> None:
         """Tell now, and every second as long as there is a guard."""

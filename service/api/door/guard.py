@@ -33,14 +33,14 @@ MOST_UNKNOWN = 512
 """Connections whose head is not here yet; one more is handed over as it is."""
 UNKNOWN_SECONDS = 0.5
 """After which it is handed over in any case."""
-MOST_LEAVING = 64
+MOST_LEAVING = 256
 """Connections that are refused and may end what they send; the others are closed at once."""
 REST_SECONDS = 0.05
 """In which nothing is read of them: who looks for an answer while sending is gone by then."""
 LINGER_SECONDS = 2.0
 """In which who was refused may end what it is sending, and read why."""
-DROPPED_BYTES_PER_SECOND = 128 * 1024**2
-"""Read of what they still send, all together: what a network of a gigabit brings."""
+DROPPED_BYTES_PER_SECOND = 512 * 1024**2
+"""Read of what they still send, all together."""
 TICK_SECONDS = 0.01
 _TICK, _LONG_TICK = 10, 100
 """Milliseconds."""

@@ -21,7 +21,7 @@ from uvicorn.server import ServerState
 
 from service.api import door as door_package
 from service.api.connection import BoundedProtocol, ConnectionLimits
-from service.api.door import Door, Entrance
+from service.api.door import RUSH, RUSH_SECONDS, Door, Entrance
 from service.api.door.guard import CALM_SECONDS, MOST_LEAVING, UNKNOWN_SECONDS
 from service.api.door.heads import LARGE, judge
 from service.api.landing import landing_of
@@ -80,7 +80,7 @@ class House:
         self.state = ServerState()
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
         config.load()
-        bounded = BoundedProtocol.bounded_by(limits, self.door.let_in, crowded=self.door.call_guard)
+        bounded = BoundedProtocol.bounded_by(limits, self.door.let_in, arrived=self.door.arrived)
         self._protocol = lambda: bounded(config, self.state, {})
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address: tuple[str, int] = self._listener.getsockname()
@@ -467,6 +467,27 @@ def test_the_guard_is_called_when_many_connections_are_open() -> None:
             return told
 
     assert within(story) == [1, 1, 1, 1, 0, 0]
+
+
+def come_and_go(address: tuple[str, int], count: int) -> None:
+    for _ in range(count):
+        socket.create_connection(address).close()
+
+
+def test_the_guard_is_called_when_many_come_at_once_and_go_again() -> None:
+    """The loop would accept one of them in each of its turns."""
+
+    async def story() -> tuple[int, int]:
+        async with house(is_full=False) as hurried:
+            await in_thread(come_and_go, hurried.address, RUSH // 2)
+            await asyncio.sleep(RUSH_SECONDS)
+            before = len(hurried.servers)
+            await in_thread(come_and_go, hurried.address, 2 * RUSH)
+            await asyncio.sleep(RUSH_SECONDS)
+            assert (await in_thread(asked, hurried.address, head() + bytes(MUCH))).startswith(OK)
+            return before, len(hurried.servers)
+
+    assert within(story) == (1, 0)
 
 
 def test_a_door_that_is_closed_leaves_nobody_behind() -> None:
