@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from asyncio import AbstractEventLoop, Protocol, Server, Task, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -206,7 +206,7 @@ class Door:
             return
         listener, protocols = self._entrance.listener, self._entrance.protocols
 
-        def with_place() -> Protocol:
+        def with_place() -> BoundedProtocol:
             protocol = protocols()
             protocol.keep(place)
             return protocol
@@ -214,14 +214,19 @@ class Door:
         connection = socket.socket(listener.family, listener.type, listener.proto, file)
         is_served = False
         try:
-            await self._loop.connect_accepted_socket(with_place, connection)
+            _, protocol = await self._loop.connect_accepted_socket(with_place, connection)
             is_served = True
+            if self._is_closed():  # meanwhile, like those that came before
+                protocol.shutdown()
         except OSError:
             pass  # it was gone before
         finally:
             if not is_served:
                 connection.close()
                 place.free()
+
+    def _is_closed(self) -> bool:
+        return self._entrance is None
 
     def _tell_again(self) -> None:
         """Tell now, and every second as long as there is a guard."""
