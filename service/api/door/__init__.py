@@ -19,7 +19,7 @@ import time
 from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop
 from collections import deque
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from queue import SimpleQueue
 
@@ -212,18 +212,14 @@ class Door:
             return protocol
 
         connection = socket.socket(listener.family, listener.type, listener.proto, file)
-        is_served = False
-        try:
+        with ExitStack() as unless_served:
+            unless_served.callback(place.free)
+            unless_served.callback(connection.close)
+            unless_served.enter_context(suppress(OSError))  # its client was gone before
             _, protocol = await self._loop.connect_accepted_socket(with_place, connection)
-            is_served = True
+            unless_served.pop_all()
             if self._is_closed():  # meanwhile, like those that came before
                 protocol.shutdown()
-        except OSError:
-            pass  # it was gone before
-        finally:
-            if not is_served:
-                connection.close()
-                place.free()
 
     def _is_closed(self) -> bool:
         return self._entrance is None
