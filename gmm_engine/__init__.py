@@ -4,13 +4,14 @@ Numbers only: the engine knows no file, no network and no service.
 """
 
 from gmm_engine.checkpoints import Checkpoints, FitState
+from gmm_engine.convergence import StopReason
 from gmm_engine.conversion import from_sklearn, to_sklearn
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import EMStep, em_steps
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.estimator import GaussianMixture
-from gmm_engine.fitting import FitOptions, FitResult, FitWarning, StopReason, fit
+from gmm_engine.fitting import FitOptions, FitResult, FitWarning, fit
 from gmm_engine.given import Given
 from gmm_engine.grid import Grid
 from gmm_engine.initialization import INITIALIZERS

@@ -230,6 +230,19 @@ class Accelerator:
             return None
 
 
+def require_accelerator(arrays: Mapping[str, NDArray[np.generic]], like: Mixture) -> None:
+    """Raise ``ValueError`` or its like where these arrays are no accelerator's of such mixtures."""
+    points, most = np.asarray(arrays["points"], dtype=np.float64), int(arrays["most"].item())
+    K, D = like.means.shape
+    n_of_covariances = K * D * (D + 1) // 2 if _is_large(like) else like.covariances.size
+    holds = points.shape in {(0,), (len(points), 2, K + K * D + n_of_covariances)}
+    holds &= len(points) <= most and most in {0, most_remembered(like.n_parameters)}
+    holds &= bool(np.isfinite(points).all())
+    gains, counts = np.asarray(arrays["gains"], dtype=np.float64), np.asarray(arrays["counts"])
+    if not holds or gains.shape != (2,) or counts.shape != (3,) or int(counts.min()) < 0:
+        raise ValueError
+
+
 def _is_large(mixture: Mixture) -> bool:
     return mixture.family.has_correlations and mixture.covariances.size > LARGE
 

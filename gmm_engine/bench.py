@@ -15,6 +15,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_engine.convergence import StopReason
 from gmm_engine.errors import GmmEngineError, OutOfRangeError, SingularCovarianceError
 from gmm_engine.fitting import (
     OUT_OF_REACH,
@@ -25,7 +26,6 @@ from gmm_engine.fitting import (
     FitWarning,
     Start,
     StepCallback,
-    StopReason,
     data_warnings,
     fit,
 )

@@ -5,6 +5,7 @@ and the best one before it; the search for starts is short and simply repeated w
 States are plain arrays, for whoever keeps them to store without a pickle.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -12,8 +13,8 @@ from typing import Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from gmm_engine.acceleration import Accelerator
-from gmm_engine.convergence import Trail
+from gmm_engine.acceleration import Accelerator, require_accelerator
+from gmm_engine.convergence import StopReason, Trail
 from gmm_engine.em import EMStep
 from gmm_engine.errors import InvalidParameterError
 from gmm_engine.mixture import Mixture
@@ -28,7 +29,7 @@ class RunState:
     last: EMStep
     way: Trail
     """Every log-likelihood of the run, that of its start first."""
-    stop_reason: str | None = None
+    stop_reason: StopReason | None = None
     accelerator: Arrays | None = None
     """As ``Accelerator.to_arrays`` gives it; None where none is used any more."""
 
@@ -46,22 +47,33 @@ class RunState:
 
     @classmethod
     def from_arrays(cls, arrays: Arrays, covariance_type: str) -> Self:
+        """Take what ``to_arrays`` gave; raise ``ValueError`` or its like for anything else."""
         restart, run, iteration, accelerated = map(int, arrays["count"])
         log_likelihood, log_max_resp = map(float, arrays["height"])
+        mixture = Mixture.from_arrays(arrays, covariance_type)
+        degenerate = tuple(map(int, arrays["degenerate"]))
+        way = np.asarray(arrays["way"], dtype=np.float64)  # (iteration + 1, 2)
+        stop_reason, accelerator = str(arrays["stop_reason"]), _part("accelerator", arrays)
+        _require(min(restart, run, iteration) >= 0 and accelerated in {0, 1})
+        _require(way.shape == (iteration + 1, 2) and bool(way[-1, 0] == log_likelihood))
+        _require(bool(np.isfinite(way).all()) and math.isfinite(log_max_resp))
+        _require(set(degenerate) <= set(range(mixture.n_components)))
+        if accelerator:
+            require_accelerator(accelerator, mixture)
         return cls(
             last=EMStep(
                 restart=restart,
                 iteration=iteration,
-                mixture=Mixture.from_arrays(arrays, covariance_type),
+                mixture=mixture,
                 log_likelihood=log_likelihood,
                 log_max_resp=log_max_resp,
                 accelerated=bool(accelerated),
-                degenerate=tuple(map(int, arrays["degenerate"])),
+                degenerate=degenerate,
                 run=run,
             ),
-            way=tuple((float(height), bool(leapt)) for height, leapt in arrays["way"]),
-            stop_reason=str(arrays["stop_reason"]) or None,
-            accelerator=_part("accelerator", arrays) or None,
+            way=tuple((float(height), bool(leapt)) for height, leapt in way),
+            stop_reason=StopReason(stop_reason) if stop_reason else None,
+            accelerator=accelerator or None,
         )
 
 
@@ -99,13 +111,15 @@ class FitState:
         """
         best = _part("best", arrays)
         try:
-            return cls(
+            state = cls(
                 number=int(arrays["number"].item()),
                 running=RunState.from_arrays(_part("running", arrays), covariance_type),
                 best=RunState.from_arrays(best, covariance_type) if best else None,
             )
-        except (KeyError, TypeError, ValueError) as error:
+            _require(state.number >= 0)
+        except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidParameterError("state", "is not that of a fit") from error
+        return state
 
 
 class Checkpoints(Protocol):
@@ -125,6 +139,11 @@ def resumed_accelerator(state: RunState, scale: NDArray[np.float64]) -> Accelera
     if state.accelerator is None:
         return None
     return Accelerator.from_arrays(state.accelerator, scale)
+
+
+def _require(holds: bool) -> None:
+    if not holds:
+        raise ValueError
 
 
 def _prefixed(name: str, arrays: Arrays) -> dict[str, NDArray[np.generic]]:

@@ -1,7 +1,8 @@
-"""When EM may stop: an estimate of how far the log-likelihood still is from its limit."""
+"""Why a run ends, and when EM may: by how far the log-likelihood still is from its limit."""
 
 import math
 from collections import deque
+from enum import StrEnum
 from itertools import pairwise
 
 import numpy as np
@@ -24,6 +25,13 @@ SAME_DATA = 1e-12
 
 Trail = tuple[tuple[float, bool], ...]
 """The last log-likelihoods of a run, and whether an accelerated step led there."""
+
+
+class StopReason(StrEnum):
+    CONVERGED = "converged"
+    MAX_ITER = "max_iter"
+    TIME_BUDGET = "time_budget"
+    CANCELLED = "cancelled"
 
 
 class LimitEstimate:

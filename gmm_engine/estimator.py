@@ -13,6 +13,7 @@ from typing import Literal, Self, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_engine.convergence import StopReason
 from gmm_engine.em import EMStep
 from gmm_engine.errors import (
     ConvergenceWarning,
@@ -20,7 +21,7 @@ from gmm_engine.errors import (
     InvalidParameterError,
     NotFittedError,
 )
-from gmm_engine.fitting import FitOptions, FitResult, Start, StepCallback, StopReason, fit
+from gmm_engine.fitting import FitOptions, FitResult, Start, StepCallback, fit
 from gmm_engine.given import Given
 from gmm_engine.mixture import Mixture
 from gmm_engine.tables import (

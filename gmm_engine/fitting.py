@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from functools import partial
 from itertools import chain, islice
 from typing import Literal, Self
@@ -15,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_accelerator
-from gmm_engine.convergence import LimitEstimate, Trail
+from gmm_engine.convergence import LimitEstimate, StopReason, Trail
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import MOST_AT_ONCE, EMStep, em_steps
@@ -59,13 +58,6 @@ units of the data's spread, and its weights, all closer than these."""
 SAME_COMPONENT = 1e-9
 """Components whose means, in units of the data's spread, and covariances, relatively, are closer
 than this are one and the same."""
-
-
-class StopReason(StrEnum):
-    CONVERGED = "converged"
-    MAX_ITER = "max_iter"
-    TIME_BUDGET = "time_budget"
-    CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +287,7 @@ class _Run:
     ) -> Self:
         run = cls(steps, accelerator, state.way)
         run._way = list(state.way)
-        run.stop_reason = None if state.stop_reason is None else StopReason(state.stop_reason)
+        run.stop_reason = state.stop_reason
         return run
 
     @property

@@ -232,10 +232,16 @@ class DataScale:
         constant = extent <= CONSTANT_FEATURE * magnitude
         is_flat = ~(np.diagonal(covariance) > 0.0)
         too_narrow = np.flatnonzero(~constant & ((extent < SMALLEST_SPREAD) | is_flat))
-        if not np.isfinite(covariance).all() or too_narrow.size:
+        if not np.isfinite(covariance).all():
             raise OutOfRangeError(
                 "the squares of the data's deviations leave the range of a double; "
                 "rescale the features"
+            )
+        if too_narrow.size:
+            named = ", ".join(map(str, too_narrow))
+            raise OutOfRangeError(
+                f"features {named} spread over less than {SMALLEST_SPREAD:g}, and what bounds "
+                "variances from below leaves the range of a double; rescale the features"
             )
         return cls(
             mean=whole.means[0],

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
-from gmm_engine.samples import Blocks
+from gmm_engine.samples import Blocks, Dataset
+from gmm_engine.validation import without_objects
 
 MAX_NAMED = 5
 """Feature names that a refusal quotes."""
@@ -23,15 +24,17 @@ class NotNumericError(InvalidDataError, TypeError):
     """An object among the data is no number; a ``TypeError`` where NumPy raises one."""
 
 
-def as_table(X: ArrayLike | Blocks) -> NDArray[np.generic]:
+def as_table(X: ArrayLike) -> NDArray[np.generic]:
     """Return ``X`` as a NumPy array of numbers with two dimensions, neither of them empty."""
-    if isinstance(X, Blocks):
+    if _comes_in_blocks(X):
         raise InvalidDataError(
-            "GaussianMixture takes arrays; data in blocks is fitted by gmm_engine.fit"
+            "GaussianMixture takes arrays; data in blocks and datasets are fitted by gmm_engine.fit"
         )
     array = X if isinstance(X, np.ndarray) else _as_array(X)
     if array.dtype.kind == "c":
         raise InvalidDataError("Complex data not supported; X must hold real numbers")
+    if array.dtype.kind == "O":
+        array = without_objects(X, array)
     if array.dtype.kind == "O":
         array = _as_numbers(array)
     if array.ndim != 2:
@@ -103,6 +106,10 @@ def _difference(names: Sequence[str], fitted: Sequence[str]) -> str:
 
 def _listed(names: Sequence[str]) -> list[str]:
     return [f"- {name}" for name in names[:MAX_NAMED]] + ["- ..."] * (len(names) > MAX_NAMED)
+
+
+def _comes_in_blocks(X: object) -> bool:
+    return isinstance(X, Blocks) or (isinstance(X, Dataset) and not hasattr(X, "__array__"))
 
 
 def _as_array(X: ArrayLike) -> NDArray[np.generic]:

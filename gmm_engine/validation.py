@@ -1,6 +1,7 @@
 """The door of the engine: what comes in is checked once here and trusted behind it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -151,6 +152,8 @@ def as_real_array(
             f"{what} has rows of different lengths; rows in several arrays go to `fit` as "
             "Blocks(lambda: arrays)"
         ) from error
+    if array.dtype.kind == "O":
+        array = without_objects(values, array)
     if array.dtype.kind not in REAL_KINDS:
         raise InvalidDataError(f"{what} must hold real numbers, not {array.dtype}")
     if np.ma.is_masked(values):
@@ -158,6 +161,24 @@ def as_real_array(
     with np.errstate(over="ignore"):  # a wider type's numbers become infinite, and are refused so
         is_single = keep_float32 and array.dtype == np.float32
         return np.asarray(array, dtype=np.float32 if is_single else np.float64, order="C")
+
+
+def without_objects(values: object, array: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Return the numbers of a data frame whose columns may lack some, which are NaN then.
+
+    Such columns (pandas' nullable ones) become objects where nobody asks for numbers.
+    """
+    dtypes = getattr(values, "dtypes", None)
+    if dtypes is None or not all(kind in REAL_KINDS for kind in _kinds(dtypes)):
+        return array
+    frame: Any = values
+    return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _kinds(dtypes: object) -> Iterator[str]:
+    """Yield NumPy's kind of every column: of one, or of each of a frame."""
+    each = dtypes if isinstance(dtypes, Iterable) else (dtypes,)
+    return (getattr(dtype, "kind", "O") for dtype in each)
 
 
 def require_finite(array: NDArray[np.float64], *, what: str) -> None:

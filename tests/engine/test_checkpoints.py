@@ -1,16 +1,18 @@
 """A fit that was cut off and goes on from a state that was kept ends as one that was not."""
 
 import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmm_engine import EMStep, FitOptions, FitResult, FitState, fit
+from gmm_engine import COVARIANCE_FAMILIES, EMStep, FitOptions, FitResult, FitState, fit
 from gmm_engine.errors import InvalidParameterError
 from gmm_engine.fitting import START_ROWS
 
+Array = NDArray[np.generic]
 ROWS = np.random.default_rng(5).normal(size=(600, 2))
 
 
@@ -136,3 +138,46 @@ def test_a_fit_whose_starts_are_sought_on_a_part_of_the_rows_goes_on_too() -> No
 def test_a_state_that_is_none_is_refused() -> None:
     with pytest.raises(InvalidParameterError):
         FitState.from_arrays({"number": np.array(0)}, "full")
+
+
+MAY_BE_ANOTHER_STATE = {  # one that is as good: other means, no component or step, no known gain
+    ("means", "negative"),
+    ("degenerate", "emptied"),
+    ("accelerator.points", "emptied"),
+    ("accelerator.points", "negative"),
+    ("accelerator.gains", "nan"),
+    ("accelerator.gains", "negative"),
+}
+
+
+def damaged(arrays: Mapping[str, Array], name: str) -> Iterator[tuple[str, dict[str, Array]]]:
+    rest = {key: array for key, array in arrays.items() if key != name}
+    array = arrays[name]
+    yield "missing", rest
+    yield "emptied", {**rest, name: np.atleast_1d(array)[:0]}
+    yield "text", {**rest, name: np.array("x")}
+    yield "more", {**rest, name: np.stack([array, array])}
+    if array.dtype.kind == "f" and array.size:
+        yield "nan", {**rest, name: np.full_like(array, np.nan)}
+    if array.dtype.kind in "if" and array.size:
+        yield "negative", {**rest, name: -1 - np.abs(array)}
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
+def test_a_damaged_state_is_refused_before_a_fit_goes_on_from_it(covariance_type: str) -> None:
+    options = FitOptions(6, covariance_type=covariance_type, n_init=2, tol=1e-13, random_state=0)
+    kept = Kept(covariance_type)
+    cut_off_after(1000, ROWS, options, kept)
+    state = kept.reopened().state
+    assert state is not None
+    assert state.best is not None
+    arrays = state.to_arrays()
+
+    for name in arrays:
+        for how, wrong in damaged(arrays, name):
+            try:
+                again = FitState.from_arrays(wrong, covariance_type)
+            except InvalidParameterError:
+                continue
+            assert (name.partition(".")[2], how) in MAY_BE_ANOTHER_STATE, name
+            assert np.isfinite(fit(ROWS, options, checkpoints=Kept("", again)).log_likelihood)

@@ -107,7 +107,7 @@ def test_every_refusal_has_a_code_of_its_own_and_is_a_value_error() -> None:
             np.full((4, 2), np.longdouble("1e400")), NonFiniteNumberError, "infinity", id="wider"
         ),
         pytest.param(ROWS * 1e300, OutOfRangeError, "rescale the data", id="huge"),
-        pytest.param(ROWS * 1e-300, OutOfRangeError, "rescale the features", id="tiny"),
+        pytest.param(ROWS * 1e-300, OutOfRangeError, "features 0, 1 spread over less", id="tiny"),
         pytest.param(ROWS[:1], TooFewSamplesError, "lower n_components", id="too-few"),
     ],
 )

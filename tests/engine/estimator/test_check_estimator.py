@@ -14,7 +14,6 @@ pytestmark = [
 ]
 
 NEEDS_WHAT_IS_NOT_HERE = {
-    "check_sample_weights_pandas_series": "pandas is not installed",
     "check_array_api_input": "SCIPY_ARRAY_API is not set",
 }
 SHUFFLED = {

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import sklearn.mixture
 from numpy.typing import NDArray
@@ -50,6 +51,13 @@ class Frame:
 
     def __array__(self, dtype: object = None, copy: bool | None = None) -> NDArray[np.float64]:
         return self.values
+
+
+class Batches:
+    """As little of an Arrow dataset as it takes to be told from an array."""
+
+    def to_batches(self) -> list[NDArray[np.float64]]:
+        return [faithful()]
 
 
 class ArrowTable:
@@ -296,6 +304,35 @@ def test_whatever_holds_the_same_numbers_is_the_same_fit(X: Anything) -> None:
     np.testing.assert_array_equal(same.predict_proba(X), model.predict_proba(faithful()))
 
 
+NULLABLE = ("Float64", "Float32", "float64[pyarrow]")
+
+
+@pytest.mark.parametrize("dtype", ["float64", *NULLABLE])
+def test_columns_of_pandas_are_numbers_whichever_way_they_are_kept(dtype: str) -> None:
+    frame = pd.DataFrame(np.round(faithful() * 4), columns=["eruptions", "waiting"])
+    model = GaussianMixture(2, random_state=0).fit(frame.astype(dtype))
+    same = GaussianMixture(2, random_state=0).fit(frame.to_numpy())
+
+    np.testing.assert_array_equal(model.means_, same.means_)
+    assert model.feature_names_in_.tolist() == ["eruptions", "waiting"]
+    assert fit(frame.astype(dtype), FitOptions(2, random_state=0)).n_iter == model.n_iter_
+
+
+@pytest.mark.parametrize("dtype", NULLABLE)
+def test_a_missing_value_of_pandas_is_refused_by_its_place(dtype: str) -> None:
+    frame = pd.DataFrame(faithful()).astype(dtype)
+    frame.iloc[7, 1] = pd.NA
+    for call in (GaussianMixture().fit, lambda rows: fit(rows, FitOptions())):
+        with pytest.raises(errors.NonFiniteNumberError, match=r"\[7, 1\]"):
+            call(frame)
+
+
+def test_columns_of_text_are_refused() -> None:
+    frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", "y"]})
+    with pytest.raises(errors.InvalidDataError, match="real numbers"):
+        fit(frame, FitOptions())
+
+
 @pytest.mark.parametrize(
     ("X", "error", "says"),
     [
@@ -312,6 +349,7 @@ def test_whatever_holds_the_same_numbers_is_the_same_fit(X: Anything) -> None:
         pytest.param([[np.nan, 2.0]], errors.NonFiniteNumberError, "NaN", id="nan"),
         pytest.param(np.zeros((2, 3)), errors.DimensionMismatchError, "3 features, but", id="wide"),
         pytest.param(Blocks(list), errors.InvalidDataError, r"gmm_engine\.fit", id="blocks"),
+        pytest.param(Batches(), errors.InvalidDataError, r"gmm_engine\.fit", id="dataset"),
     ],
 )
 def test_wrong_data_is_refused_by_every_method(
