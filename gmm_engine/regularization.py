@@ -97,8 +97,13 @@ class VarianceFloor:
     """εR + ηI: the floor in units of ``scale``."""
     n_flat: int
     """Directions in which the data itself does not vary: not a component's fault."""
-
     is_constant: NDArray[np.bool_]  # (D,)
+    axes: NDArray[np.float64]  # (D, D or less)
+    """The data's principal axes, in units of ``scale``, along which it varies beyond the floor."""
+    along: NDArray[np.float64]
+    """The floor's variance along each of them."""
+    across: NDArray[np.float64]  # (D, D)
+    """The floor in all other directions, where every component lies on it."""
 
     @classmethod
     def of_total(
@@ -118,12 +123,20 @@ class VarianceFloor:
         correlation = total / scale / scale[:, np.newaxis]
         correlation[constant, :] = 0.0
         correlation[:, constant] = 0.0
-        eigenvalues = np.linalg.eigvalsh(correlation)
+        eigenvalues, vectors = np.linalg.eigh(correlation)
+        varies = eigenvalues > FEATURE_FLOOR
+        vectors[constant] = 0.0  # that of the others' axes is rounding, if anything
+        others = vectors[:, ~varies]
+        across = FEATURE_FLOOR * (others @ others.T)
+        across[constant, constant] = FEATURE_FLOOR
         return cls(
             scale=scale,
             shape=COVARIANCE_FLOOR * correlation + FEATURE_FLOOR * np.eye(len(scale)),
             n_flat=int(np.count_nonzero(eigenvalues < 10 * FEATURE_FLOOR * len(scale))),
             is_constant=constant,
+            axes=np.ascontiguousarray(vectors[:, varies]),
+            along=COVARIANCE_FLOOR * eigenvalues[varies] + FEATURE_FLOOR,
+            across=across,
         )
 
     @property
@@ -141,40 +154,19 @@ class VarianceFloor:
     def dense(
         self, covariances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        if self.is_constant.any():
-            return self._dense_beside_constants(covariances)
+        held, n_held = covariances.copy(), np.zeros(len(covariances), dtype=np.intp)
+        n_across = len(self.scale) - len(self.along)
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
-        held = covariances.copy()
-        n_held = np.zeros(len(covariances), dtype=np.intp)
-        if _is_positive_definite(scaled - self.shape):
+        if not n_across and _is_positive_definite(scaled - self.shape):
             return held, n_held
         for k, matrix in enumerate(scaled):
-            if not _is_positive_definite((matrix - self.shape)[np.newaxis]):
-                raised, n_raised = self._raised(matrix)
-                held[k] = raised * self.scale * self.scale[:, np.newaxis]
-                n_held[k] = max(n_raised - self.n_flat, 0)
+            if not n_across and _is_positive_definite((matrix - self.shape)[np.newaxis]):
+                continue
+            raised, n_raised = self._raised(self.axes.T @ matrix @ self.axes)
+            whole = self.axes @ raised @ self.axes.T + self.across
+            held[k] = whole * self.scale * self.scale[:, np.newaxis]
+            n_held[k] = max(n_raised - (self.n_flat - n_across), 0)
         return held, n_held
-
-    def _dense_beside_constants(
-        self, covariances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        """Treat the features that vary; the others are on the floor, correlated with nothing."""
-        constant, varying = np.flatnonzero(self.is_constant), np.flatnonzero(~self.is_constant)
-        held, n_held = np.zeros_like(covariances), np.zeros(len(covariances), dtype=np.intp)
-        held[:, constant, constant] = self._feature_floor[constant]
-        if varying.size:
-            block = (slice(None), varying[:, np.newaxis], varying)
-            held[block], n_held = self._of_features(varying).dense(covariances[block])
-        return held, n_held
-
-    def _of_features(self, kept: NDArray[np.intp]) -> "VarianceFloor":
-        """Return the floor of some features, which the others are correlated with in nothing."""
-        return VarianceFloor(
-            scale=self.scale[kept],
-            shape=self.shape[np.ix_(kept, kept)],
-            n_flat=self.n_flat - (len(self.scale) - len(kept)),
-            is_constant=self.is_constant[kept],
-        )
 
     def diagonal(
         self, variances: NDArray[np.float64]
@@ -199,14 +191,15 @@ class VarianceFloor:
         return float(self._feature_floor[counted].sum()) / len(self.scale)
 
     def _raised(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-        """Raise the eigenvalues of ``matrix`` relative to the floor to at least one."""
-        factor = np.linalg.cholesky(self.shape)
-        half = np.linalg.solve(factor, matrix)
-        relative = np.linalg.solve(factor, half.T)
+        """Raise what a matrix along ``axes`` has below the floor; tell in how many directions."""
+        if not matrix.size or _is_positive_definite((matrix - np.diag(self.along))[np.newaxis]):
+            return matrix, 0
+        unit = np.sqrt(self.along)
+        relative = matrix / unit / unit[:, np.newaxis]
         eigenvalues, vectors = np.linalg.eigh(0.5 * (relative + relative.T))
         # Rounding in `relative` is of the size of its largest eigenvalue.
         least = max(1.0, 16 * np.finfo(float).eps * len(matrix) * eigenvalues[-1])
-        root = factor @ (vectors * np.sqrt(np.maximum(eigenvalues, least)))
+        root = unit[:, np.newaxis] * vectors * np.sqrt(np.maximum(eigenvalues, least))
         return root @ root.T, int(np.count_nonzero(eigenvalues < least))
 
 
