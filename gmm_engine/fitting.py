@@ -175,7 +175,8 @@ def fit(
     on_step : callable, optional
         Called with every ``EMStep``; what it raises ends the fit and is passed on.
     budget_seconds : float, optional
-        Wall time after which the best parameters so far are returned.
+        Wall time after which the best parameters so far are returned. What is under way then is
+        finished first, and of large data at least one step is taken on all rows: two passes.
     should_end : callable, optional
         Asked after every step; once it says True the best parameters so far are returned.
     checkpoints : Checkpoints, optional
