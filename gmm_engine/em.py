@@ -84,6 +84,7 @@ def em_steps(
         way.begin(start, np.zeros(start.n_components, dtype=np.intp))
     else:
         way.begin_by(start)
+    del start  # it is as large as a mixture
     while True:
         here = way.here
         yield EMStep(

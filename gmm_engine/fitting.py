@@ -2,10 +2,11 @@
 
 import math
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, count, islice
 from typing import Literal, Self
 
 import numpy as np
@@ -327,15 +328,20 @@ class _Run:
         self.last = replace(self.last, mixture=self.last.mixture.bare())
         self._steps, self._steps_again = None, steps_again
 
+    def end(self) -> None:
+        """Keep no more than where it came to."""
+        self._steps = self._steps_again = self.accelerator = None
+
     def _next_step(self) -> EMStep:
         if self._steps is None:
             assert self._steps_again is not None  # noqa: S101 - it was put aside
             self._steps = self._steps_again(self.last)
         return next(self._steps)
 
-    def begins_like(self, other: "_Run") -> bool:
-        """Tell whether it is the other's start again, as different ways to seek one may find."""
-        return math.isclose(self.first, other.first, rel_tol=SAME_START)
+    @property
+    def outcome(self) -> "_Outcome":
+        mixture = self.last.mixture
+        return _Outcome(self.first, self.rank, self.has_converged, mixture.weights, mixture.means)
 
     def may_overtake(self, best: "_Run") -> bool:
         """Tell whether it might, at its pace of late, become better than ``best``."""
@@ -373,7 +379,32 @@ def _largest_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDAr
     return distances
 
 
-def _are_near(a: Mixture, b: Mixture, units: NDArray[np.float64]) -> bool:
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Where a trial began and how far it came: what other trials are compared with."""
+
+    first: float
+    """The log-likelihood of the start."""
+    rank: tuple[bool, float]
+    """``_Run.rank`` of its end."""
+    has_converged: bool
+    weights: NDArray[np.float64]  # (K,)
+    means: NDArray[np.float64]  # (K, D)
+
+    @property
+    def is_healthy(self) -> bool:
+        return self.rank[0]
+
+    @property
+    def log_likelihood(self) -> float:
+        return self.rank[1]
+
+    def begins_like(self, other: "_Outcome") -> bool:
+        """Tell whether it is the other's start again, as different ways to seek one may find."""
+        return math.isclose(self.first, other.first, rel_tol=SAME_START)
+
+
+def _are_near(a: _Outcome, b: _Outcome, units: NDArray[np.float64]) -> bool:
     """Tell whether each component has one of its own in the other mixture, near and as heavy."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
 
@@ -485,10 +516,12 @@ class _Search:
         if n_rows >= self.samples.n_copies:
             yield from tried
             return
-        mixtures = (run.last.mixture for run in tried)
-        n_starts = len(INITIALIZERS[self.options.init_params])
-        for number, mixture in enumerate(mixtures if n_starts == 1 else list(mixtures), n_starts):
-            yield self._begun(self.samples, mixture, restart, number)
+        mixtures = deque(run.last.mixture for run in tried)
+        del tried  # and the part with it
+        for number in count(len(INITIALIZERS[self.options.init_params])):
+            if not mixtures:
+                return
+            yield self._begun(self.samples, mixtures.popleft(), restart, number)
 
     def _starts(self, part: Samples, restart: int, rng: np.random.Generator) -> Iterator[_Run]:
         """Return the runs from each start; those of a portfolio after a few steps, best first."""
@@ -511,22 +544,24 @@ class _Search:
     def _ranked(self, begun: Iterator[_Run], part: Samples) -> list[_Run]:
         """Let the starts try a few steps, and the best of them some more; best first."""
         apart = SAME_HEIGHT * part.total_weight
-        tried: list[_Run] = []
+        outcomes: list[_Outcome] = []
+        finalists: list[_Run] = []  # no others are kept: each holds as much as a mixture
         is_enough = False
         for run in begun:
-            if any(run.begins_like(other) for other in tried):
+            if any(run.outcome.begins_like(other) for other in outcomes):
                 continue
-            tried.append(self._tried(run, tried, part))
-            is_enough = self._are_enough(tried, part.total_weight)
+            self._try(run, finalists, part)
+            outcomes.append(run.outcome)
+            finalists = _best_distinct([*finalists, run], FINAL_RUNS, apart)
+            is_enough = self._are_enough(outcomes, part.total_weight)
             if is_enough or self.ending() is not None:
                 break
-        finalists = _best_distinct(tried, FINAL_RUNS, apart)
-        del tried, run
+        del run
         best = finalists[0]
         is_found = is_enough and best.has_converged
         for run in finalists if len(finalists) > 1 and not is_found else ():
             if run.may_overtake(best):
-                self._carried_on(run, FINAL_STEPS, part.total_weight)
+                self._carry_on(run, FINAL_STEPS, part.total_weight)
                 self._put_aside(run, part)
                 best = max(best, run, key=lambda run: run.rank)
         return sorted(finalists, key=lambda run: run.rank, reverse=True)
@@ -537,12 +572,12 @@ class _Search:
         if math.prod(self.family.shape(K, D)) > MOST_AT_ONCE:
             run.put_aside(partial(self._steps_after, samples, run.accelerator))
 
-    def _tried(self, run: _Run, others: list[_Run], part: Samples) -> _Run:
+    def _try(self, run: _Run, best_others: list[_Run], part: Samples) -> None:
         """Let a start try a few steps; fewer if they lead nowhere and another one is healthy.
 
         Beside one that has converged it takes as many as it needs to come up to it, or to fail.
         """
-        best = max(others, key=lambda run: run.rank, default=run)
+        best = best_others[0] if best_others else run
         run.carry_on(
             min(FINAL_STEPS if best.has_converged else TRIAL_STEPS, self.options.max_iter),
             tolerance=self.options.tol * part.total_weight,
@@ -550,7 +585,6 @@ class _Search:
             gives_up=lambda: self._is_decided(run, best, part.total_weight),
         )
         self._put_aside(run, part)
-        return run
 
     def _is_decided(self, run: _Run, best: _Run, n_samples: float) -> bool:
         """Tell whether it is for nothing that a start tries further beside a healthy ``best``."""
@@ -558,22 +592,24 @@ class _Search:
             return run is not best and not best.last.degenerate
         if run.last.iteration % JUDGED_STEPS or run.last.log_likelihood >= best.last.log_likelihood:
             return False
-        return not run.may_overtake(best) or self._climbs(run, best, n_samples)
+        if not run.may_overtake(best):
+            return True
+        return self._climbs(run.outcome, best.outcome, n_samples)
 
-    def _are_enough(self, runs: list[_Run], n_samples: float) -> bool:
+    def _are_enough(self, outcomes: list[_Outcome], n_samples: float) -> bool:
         """Tell whether so many healthy runs climb the hill of the best that it is the highest."""
-        best = max(runs, key=lambda run: run.rank)
+        best = max(outcomes, key=lambda outcome: outcome.rank)
         n_alike = sum(
-            not run.last.degenerate and self._climbs(run, best, n_samples) for run in runs
+            outcome.is_healthy and self._climbs(outcome, best, n_samples) for outcome in outcomes
         )
         return n_alike >= ENOUGH_ALIKE
 
-    def _climbs(self, run: _Run, best: _Run, n_samples: float) -> bool:
-        below = (best.last.log_likelihood - run.last.log_likelihood) / n_samples
+    def _climbs(self, run: _Outcome, best: _Outcome, n_samples: float) -> bool:
+        below = (best.log_likelihood - run.log_likelihood) / n_samples
         if below <= SAME_HEIGHT:
             return True
         is_near = best.has_converged and below <= NEAR_HEIGHT
-        return is_near and _are_near(run.last.mixture, best.last.mixture, self.scale.floor.scale)
+        return is_near and _are_near(run, best, self.scale.floor.scale)
 
     def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
         if self.given is None:
@@ -598,24 +634,23 @@ class _Search:
         return _Run(steps, accelerator, trail)
 
     def _finished(self, run: _Run, between_steps: Callable[[_Run], None] = lambda _: None) -> _Run:
-        return self._carried_on(
-            run, self.options.max_iter, self.samples.total_weight, between_steps
-        )
+        self._carry_on(run, self.options.max_iter, self.samples.total_weight, between_steps)
+        run.end()
+        return run
 
-    def _carried_on(
+    def _carry_on(
         self,
         run: _Run,
         n_steps: int,
         n_samples: float,
         between_steps: Callable[[_Run], None] = lambda _: None,
-    ) -> _Run:
+    ) -> None:
         run.carry_on(
             min(n_steps, self.options.max_iter),
             tolerance=self.options.tol * n_samples,
             ending=self.ending,
             between_steps=between_steps,
         )
-        return run
 
     def _reported_steps(
         self,
