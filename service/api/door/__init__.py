@@ -49,6 +49,8 @@ HANDED = struct.Struct("=ii")
 HANDED_AT_ONCE = 256
 RUSH, RUSH_SECONDS = 64, 0.25
 """So many connections in so short a time are more than the loop should accept one by one."""
+WAITING_PER_THREAD = 12
+"""So many large bodies for each computing thread are enough to wait while others are refused."""
 TELLING_SECONDS = 1.0
 """Between two events that tell how many were refused."""
 
@@ -79,6 +81,7 @@ class Door:
         self._threads = threads
         self._places = np.frombuffer(threads.places, dtype=np.int64)
         self._n_places = threads.places[0]
+        self._n_spared = max(0, self._n_places - WAITING_PER_THREAD * threads.n_computing)
         self._counts = np.zeros(N_COUNTS, dtype=np.int64)
         self._counts[SEED] = secrets.randbits(63)
         self._calls: SimpleQueue[bool] = SimpleQueue()
@@ -163,7 +166,9 @@ class Door:
     def _watch(self, loop: AbstractEventLoop, listener: int, waking: int, handing: int) -> None:
         refusals = [*_marked(OVERLOADED, "/"), *_marked(OVERLOADED, "/v2")]
         while self._calls.get():
-            guarding_pass()(listener, waking, handing, self._places, self._counts, *refusals)
+            guarding_pass()(
+                listener, waking, handing, self._places, self._n_spared, self._counts, *refusals
+            )
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._leave_to_loop)
 
