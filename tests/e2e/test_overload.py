@@ -1,6 +1,7 @@
 """Five times what can be computed: some of it is answered, the rest refused, and nothing else."""
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
@@ -60,6 +61,26 @@ def test_under_overload_small_questions_and_health_are_answered(server: Server) 
     assert load.lost == 0
     assert after.status_code == HTTPStatus.OK
     assert back_after < 10
+
+
+def test_the_load_goes_on_although_its_process_was_forked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forked keeps every connection that is open then."""
+    kept: list[socket.socket] = []
+
+    class Forked(socket.socket):
+        def connect_ex(self, address: object) -> int:
+            kept.append(self.dup())
+            return super().connect_ex(address)
+
+    monkeypatch.setattr(socket, "socket", Forked)
+    raw = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    load = OpenLoop(server.address[1], raw, rate=100, seconds=0.5).run()
+    for each in kept:
+        each.close()
+
+    assert load.sent == len(load.seconds_of(HTTPStatus.OK)) == len(kept)
 
 
 Told = tuple[int, str | None]
