@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,7 +71,7 @@ def test_the_load_goes_on_although_its_process_was_forked(
     kept: list[socket.socket] = []
 
     class Forked(socket.socket):
-        def connect_ex(self, address: object) -> int:
+        def connect_ex(self, address: Any) -> int:
             kept.append(self.dup())
             return super().connect_ex(address)
 
