@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop, wait
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
@@ -125,27 +125,39 @@ class Door:
         self._loop = get_running_loop()
         self._handed, self._handing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._waking, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._loop.add_reader(self._handed, self._take_in)
+        self._loop.add_reader(self._handed, self._take_in, entrance)
 
-    def close(self) -> None:
-        """Let nobody in any more."""
+    async def close(self) -> None:
+        """Let in who has come by now, and nobody else."""
         if self._entrance is None:
             return
+        entrance, self._is_guarded = self._entrance, True
         self._counts[IS_OVER] = 1
         os.write(self._wake, b"\0")
         self._calls.put(False)
         if self._guard is not None:
-            self._guard.join()
+            await self._loop.run_in_executor(None, self._guard.join)
+        for server in entrance.servers:
+            server.close()
+        entrance.servers.clear()
         self._loop.remove_reader(self._handed)
-        while handed := self._all_handed():
-            for file, _ in handed:
-                os.close(file)
+        while self._take_in(entrance):
+            pass
+        self._accept_last(entrance)
+        if self._tasks:
+            await wait(self._tasks)
         self._is_guarded = False
         self._tell_again()
         for file in (self._handed, self._handing, self._waking, self._wake):
             os.close(file)
-        self._entrance.listener.close()
+        entrance.listener.close()
         self._entrance = None
+
+    def _accept_last(self, entrance: Entrance) -> None:
+        with suppress(OSError):  # there is none left
+            while True:
+                connection, _ = entrance.listener.accept()
+                self._begin(self._serve(entrance, connection.detach(), Place()))
 
     def call_guard(self) -> None:
         """Have nobody accepted by the loop until it is calm."""
@@ -173,7 +185,7 @@ class Door:
                 loop.call_soon_threadsafe(self._leave_to_loop)
 
     def _leave_to_loop(self) -> None:
-        if self._entrance is not None:
+        if self._entrance is not None and not self._counts[IS_OVER]:
             self._begin(self._accept_again(self._entrance))
 
     def _begin(self, story: Coroutine[None, None, None]) -> None:
@@ -185,31 +197,29 @@ class Door:
         server = await self._loop.create_server(
             entrance.protocols, sock=entrance.listener.dup(), backlog=entrance.backlog
         )
-        if self._entrance is None:
+        if self._counts[IS_OVER]:
             server.close()
             return
         entrance.servers.append(server)
         self._is_guarded = False
         self._tell_again()
 
-    def _take_in(self) -> None:
-        """Take what the guard hands over, each with a place if it is to have one."""
-        for file, has_place in self._all_handed():
+    def _take_in(self, entrance: Entrance) -> bool:
+        """Take what the guard hands over, each with a place if it is to have one; tell if any."""
+        handed = self._all_handed()
+        for file, has_place in handed:
             place = (self._threads.let_in() if has_place else None) or Place()
             self._counts[N_SEEN] += has_place
-            self._begin(self._serve(file, place))
+            self._begin(self._serve(entrance, file, place))
+        return bool(handed)
 
     def _all_handed(self) -> list[tuple[int, int]]:
         with suppress(BlockingIOError):
             return list(HANDED.iter_unpack(os.read(self._handed, HANDED_AT_ONCE * HANDED.size)))
         return []
 
-    async def _serve(self, file: int, place: Place) -> None:
-        if self._entrance is None:
-            os.close(file)
-            place.free()
-            return
-        listener, protocols = self._entrance.listener, self._entrance.protocols
+    async def _serve(self, entrance: Entrance, file: int, place: Place) -> None:
+        listener, protocols = entrance.listener, entrance.protocols
 
         def with_place() -> BoundedProtocol:
             protocol = protocols()
@@ -221,13 +231,8 @@ class Door:
             unless_served.callback(place.free)
             unless_served.callback(connection.close)
             unless_served.enter_context(suppress(OSError))  # its client was gone before
-            _, protocol = await self._loop.connect_accepted_socket(with_place, connection)
+            await self._loop.connect_accepted_socket(with_place, connection)
             unless_served.pop_all()
-            if self._is_closed():  # meanwhile, like those that came before
-                protocol.shutdown()
-
-    def _is_closed(self) -> bool:
-        return self._entrance is None
 
     def _tell_again(self) -> None:
         """Tell now, and every second as long as there is a guard."""

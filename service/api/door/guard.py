@@ -51,6 +51,8 @@ _GATHERING = 3
 time that it wakes up a client, costs as much as a refusal."""
 SHORT_SECONDS = 0.1
 """After a refusal, in which the queue is kept short: who comes while many wait is refused."""
+LAST_SECONDS = 0.25
+"""For which who was refused may end what it sends when the door is closed."""
 CALM_SECONDS = 2.0
 """Without a refusal, after which the door is left to the loop."""
 
@@ -327,10 +329,18 @@ def _is_ready(polled, place):
     return polled[2 * place + 1] >> STATE_BITS != 0
 
 
-@njit(**INLINED)
-def _close_all(few):
-    for place in range(few.count[0]):
-        close(few.files[place])
+@njit(**COMPILED)
+def _leave(desk, before, now, time_room):
+    """Hand over who is unknown, and see out who was refused."""
+    for place in range(desk.unknown.count[0]):
+        _hand(desk, desk.unknown.files[place], False)
+    until, room = now + LAST_SECONDS, _MOST_ROOM
+    while desk.leaving.count[0] and now < until:
+        room = _let_go(desk, before, now, room)
+        pause(_TICK)
+        before, now = now, seconds(time_room)
+    for place in range(desk.leaving.count[0]):
+        close(desk.leaving.files[place])
 
 
 @njit(**INLINED)
@@ -384,7 +394,6 @@ def guarding_pass():
                 room = _let_go(desk, last_tick, now, min(room + int(brought), _MOST_ROOM))
                 last_tick = now
             is_calm = now - last_refusal > CALM_SECONDS and unknown.count[0] + leaving.count[0] == 0
-        _close_all(unknown)
-        _close_all(leaving)
+        _leave(desk, last_tick, now, time_room)
 
     return guard

@@ -108,8 +108,8 @@ class House:
             self.kept.append(place)
         await asyncio.sleep(0.1)
 
-    def close(self) -> None:
-        self.door.close()
+    async def close(self) -> None:
+        await self.door.close()
         for server in self.servers:
             server.close()
         for place in self.kept:
@@ -132,7 +132,7 @@ async def house(
             await built.fill()
         yield built
     finally:
-        built.close()
+        await built.close()
         await asyncio.sleep(0.05)
 
 
@@ -561,12 +561,39 @@ def test_a_door_that_is_closed_leaves_nobody_behind() -> None:
         async with house() as full:
             waiting = socket.create_connection(full.address)
             await asyncio.sleep(0.05)
-            full.door.close()
+            await full.door.close()
             with closing(waiting), pytest.raises(ConnectionRefusedError):
                 socket.create_connection(full.address)
             return doors()
 
     assert within(story) == 0
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["the guard", "the loop"])
+def test_who_has_come_when_the_door_closes_is_answered(*, is_full: bool) -> None:
+    """Those who have been accepted, and those whom nobody has accepted yet."""
+
+    def ask(address: tuple[str, int], text: bytes) -> socket.socket:
+        client = socket.create_connection(address, timeout=5)
+        client.sendall(text)
+        return client
+
+    async def story() -> list[bytes]:
+        async with house(is_full=is_full) as closing_down:
+            address = closing_down.address
+            cut = ask(address, b"GET / HTTP/1.1\r\nHo")
+            await asyncio.sleep(0.05)
+            clients = [ask(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(20)]
+            await closing_down.close()
+            cut.sendall(b"st: a\r\n\r\n")
+            answers = [await in_thread(each.makefile("rb").read) for each in (*clients, cut)]
+            for each in (*clients, cut):
+                each.close()
+            return answers
+
+    answers = within(story)
+    assert [answer[: len(OK)] for answer in answers] == [OK] * 21
+    assert b"connection: close" in answers[-1]
 
 
 def doors() -> int:
