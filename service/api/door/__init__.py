@@ -154,10 +154,17 @@ class Door:
         self._entrance = None
 
     def _accept_last(self, entrance: Entrance) -> None:
+        """Accept all who wait, and stop listening at once: who comes later is told by the system.
+
+        Closing would not do, for others have the listener open too.
+        """
+        last = []
         with suppress(OSError):  # there is none left
             while True:
-                connection, _ = entrance.listener.accept()
-                self._begin(self._serve(entrance, connection.detach(), Place()))
+                last.append(entrance.listener.accept()[0])
+        entrance.listener.shutdown(socket.SHUT_RDWR)
+        for connection in last:
+            self._begin(self._serve(entrance, connection.detach(), Place()))
 
     def call_guard(self) -> None:
         """Have nobody accepted by the loop until it is calm."""
