@@ -112,6 +112,8 @@ class OpenLoop:
         self._close(exchange)
 
     def _close(self, exchange: Exchange) -> None:
+        # A process that was forked meanwhile has it open too, and epoll would tell of it on.
+        self._epoll.unregister(exchange.connection)
         del self._open[exchange.connection.fileno()]
         exchange.connection.close()
 

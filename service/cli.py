@@ -85,7 +85,7 @@ class Server(uvicorn.Server):
         threading.Thread(target=MACHINE_COSTS, name="costs", daemon=True).start()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._door.close()
+        await self._door.close()
         await super().shutdown(sockets)
 
     def _protocol(self) -> BoundedProtocol:

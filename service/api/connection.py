@@ -18,19 +18,25 @@ one read, the parser is not asked what it says.
 """
 
 import logging
+import select
 from array import array
 from asyncio import Event, Task, TimerHandle, Transport
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
+from functools import partial
 from http import HTTPStatus
-from termios import TIOCOUTQ
+from termios import FIONREAD, TIOCOUTQ
 
 import httptools
 import numpy as np
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from service.api.landing import Landing
@@ -59,6 +65,15 @@ LANDED_BYTES = 128 * 1024
 HEAD_END = b"\r\n\r\n"
 LINGER_SECONDS = 2.0
 """In which who was refused may end what it is sending, and read why."""
+HEALTH = frozenset({b"/livez", b"/readyz", b"/v2/health/live", b"/v2/health/ready"})
+SURPLUS, SURPLUS_SECONDS = 64, 0.5
+"""Connections beyond those that may be open, which are heard for so long: whether the service is
+well is answered there, and nothing else."""
+LAST_SECONDS = 0.5
+"""For which the rest of a head is awaited that had begun to come when the service was stopped."""
+GONE_SECONDS = 0.1
+"""Between looks whether a client that sends no more is there, while its answer is made."""
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 ARRIVAL_SECONDS = 1.0
 """For which a body on its way keeps its place in the queue; who sends slower than that competes
 with nobody, and could otherwise keep others out."""
@@ -156,6 +171,13 @@ class BoundedProtocol(HttpToolsProtocol):
     """What came in last was, or ended with, this one, and the connection is kept."""
     _idle_since: float | None = None
     """When the last answer was given, unless something came in since."""
+    _is_surplus = False
+    """One of more connections than may be open."""
+    _is_last = False
+    """The service is being stopped: the next answer is the last one."""
+    _has_ended = False
+    """The client sends no more: it waits for answers to what it has sent, or is gone."""
+    _looking_for_client: TimerHandle | None = None
 
     @classmethod
     def bounded_by(
@@ -189,14 +211,16 @@ class BoundedProtocol(HttpToolsProtocol):
         """Came while a question was answered apart."""
         self._look_again()
         self.arrived(len(self.connections), self.limits.max_connections)
-        if len(self.connections) > self.limits.max_connections:
+        n_surplus = len(self.connections) - self.limits.max_connections
+        self._is_surplus = n_surplus > 0
+        if n_surplus > SURPLUS:
             self._refuse(TOO_MANY)
         else:
-            self._watch(self.limits.head_seconds)
+            self._watch(SURPLUS_SECONDS if self._is_surplus else self.limits.head_seconds)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._unwatch()
-        for timer in (self._looking, self.timeout_keep_alive_task):
+        for timer in (self._looking, self._looking_for_client, self.timeout_keep_alive_task):
             if timer is not None:
                 timer.cancel()
         self._landing = None
@@ -258,7 +282,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if answer is None:
             return False
         self._unwatch()
-        self._write(answer, keeps=True)
+        self._write(answer, keeps=not self._is_last)
         return True
 
     def _remember(self, head: bytes, question: ShortQuestion, n_bytes: int) -> None:
@@ -393,6 +417,36 @@ class BoundedProtocol(HttpToolsProtocol):
             data = b"".join(self._later)
             self._later.clear()
             self._receive(data)
+            self._close_if_ended()
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's
+        """Keep the connection for the answers to what came in whole (RFC 9112, 9.6)."""
+        is_stream = self.cycle is not None and "ends_with_client" in self.scope["state"]
+        if self._is_leaving or self._is_in_body or is_stream or not self._is_answering():
+            return False
+        self._has_ended = True
+        self._looking_for_client = self.loop.call_later(GONE_SECONDS, self._ask_whether_gone)
+        return True
+
+    def _ask_whether_gone(self) -> None:
+        """Send what says nothing: where nobody waits any more, it is answered with a reset."""
+        is_silent = self._is_answering() and not (self.pipeline or self.cycle.response_started)
+        if is_silent and self.scope["http_version"] == "1.1":
+            self.transport.write(CONTINUE)
+        self._look_for_client()
+
+    def _look_for_client(self) -> None:
+        if self.transport.is_closing() or not self._is_answering():
+            return
+        if _is_reset(self.transport):
+            self.transport.abort()
+        else:
+            self._looking_for_client = self.loop.call_later(GONE_SECONDS, self._look_for_client)
+
+    def _close_if_ended(self) -> None:
+        """Close behind the last answer to a client that sends no more."""
+        if self._has_ended and not (self._is_answering() or self._later):
+            self.transport.close()
 
     def body_received(self, n_bytes: int) -> None:
         """Take note of a sender's progress."""
@@ -416,7 +470,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if not self._is_in_body:
-            self._refuse(TOO_SLOW)
+            self._refuse(TOO_MANY if self._is_surplus else TOO_SLOW)
             return
         self._take_long_way()
         if self.flow.read_paused:  # it is the service that does not read on
@@ -482,6 +536,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_upgrade_ignored():
             return
         self._is_in_head = False
+        if self._is_surplus and not self._asks_for_health():
+            self._is_leaving = True
+            self._refuse(TOO_MANY)
+            return
         self._is_in_body = True
         self._question = self._short_question()
         is_small = self._question is not None and not self._question.is_large
@@ -496,6 +554,12 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope["server"], self.scope["client"] = self.server, self.client
         self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # RFC 9110, 10.1.1
         super().on_headers_complete()
+        self.cycle.keep_alive &= not (self._is_surplus or self._is_last)
+        self.scope["state"]["break_off"] = partial(_break_off, self.cycle)
+
+    def _asks_for_health(self) -> bool:
+        is_read = self.parser.get_method() in (b"GET", b"HEAD")
+        return is_read and self.url.partition(b"?")[0] in HEALTH
 
     def _short_question(self) -> ShortQuestion | None:
         if self.short_way is None or self._is_leaving or self._is_answering():
@@ -567,7 +631,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """Answer on the short way, if this is a question for it and it can."""
         if self._question is None:
             return False
-        keeps = self.parser.should_keep_alive()
+        keeps = self.parser.should_keep_alive() and not self._is_last
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         answer = None if self._question.is_large else self._answer_of(self._question, body)
         if answer is None:
@@ -598,8 +662,13 @@ class BoundedProtocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def shutdown(self) -> None:
+        """Answer what has begun to come in, and nothing after it."""
+        self._is_last = True
         self._take_long_way()
-        super().shutdown()
+        if self._is_answering() or not (self._is_in_head or _unread_bytes(self.transport)):
+            super().shutdown()
+        elif not self._is_leaving:
+            self._watch(LAST_SECONDS)
 
     def on_response_complete(self) -> None:
         self._place.free()
@@ -614,6 +683,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle(self.timeout_keep_alive)
+        self._close_if_ended()
 
     def _look_whether_idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(
@@ -674,7 +744,28 @@ def _queued_bytes(transport: Transport) -> int:
     It takes the next ones when a third of its queue is free, which may be a megabyte: without
     these a slow reader looks like one that does not read.
     """
-    n_bytes = array("i", [0])
+    return _told_by_system(transport, TIOCOUTQ)
+
+
+def _unread_bytes(transport: Transport) -> int:
+    """Return how many bytes have come that nobody has read yet."""
+    return _told_by_system(transport, FIONREAD)
+
+
+def _told_by_system(transport: Transport, request: int) -> int:
+    number = array("i", [0])
     with suppress(OSError):  # the system does not tell, or the socket is closed
-        ioctl(transport.get_extra_info("socket").fileno(), TIOCOUTQ, n_bytes)
-    return n_bytes[0]
+        ioctl(transport.get_extra_info("socket").fileno(), request, number)
+    return number[0]
+
+
+def _is_reset(transport: Transport) -> bool:
+    looking = select.poll()
+    looking.register(transport.get_extra_info("socket").fileno(), 0)
+    return bool(looking.poll(0))  # of itself it tells of errors, and of the end of both directions
+
+
+def _break_off(cycle: RequestResponseCycle) -> None:
+    """Close the connection in the middle of an answer, which can't pass as complete then."""
+    cycle.disconnected = True
+    cycle.transport.close()

@@ -112,6 +112,7 @@ async def stream_job_events(
     if job.is_done and event_after(job, last_event_id or 0) is None:
         return Response(status_code=HTTPStatus.NO_CONTENT)
     leave = _entered(door)
+    request.scope["state"]["ends_with_client"] = True  # who reads on for long keeps both directions
     return JobEvents(frames_of(door, job_id, last_event_id or 0), leave)
 
 

@@ -96,7 +96,8 @@ class Order:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
         self.door.lifecycle.require_serving()
         asked = () if selection is None else (selection,)
-        conditions = (*asked, self.on_conflict, self.budget_seconds)
+        formats = () if media_type == JSON else (media_type,)
+        conditions = (*asked, self.on_conflict, self.budget_seconds, *formats)
         fingerprint = partial(fingerprint_of_data, self.payload, *conditions)
         return await self.once.answer(fingerprint, partial(self._begin, selection, media_type))
 

@@ -86,7 +86,10 @@ def fingerprint_of_body(body: Body) -> str:
 
 
 def fingerprint_of_data(payload: DataPayload, *conditions: object) -> str:
-    """Return a digest of the rows, whatever format they came in, and of what they are to do."""
+    """Return a digest of the rows, whatever format they came in, and of what they are to do.
+
+    The format of the answer is among the conditions: what is kept is in that of the first one.
+    """
     table = payload.table
     names = None if table.feature_names is None else tuple(table.feature_names)
     digest = hashlib.sha256(repr((table.X.shape, names, conditions)).encode())

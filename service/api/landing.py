@@ -38,7 +38,7 @@ class Receiver(Protocol):
         """Read on in the loop's next turn."""
 
     def connection_lost(self, exc: Exception | None) -> None: ...
-    def eof_received(self) -> None: ...
+    def eof_received(self) -> bool: ...
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
 
@@ -148,8 +148,8 @@ class Landing(BufferedProtocol):
         self.drop()
         self._receiver.connection_lost(exc)
 
-    def eof_received(self) -> None:
-        self._receiver.eof_received()
+    def eof_received(self) -> bool:
+        return self._receiver.eof_received()
 
     def pause_writing(self) -> None:
         self._receiver.pause_writing()

@@ -4,6 +4,7 @@ import logging
 import re
 import secrets
 import time
+from asyncio import CancelledError
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from service.api.payloads.spool import Outbox
 from service.api.problems import UNEXPECTED, problem_response, request_id_of
 from service.api.services import Services
 from service.api.turns import CALLER, Caller, Place
-from service.errors import MalformedRequest
+from service.errors import MalformedRequest, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -194,13 +195,31 @@ class LastResort:
             await self.app(scope, receive, noting_start)
         except ClientDisconnect:
             return  # nobody is left to answer
-        except AnswerCutOff:
-            raise  # the server breaks the connection off, so that it can't pass as complete
-        except Exception:
+        except AnswerCutOff as cut:  # logged
+            _break_off(scope, cut)
+        except CancelledError as cancelled:
+            services: Services = scope["app"].state.services
+            if not services.lifecycle.is_draining:
+                raise
+            logger.warning("request_cut_off", extra={"request_id": request_id_of(scope)})
+            if is_started:
+                _break_off(scope, cancelled)
+            else:
+                await problem_response(Unavailable.draining(), scope)(scope, receive, send)
+        except Exception as error:
             logger.exception("unexpected_error", extra={"request_id": request_id_of(scope)})
             if is_started:
-                raise  # the server breaks the connection off, so that it can't pass as complete
-            await problem_response(UNEXPECTED, scope)(scope, receive, send)
+                _break_off(scope, error)
+            else:
+                await problem_response(UNEXPECTED, scope)(scope, receive, send)
+
+
+def _break_off(scope: Scope, error: BaseException) -> None:
+    """Break the connection off, so that the answer can't pass as complete."""
+    break_off = scope.get("state", {}).get("break_off")
+    if break_off is None:
+        raise error  # for the server, which has no other way
+    break_off()
 
 
 class HeadAsGet:

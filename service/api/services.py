@@ -67,7 +67,8 @@ class Threads:
     """Where blocking work goes: looking things up, and computing, each with its own bound."""
 
     def __init__(self, *, queue_size: int = 64, wait_seconds: float = 10.0) -> None:
-        n_cores = available_cores()
+        self.n_computing = n_cores = available_cores()
+        """Threads that answer large questions."""
         self._registry = CapacityLimiter(REGISTRY_THREADS)
         self._large = Turns(n_cores, queue_size=queue_size, wait_seconds=wait_seconds)
         self._small = Turns(

@@ -1,13 +1,17 @@
 """Five times what can be computed: some of it is answered, the rest refused, and nothing else."""
 
 import json
+import socket
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http import HTTPStatus
 from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,6 +66,26 @@ def test_under_overload_small_questions_and_health_are_answered(server: Server) 
     assert back_after < 10
 
 
+def test_the_load_goes_on_although_its_process_was_forked(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is forked keeps every connection that is open then."""
+    kept: list[socket.socket] = []
+
+    class Forked(socket.socket):
+        def connect_ex(self, address: Any) -> int:
+            kept.append(self.dup())
+            return super().connect_ex(address)
+
+    monkeypatch.setattr(socket, "socket", Forked)
+    raw = b"GET /livez HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    load = OpenLoop(server.address[1], raw, rate=100, seconds=0.5).run()
+    for each in kept:
+        each.close()
+
+    assert load.sent == len(load.seconds_of(HTTPStatus.OK)) == len(kept)
+
+
 Told = tuple[int, str | None]
 """A status, and after how long one may try again."""
 
@@ -101,6 +125,37 @@ def test_who_is_refused_while_sending_reads_why(
     assert sum(told.values()) == 60
     assert set(told) <= {(HTTPStatus.OK, None), (HTTPStatus.SERVICE_UNAVAILABLE, "1")}
     assert told[HTTPStatus.SERVICE_UNAVAILABLE, "1"]
+
+
+def test_a_shutdown_under_overload_answers_everyone_who_got_through(tmp_path: Path) -> None:
+    body = to_npy(ROWS)
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Type: {NPY}\r\n"
+    raw = f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
+    told: Counter[bytes] = Counter()
+
+    def ask_until_it_is_closed(address: tuple[str, int]) -> None:
+        while True:
+            try:
+                connection = socket.create_connection(address, timeout=60)
+            except ConnectionRefusedError:
+                return
+            with connection:
+                connection.sendall(raw)
+                told[connection.recv(100)[9:12]] += 1
+
+    with running(tmp_path / "registry", {"GMM_COMPUTE_QUEUE_SIZE": "4"}) as server:
+        with server.client() as client:
+            client.post("/models", json={"id": "groups", "n_components": 2})
+            client.post("/models/groups/fit", json={"X": TWO_GROUPS})
+        with ThreadPoolExecutor(32) as pool:
+            asking = [pool.submit(ask_until_it_is_closed, server.address) for _ in range(32)]
+            time.sleep(1.5)
+            code = server.stop()
+            for each in asking:
+                each.result()  # raises if one was reset
+
+    assert code == 0
+    assert set(told) == {b"200", b"503"}
 
 
 def test_what_is_refused_is_counted_in_the_log(server: Server) -> None:

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import pytest
 
+from service.api.door.guard import UNKNOWN_SECONDS
 from tests.e2e.server import Server, running
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
 
@@ -181,7 +182,7 @@ def test_who_reads_no_answer_keeps_nobody_out(
     while status != 200 and time.monotonic() - begun < PATIENCE_SECONDS:
         time.sleep(0.2)
         with suppress(httpx.TransportError), server.client() as client:
-            status = client.get("/livez").status_code
+            status = client.get("/version").status_code  # health is answered beyond the bound
     answers = [everything_from(connection) for connection in held]
     for connection in held:
         connection.close()
@@ -232,3 +233,35 @@ def test_more_connections_than_there_may_be_are_refused_at_once(tmp_path: Path) 
     assert b"retry-after: 1\r\n" in answer.lower()
     assert b"too_many_connections" in answer
     assert after.status_code == 200
+
+
+def test_of_more_connections_than_there_may_be_those_that_ask_for_health_are_answered(
+    tmp_path: Path,
+) -> None:
+    def told(server: Server, request: bytes) -> bytes:
+        with connected(server) as client:
+            client.sendall(request)
+            return everything_from(client)
+
+    settings = {"GMM_MAX_CONNECTIONS": "8"}
+    with running(tmp_path / "registry", settings) as server:
+        held = [connected(server) for _ in range(8)]
+        time.sleep(UNKNOWN_SECONDS + 1.0)  # until then they may be at the door
+        begun = time.monotonic()
+        health = [
+            told(server, b"GET %s HTTP/1.1\r\nHost: a\r\n\r\n" % path)
+            for path in (b"/livez", b"/readyz", b"/v2/health/live", b"/v2/health/ready")
+        ]
+        seconds = time.monotonic() - begun
+        others = [
+            told(server, request)
+            for request in (POST + bytes(1000), b"GET /livezz HTTP/1.1\r\nHost: a\r\n\r\n")
+        ]
+        for connection in held:
+            connection.close()
+
+    assert all(answer.startswith(b"HTTP/1.1 200 ") for answer in health)
+    assert all(b"connection: close" in answer for answer in health)
+    assert seconds < 2
+    assert all(answer.startswith(b"HTTP/1.1 503 ") for answer in others)
+    assert all(b"too_many_connections" in answer for answer in others)

@@ -1,5 +1,8 @@
 """Bodies larger than what the service may hold, over a real connection."""
 
+import json
+import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,3 +78,30 @@ def test_an_answer_that_fails_in_its_middle_can_not_be_taken_for_whole(server: S
 
     with server.client() as client, pytest.raises(httpx.RemoteProtocolError):
         client.post("/models/groups/predict", content=broken(), headers=HEADERS)
+
+    assert [each["level"] for each in logged(server, "answer_cut_off")] == ["warning"]
+
+
+def logged(server: Server, event: str) -> list[dict[str, object]]:
+    """Return the events of this name, once the log is seen to have nothing but events."""
+    events = [json.loads(line) for line in server.log.read_text().splitlines()]
+    assert not any("Traceback" in str(each) for each in events)
+    return [each for each in events if each["event"] == event]
+
+
+def test_a_body_that_stalls_until_the_drain_is_over_is_refused(tmp_path: Path) -> None:
+    head = f"POST /models/m/predict HTTP/1.1\r\nHost: a\r\nContent-Type: {ARROW}\r\n"
+    chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n".encode()
+    with (
+        running(tmp_path / "registry", {"GMM_DRAIN_SECONDS": "1"}) as server,
+        socket.create_connection(server.address, timeout=30) as client,
+    ):
+        client.sendall(chunked)
+        time.sleep(0.5)
+        code = server.stop()
+        answer = client.makefile("rb").read()
+
+    assert code == 0
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b'"code":"draining"' in answer
+    assert [each["level"] for each in logged(server, "request_cut_off")] == ["warning"]

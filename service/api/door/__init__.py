@@ -16,7 +16,7 @@ import socket
 import struct
 import threading
 import time
-from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop
+from asyncio import AbstractEventLoop, Server, Task, TimerHandle, get_running_loop, wait
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import ExitStack, suppress
@@ -49,6 +49,8 @@ HANDED = struct.Struct("=ii")
 HANDED_AT_ONCE = 256
 RUSH, RUSH_SECONDS = 64, 0.25
 """So many connections in so short a time are more than the loop should accept one by one."""
+WAITING_PER_THREAD = 12
+"""So many large bodies for each computing thread are enough to wait while others are refused."""
 TELLING_SECONDS = 1.0
 """Between two events that tell how many were refused."""
 
@@ -79,6 +81,7 @@ class Door:
         self._threads = threads
         self._places = np.frombuffer(threads.places, dtype=np.int64)
         self._n_places = threads.places[0]
+        self._n_spared = max(0, self._n_places - WAITING_PER_THREAD * threads.n_computing)
         self._counts = np.zeros(N_COUNTS, dtype=np.int64)
         self._counts[SEED] = secrets.randbits(63)
         self._calls: SimpleQueue[bool] = SimpleQueue()
@@ -122,27 +125,46 @@ class Door:
         self._loop = get_running_loop()
         self._handed, self._handing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._waking, self._wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._loop.add_reader(self._handed, self._take_in)
+        self._loop.add_reader(self._handed, self._take_in, entrance)
 
-    def close(self) -> None:
-        """Let nobody in any more."""
+    async def close(self) -> None:
+        """Let in who has come by now, and nobody else."""
         if self._entrance is None:
             return
+        entrance, self._is_guarded = self._entrance, True
         self._counts[IS_OVER] = 1
         os.write(self._wake, b"\0")
         self._calls.put(False)
         if self._guard is not None:
-            self._guard.join()
+            await self._loop.run_in_executor(None, self._guard.join)
+        for server in entrance.servers:
+            server.close()
+        entrance.servers.clear()
         self._loop.remove_reader(self._handed)
-        while handed := self._all_handed():
-            for file, _ in handed:
-                os.close(file)
+        while self._take_in(entrance):
+            pass
+        self._accept_last(entrance)
+        if self._tasks:
+            await wait(self._tasks)
         self._is_guarded = False
         self._tell_again()
         for file in (self._handed, self._handing, self._waking, self._wake):
             os.close(file)
-        self._entrance.listener.close()
+        entrance.listener.close()
         self._entrance = None
+
+    def _accept_last(self, entrance: Entrance) -> None:
+        """Accept all who wait, and stop listening at once: who comes later is told by the system.
+
+        Closing would not do, for others have the listener open too.
+        """
+        last = []
+        with suppress(OSError):  # there is none left
+            while True:
+                last.append(entrance.listener.accept()[0])
+        entrance.listener.shutdown(socket.SHUT_RDWR)
+        for connection in last:
+            self._begin(self._serve(entrance, connection.detach(), Place()))
 
     def call_guard(self) -> None:
         """Have nobody accepted by the loop until it is calm."""
@@ -163,12 +185,14 @@ class Door:
     def _watch(self, loop: AbstractEventLoop, listener: int, waking: int, handing: int) -> None:
         refusals = [*_marked(OVERLOADED, "/"), *_marked(OVERLOADED, "/v2")]
         while self._calls.get():
-            guarding_pass()(listener, waking, handing, self._places, self._counts, *refusals)
+            guarding_pass()(
+                listener, waking, handing, self._places, self._n_spared, self._counts, *refusals
+            )
             with suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(self._leave_to_loop)
 
     def _leave_to_loop(self) -> None:
-        if self._entrance is not None:
+        if self._entrance is not None and not self._counts[IS_OVER]:
             self._begin(self._accept_again(self._entrance))
 
     def _begin(self, story: Coroutine[None, None, None]) -> None:
@@ -180,31 +204,29 @@ class Door:
         server = await self._loop.create_server(
             entrance.protocols, sock=entrance.listener.dup(), backlog=entrance.backlog
         )
-        if self._entrance is None:
+        if self._counts[IS_OVER]:
             server.close()
             return
         entrance.servers.append(server)
         self._is_guarded = False
         self._tell_again()
 
-    def _take_in(self) -> None:
-        """Take what the guard hands over, each with a place if it is to have one."""
-        for file, has_place in self._all_handed():
+    def _take_in(self, entrance: Entrance) -> bool:
+        """Take what the guard hands over, each with a place if it is to have one; tell if any."""
+        handed = self._all_handed()
+        for file, has_place in handed:
             place = (self._threads.let_in() if has_place else None) or Place()
             self._counts[N_SEEN] += has_place
-            self._begin(self._serve(file, place))
+            self._begin(self._serve(entrance, file, place))
+        return bool(handed)
 
     def _all_handed(self) -> list[tuple[int, int]]:
         with suppress(BlockingIOError):
             return list(HANDED.iter_unpack(os.read(self._handed, HANDED_AT_ONCE * HANDED.size)))
         return []
 
-    async def _serve(self, file: int, place: Place) -> None:
-        if self._entrance is None:
-            os.close(file)
-            place.free()
-            return
-        listener, protocols = self._entrance.listener, self._entrance.protocols
+    async def _serve(self, entrance: Entrance, file: int, place: Place) -> None:
+        listener, protocols = entrance.listener, entrance.protocols
 
         def with_place() -> BoundedProtocol:
             protocol = protocols()
@@ -216,13 +238,8 @@ class Door:
             unless_served.callback(place.free)
             unless_served.callback(connection.close)
             unless_served.enter_context(suppress(OSError))  # its client was gone before
-            _, protocol = await self._loop.connect_accepted_socket(with_place, connection)
+            await self._loop.connect_accepted_socket(with_place, connection)
             unless_served.pop_all()
-            if self._is_closed():  # meanwhile, like those that came before
-                protocol.shutdown()
-
-    def _is_closed(self) -> bool:
-        return self._entrance is None
 
     def _tell_again(self) -> None:
         """Tell now, and every second as long as there is a guard."""

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from service.api.door.heads import LARGE, judge
 from service.api.door.system import (
+    STATE_BITS,
     accepted,
     close,
     drop,
+    end_of,
     end_sending,
     is_not_yet,
     pause,
@@ -44,9 +46,13 @@ DROPPED_BYTES_PER_SECOND = 512 * 1024**2
 TICK_SECONDS = 0.01
 _TICK, _LONG_TICK = 10, 100
 """Milliseconds."""
-_GATHERING = 2
+_GATHERING = 3
 """Milliseconds after a refusal, in which others come: each time that this thread wakes up, and each
 time that it wakes up a client, costs as much as a refusal."""
+SHORT_SECONDS = 0.1
+"""After a refusal, in which the queue is kept short: who comes while many wait is refused."""
+LAST_SECONDS = 0.25
+"""For which who was refused may end what it sends when the door is closed."""
 CALM_SECONDS = 2.0
 """Without a refusal, after which the door is left to the loop."""
 
@@ -58,9 +64,9 @@ _ANSWER_BYTES = 4096
 _DROPPED_AT_ONCE = 1024**2
 _MOST_ROOM = DROPPED_BYTES_PER_SECOND // 10
 _READABLE = 1
-_STATE_BITS = 16
 _FIRST_UNKNOWN = 2
 """Among the files that are waited for, behind the listener and what wakes the guard."""
+_EMPTY_LINE = np.frombuffer(b"\r\n", dtype=np.uint8)
 _DIGITS = np.frombuffer(b"0123456789abcdef", dtype=np.uint8)
 _ID_DIGITS = 32
 _WORD_DIGITS = 16
@@ -84,6 +90,8 @@ class Desk(NamedTuple):
     handing: int
     """The pipe to the loop."""
     places: NDArray[np.int64]
+    spared: NDArray[np.int64]
+    """One number: of the places that are free, how many nobody gets now."""
     counts: NDArray[np.int64]
     plain: NDArray[np.uint8]
     """The refusal, with its marks, and where its content begins; and that under /v2."""
@@ -182,7 +190,8 @@ def _met(desk, file):
         return DONE
     kind, is_v2, id_begin, id_end = judge(desk.head, n_bytes)
     is_large = kind == LARGE
-    if is_large and desk.places[0] <= desk.counts[N_HANDED] - desk.counts[N_SEEN]:
+    n_free = desk.places[0] - desk.spared[0]
+    if is_large and n_free <= desk.counts[N_HANDED] - desk.counts[N_SEEN]:
         if id_begin == id_end:
             _new_id(desk.counts, desk.own_id)
             _refuse(desk, file, is_v2, desk.own_id)
@@ -206,7 +215,6 @@ def _see_out(leaving, file, now):
     if leaving.count[0] == MOST_LEAVING:
         close(file)
     else:
-        end_sending(file)
         _add(leaving, file, now)
 
 
@@ -264,16 +272,34 @@ def _read_on(file, room):
     return room, False
 
 
+@njit(**INLINED)
+def has_left(file, room):
+    """Tell whether who was refused has closed the connection before all was sent.
+
+    What was not sent by then still comes, and the end only after that: to wait for the end is to
+    read all. But the other system answers with a reset to whatever is sent to it now, so an empty
+    line is, which says nothing behind an answer whose length is known.
+    """
+    send(file, _EMPTY_LINE, _EMPTY_LINE.size)
+    return end_of(file, room)[1]
+
+
 @njit(**COMPILED)
-def _let_go(leaving, now, room):
+def _let_go(desk, before, now, room):
     """Read on from those who are leaving, the first ones first; return what of the room is left."""
+    leaving = desk.leaving
     n_before = leaving.count[0]
     leaving.count[0] = 0
     for place in range(n_before):
         file, since = leaving.files[place], leaving.since[place]
         is_gone = now - since > LINGER_SECONDS
         if not is_gone and now - since > REST_SECONDS:
-            room, is_gone = _read_on(file, room)
+            has_ended, is_gone = end_of(file, desk.message)
+            if not (has_ended or is_gone) and before - since <= REST_SECONDS:
+                is_gone = has_left(file, desk.message)
+            if not is_gone:
+                end_sending(file)
+                room, is_gone = _read_on(file, room)
         if is_gone:
             close(file)
         else:
@@ -300,13 +326,21 @@ def _watch(polled, place, file):
 
 @njit(**INLINED)
 def _is_ready(polled, place):
-    return polled[2 * place + 1] >> _STATE_BITS != 0
+    return polled[2 * place + 1] >> STATE_BITS != 0
 
 
-@njit(**INLINED)
-def _close_all(few):
-    for place in range(few.count[0]):
-        close(few.files[place])
+@njit(**COMPILED)
+def _leave(desk, before, now, time_room):
+    """Hand over who is unknown, and see out who was refused."""
+    for place in range(desk.unknown.count[0]):
+        _hand(desk, desk.unknown.files[place], False)
+    until, room = now + LAST_SECONDS, _MOST_ROOM
+    while desk.leaving.count[0] and now < until:
+        room = _let_go(desk, before, now, room)
+        pause(_TICK)
+        before, now = now, seconds(time_room)
+    for place in range(desk.leaving.count[0]):
+        close(desk.leaving.files[place])
 
 
 @njit(**INLINED)
@@ -319,31 +353,36 @@ def guarding_pass():
     """Return what accepts and refuses until it is over, or calm.
 
     A connection is handed over to the loop, as its file and whether it takes a place, unless it
-    has a large body for which there is none.
+    has a large body for which there is none. For a moment after a refusal the last ``n_spared``
+    places count for none: a long queue answers no more, and what waits in it leaves the cache.
     """
     stamp = STAMP
     file, place, counts = types.intp, types.intp, types.int64[::1]
     text = types.Array(types.uint8, 1, "C", readonly=True)
     refusal = (text, place)
-    signature = types.void(file, file, file, counts, counts, *refusal, *refusal)
+    signature = types.void(file, file, file, counts, place, counts, *refusal, *refusal)
 
     @njit(signature, **OPTIONS)
-    def guard(listener, wake, handing, places, counts, plain, plain_content, v2, v2_content):
+    def guard(
+        listener, wake, handing, places, n_spared, counts, plain, plain_content, v2, v2_content
+    ):
         head, answer = np.empty(_HEAD_BYTES, np.uint8), np.empty(_ANSWER_BYTES, np.uint8)
         own_id, message = np.empty(_ID_DIGITS, np.uint8), np.empty(2, np.int32)
         unknown, leaving = _few(MOST_UNKNOWN), _few(MOST_LEAVING)
         desk = Desk(
-            handing, places, counts, plain, plain_content, v2, v2_content,
+            handing, places, np.zeros(1, np.int64), counts, plain, plain_content, v2, v2_content,
             head, answer, own_id, message, unknown, leaving,
         )  # fmt: skip
         polled = np.empty(2 * (_FIRST_UNKNOWN + MOST_UNKNOWN), np.int32)
         time_room = np.empty(2, np.int64)
         room = 0 * stamp
-        now = last_refusal = last_tick = seconds(time_room)
+        now = last_tick = seconds(time_room)
+        last_refusal = now - SHORT_SECONDS
         is_calm = False
         while not (is_calm or counts[IS_OVER]):
             _wait(desk, polled, listener, wake)
             now = seconds(time_room)
+            desk.spared[0] = n_spared if now - last_refusal < SHORT_SECONDS else 0
             has_refused = _meet_known(desk, polled, now)
             if _is_ready(polled, 0):
                 has_refused |= _meet_new(desk, listener, now)
@@ -352,10 +391,9 @@ def guarding_pass():
                 pause(_GATHERING)
             if now - last_tick > TICK_SECONDS:
                 brought = DROPPED_BYTES_PER_SECOND * (now - last_tick)
-                room = _let_go(leaving, now, min(room + int(brought), _MOST_ROOM))
+                room = _let_go(desk, last_tick, now, min(room + int(brought), _MOST_ROOM))
                 last_tick = now
             is_calm = now - last_refusal > CALM_SECONDS and unknown.count[0] + leaving.count[0] == 0
-        _close_all(unknown)
-        _close_all(leaving)
+        _leave(desk, last_tick, now, time_room)
 
     return guard

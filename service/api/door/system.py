@@ -4,6 +4,7 @@ Memory is named by its address, as the system has it.
 """
 
 import errno
+import select
 import socket
 import time
 
@@ -30,8 +31,11 @@ _PEEK, _DROP, _NO_SIGNAL = (
     np.int32(getattr(socket, name, 0)) for name in ("MSG_PEEK", "MSG_TRUNC", "MSG_NOSIGNAL")
 )
 _SENDING = np.int32(socket.SHUT_WR)
+_HAS_ENDED, _HAS_FAILED = (np.int32(getattr(select, name, 0)) for name in ("POLLRDHUP", "POLLERR"))
 _MONOTONIC = np.int32(getattr(time, "CLOCK_MONOTONIC", 0))
 _NOWHERE = np.uintp(0)
+STATE_BITS = 16
+"""Where the state begins in the second number of a file that is waited for."""
 
 
 @njit(**INLINED)
@@ -72,6 +76,18 @@ def drop(file, n_bytes):
 @njit(**INLINED)
 def send(file, content, n_bytes):
     return _send(np.int32(file), content.ctypes.data, np.uintp(n_bytes), _NO_SIGNAL)
+
+
+@njit(**INLINED)
+def end_of(file, room):
+    """Return whether the other end has sent all, and whether it has reset the connection.
+
+    The room takes two numbers of 32 bits.
+    """
+    room[0], room[1] = file, _HAS_ENDED
+    wait(room, 1, 0)
+    state = room[1] >> STATE_BITS
+    return state & _HAS_ENDED != 0, state & _HAS_FAILED != 0
 
 
 @njit(**INLINED)

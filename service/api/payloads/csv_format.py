@@ -32,6 +32,10 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ROW_LENGTH = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
 """How Arrow says where it stopped; what follows there is the client's text."""
+OPEN_QUOTE = re.compile(
+    rb"""(?:(?:"(?:[^"]|"")*+"[^,\r\n]*+|[^",\r\n][^,\r\n]*+|)[,\r\n])*+("(?:[^"]|"")*+)\Z"""
+)
+"""Whole fields, and one that begins with a quote and does not end: Arrow takes it for ended."""
 
 
 class CsvReader:
@@ -59,6 +63,7 @@ class CsvReader:
         if not rows.strip():
             return
         self._expected.admit(self._rows_read + rows.count(b"\n"), self._n_columns)
+        self._require_closed_quotes(rows)
         names = [str(column) for column in range(self._n_columns)]
         types = dict.fromkeys(names, pa.float64())
         if self._label_place is not None:
@@ -82,6 +87,17 @@ class CsvReader:
             for portion in self._columns.tables(batch):
                 self._rows_read += len(portion.X)
                 yield replace(portion, feature_names=self._feature_names)
+
+    def _require_closed_quotes(self, rows: bytes) -> None:
+        # Quotes come in pairs in what is well-formed. Labels may hold one that is not.
+        if rows.count(b'"') % 2 == 0 and self._label_place is None:
+            return
+        if (found := OPEN_QUOTE.match(rows)) is None:
+            return
+        row, column = _place_behind(rows[: found.start(1)])
+        detail = "a quoted value must end with a quote"
+        pointer = f"#/X/{self._rows_read + row}/{column}"
+        raise InvalidInput("invalid_data", detail, issues=[Issue(pointer, "invalid_data", detail)])
 
     def _behind_header(self, text: bytes) -> bytes:
         """Return the rows behind the names, having learnt how many columns there are."""
@@ -158,6 +174,15 @@ def _first_record(text: bytes) -> tuple[list[str], int]:
     except csv.Error:
         pass
     raise InvalidInput("invalid_data", "the first line can't be read as CSV (RFC 4180)")
+
+
+def _place_behind(rows: bytes) -> tuple[int, int]:
+    """Return the row and column of the value that follows."""
+    text = rows.decode("utf-8", "replace")
+    records = [record for record in csv.reader(io.StringIO(text, newline="")) if record]
+    if not text or text[-1] in "\r\n":
+        return len(records), 0
+    return len(records) - 1, len(records[-1]) - 1
 
 
 def _may_be_number(field: str) -> bool:

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from http.client import HTTPConnection
 from typing import Any, TypeVar
 
@@ -22,7 +22,13 @@ from uvicorn.server import ServerState
 from service.api import door as door_package
 from service.api.connection import BoundedProtocol, ConnectionLimits
 from service.api.door import RUSH, RUSH_SECONDS, Door, Entrance
-from service.api.door.guard import CALM_SECONDS, MOST_LEAVING, UNKNOWN_SECONDS
+from service.api.door.guard import (
+    CALM_SECONDS,
+    MOST_LEAVING,
+    SHORT_SECONDS,
+    UNKNOWN_SECONDS,
+    has_left,
+)
 from service.api.door.heads import LARGE, judge
 from service.api.landing import landing_of
 from service.api.services import Threads
@@ -73,8 +79,8 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
 class House:
     """A loop that serves behind a door."""
 
-    def __init__(self, limits: ConnectionLimits) -> None:
-        self.threads = Threads(queue_size=QUEUE_SIZE)
+    def __init__(self, limits: ConnectionLimits, queue_size: int) -> None:
+        self.threads = Threads(queue_size=queue_size)
         self.door = Door(self.threads)
         self.kept: list[Place] = []
         self.servers: list[asyncio.Server] = []
@@ -102,8 +108,8 @@ class House:
             self.kept.append(place)
         await asyncio.sleep(0.1)
 
-    def close(self) -> None:
-        self.door.close()
+    async def close(self) -> None:
+        await self.door.close()
         for server in self.servers:
             server.close()
         for place in self.kept:
@@ -114,16 +120,19 @@ class House:
 
 @asynccontextmanager
 async def house(
-    *, is_full: bool = True, limits: ConnectionLimits = BoundedProtocol.limits
+    *,
+    is_full: bool = True,
+    limits: ConnectionLimits = BoundedProtocol.limits,
+    queue_size: int = QUEUE_SIZE,
 ) -> AsyncIterator[House]:
-    built = House(limits)
+    built = House(limits, queue_size)
     await built.open()
     try:
         if is_full:
             await built.fill()
         yield built
     finally:
-        built.close()
+        await built.close()
         await asyncio.sleep(0.05)
 
 
@@ -382,6 +391,65 @@ def test_who_sends_all_before_reading_reads_why(count: int) -> None:
     assert set(within(story)) == {(503, "overloaded")}
 
 
+def test_who_left_with_a_body_half_sent_is_told_from_who_sends_on() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client, other = (socket.create_connection(listener.getsockname()) for _ in range(2))
+        served, served_other = listener.accept()[0], listener.accept()[0]
+        with served, served_other, other:
+            for each in (client, other):
+                each.setblocking(False)
+                with suppress(BlockingIOError):
+                    while True:
+                        each.send(bytes(1024**2))
+            client.close()
+            room = np.empty(2, np.int32)
+            assert has_left(served.fileno(), room)
+            assert not has_left(served_other.fileno(), room)
+            assert other.recv(100) == b"\r\n"
+
+
+def test_who_reads_to_the_end_finds_the_answer_and_an_empty_line() -> None:
+    async def story() -> bytes:
+        async with house() as full:
+            client = socket.create_connection(full.address, timeout=5)
+            with closing(client):
+                client.sendall(head())
+                return await in_thread(client.makefile("rb").read)
+
+    told, _, content = within(story).partition(b"\r\n\r\n")
+    length = int(told.lower().partition(b"content-length: ")[2].split(b"\r\n")[0])
+    assert content[length:] == b"\r\n"
+    assert json.loads(content[:length])["code"] == "overloaded"
+
+
+def test_the_queue_is_kept_short_while_others_are_refused() -> None:
+    """And may be as long as it is allowed to when the last refusal is past."""
+
+    def status(address: tuple[str, int], *parts: bytes) -> bytes:
+        with socket.create_connection(address, timeout=5) as client:
+            client.sendall(b"".join(parts))
+            return client.recv(len(OK))
+
+    async def story() -> tuple[list[bytes], bytes]:
+        async with house(queue_size=100) as full:
+            seconds, early = SHORT_SECONDS, []
+            while seconds >= SHORT_SECONDS:  # the machine may be busy
+                await full.fill()
+                freed = [full.kept.pop() for _ in range(2)]
+                begun = time.monotonic()
+                early = [await in_thread(status, full.address, head()) for _ in freed]
+                for place in freed:
+                    place.free()
+                early.append(await in_thread(status, full.address, head()))
+                seconds = time.monotonic() - begun
+            await asyncio.sleep(3 * SHORT_SECONDS)
+            return early, await in_thread(status, full.address, head(), bytes(MUCH))
+
+    early, late = within(story)
+    assert early == [REFUSED] * 3
+    assert late == OK
+
+
 def test_more_than_may_linger_are_refused_too() -> None:
     async def story() -> set[bytes]:
         async with house() as full:
@@ -493,12 +561,39 @@ def test_a_door_that_is_closed_leaves_nobody_behind() -> None:
         async with house() as full:
             waiting = socket.create_connection(full.address)
             await asyncio.sleep(0.05)
-            full.door.close()
+            await full.door.close()
             with closing(waiting), pytest.raises(ConnectionRefusedError):
                 socket.create_connection(full.address)
             return doors()
 
     assert within(story) == 0
+
+
+@pytest.mark.parametrize("is_full", [True, False], ids=["the guard", "the loop"])
+def test_who_has_come_when_the_door_closes_is_answered(*, is_full: bool) -> None:
+    """Those who have been accepted, and those whom nobody has accepted yet."""
+
+    def ask(address: tuple[str, int], text: bytes) -> socket.socket:
+        client = socket.create_connection(address, timeout=5)
+        client.sendall(text)
+        return client
+
+    async def story() -> list[bytes]:
+        async with house(is_full=is_full) as closing_down:
+            address = closing_down.address
+            cut = ask(address, b"GET / HTTP/1.1\r\nHo")
+            await asyncio.sleep(0.05)
+            clients = [ask(address, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") for _ in range(20)]
+            await closing_down.close()
+            cut.sendall(b"st: a\r\n\r\n")
+            answers = [await in_thread(each.makefile("rb").read) for each in (*clients, cut)]
+            for each in (*clients, cut):
+                each.close()
+            return answers
+
+    answers = within(story)
+    assert [answer[: len(OK)] for answer in answers] == [OK] * 21
+    assert b"connection: close" in answers[-1]
 
 
 def doors() -> int:

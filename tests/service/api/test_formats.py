@@ -457,6 +457,44 @@ def test_a_wrong_value_of_csv_is_pointed_at(groups: Client, body: bytes, row: st
     assert problem["errors"][0]["pointer"] == row
 
 
+@pytest.mark.parametrize(
+    ("body", "place"),
+    [
+        (b'1,2\n3,"4', "#/X/1/1"),
+        (b'1,2\n3,"4\n', "#/X/1/1"),
+        (b'a,b\r\n1,2\r\n\r\n"3,4\r\n5,6', "#/X/1/0"),
+        (b'"1","2"\n"3","4""', "#/X/1/1"),
+    ],
+)
+def test_a_quote_that_does_not_end_is_refused(groups: Client, body: bytes, place: str) -> None:
+    answer = groups.send("POST", "/predict", body=body, headers={"content-type": CSV})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_data")
+    assert answer.json()["errors"][0]["pointer"] == place
+
+
+def test_a_quote_that_does_not_end_is_found_in_any_portion() -> None:
+    reader = codec_of(CSV).reader(Expected())
+    assert reader is not None
+    list(reader.feed(b"a,b\n1,2\n3,4\n"))
+    list(reader.feed(b'"5","6"\n7'))
+
+    with pytest.raises(InvalidInput) as refusal:
+        list(reader.feed(b',"8\n'))
+
+    assert refusal.value.issues[0].pointer == "#/X/3/1"
+
+
+def test_a_quote_within_a_label_is_none_that_begins_a_value() -> None:
+    expected = Expected(label_column="kind")
+    reader = codec_of(CSV).reader(expected)
+    assert reader is not None
+
+    tables = [*reader.feed(b'x,kind\n1,5" pipe\n2,"6"" pipe"\n'), *reader.end()]
+
+    assert np.concatenate([table.X for table in tables]).ravel().tolist() == [1, 2]
+
+
 def test_a_wrong_line_of_ndjson_is_pointed_at() -> None:
     reader = codec_of(NDJSON).reader(Expected())
     assert reader is not None

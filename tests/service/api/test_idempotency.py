@@ -92,6 +92,21 @@ def test_another_payload_under_a_key_is_refused(fitted: Client, change: dict[str
     assert n_versions(fitted) == 2
 
 
+def test_another_format_of_the_answer_under_a_key_is_refused(fitted: Client) -> None:
+    """What is kept is the first answer as it was given."""
+
+    def fit(accept: str) -> httpx.Response:
+        return fitted.post(FIT, {"X": TWO_GROUPS}, {**KEY, "Accept": accept})
+
+    first, other, again = fit("text/csv"), fit("application/json"), fit("text/csv")
+
+    assert first.headers["content-type"].startswith("text/csv")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["content-type"] == first.headers["content-type"]
+    assert n_versions(fitted) == 2
+
+
 def test_another_model_under_a_key_is_refused(client: Client) -> None:
     client.post("/models", {"id": "a"}, KEY)
 
