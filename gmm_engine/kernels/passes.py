@@ -65,7 +65,7 @@ class Way(IntEnum):
     WIDE_DIAGONAL = auto()
 
 
-_TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
+TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -391,7 +391,7 @@ def _add_moments(
 
 def _flags(way: Way) -> tuple[bool, bool, bool]:
     """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
-    return way is Way.UNROLLED, way in _TILED_WAYS, way is Way.SHARED
+    return way is Way.UNROLLED, way in TILED_WAYS, way is Way.SHARED
 
 
 @njit(inline="always")
