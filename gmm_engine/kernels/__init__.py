@@ -31,6 +31,7 @@ from gmm_engine.kernels.factors import Factors, cholesky_factors, factors_of, in
 from gmm_engine.kernels.maximization import Bounds, Estimates, estimates
 from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, thread_count
+from gmm_engine.kernels.sharing import sums_of
 from gmm_engine.kernels.steps import Steps, Sums, layout, plain_steps
 from gmm_engine.kernels.warm_up import warm_up
 
@@ -103,43 +104,9 @@ def expectation(prepared: Prepared, chunks: Iterable[Chunk]) -> Moments:
 def _expectation_of_chunk(
     prepared: Prepared, X: NDArray[np.floating], weight: NDArray[np.float64] | None
 ) -> Moments:
-    run = passes.expectation_pass(*prepared.way)
-    n_moments = len(prepared.constants) * (1 + prepared.width) * prepared.sum_lanes
-    merged = deque[NDArray[np.float64]]()  # sums that are free again: memory at hand is faster
-
-    def part(rows: slice) -> tuple[NDArray[np.float64], NDArray[np.float64], float, float]:
-        moments = np.zeros(n_moments)
-        try:
-            scatter = merged.pop()
-            scatter.fill(0.0)
-        except IndexError:
-            scatter = np.zeros(prepared.n_scatters * prepared.scatter_size)
-        log_likelihood, log_max_resp, unreached = run(
-            X[rows],
-            _NO_WEIGHT if weight is None else weight[rows],
-            prepared.constants,
-            prepared.negligible,
-            prepared.means,
-            prepared.width,
-            prepared.factors,
-            prepared.factor_stride,
-            moments,
-            scatter,
-            0 if prepared.is_shared else prepared.scatter_size,
-        )
-        _require_reached(unreached, rows.start)
-        return moments, scatter, log_likelihood, log_max_resp
-
-    parts = in_order(part, _ranges(prepared, len(X)))
-    moments, scatter, log_likelihood, log_max_resp = next(parts)
-    for more_moments, more_scatter, more_likelihood, more_max_resp in parts:
-        moments += more_moments
-        scatter += more_scatter
-        merged.append(more_scatter)
-        log_likelihood += more_likelihood
-        log_max_resp += more_max_resp
-    nk, first = prepared.unpacked_moments(moments)
-    return Moments(nk, first, prepared.unpacked_scatter(scatter), log_likelihood, log_max_resp)
+    sums = sums_of(prepared, X, _NO_WEIGHT if weight is None else weight, _ranges(prepared, len(X)))
+    _require_reached(sums.unreached, 0)
+    return Moments(sums.nk, sums.first, sums.scatter, sums.log_likelihood, sums.log_max_resp)
 
 
 def is_one_range(prepared: Prepared, n_rows: int) -> bool:

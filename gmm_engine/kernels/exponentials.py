@@ -6,7 +6,7 @@ once and used for several vectors that go through the same operations side by si
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -31,8 +31,8 @@ from gmm_engine.kernels.lanes import (
 VECTORS_AT_ONCE = 3
 """A block holds a multiple of so many vectors."""
 
-SMALLEST_EXPONENT = -708.0
-"""exp of anything below leaves the normal numbers and is taken as 0."""
+SMALLEST_EXPONENT, SMALLEST_BINARY_EXPONENT = -708.0, -1021.0
+"""exp, or 2 to the power, of anything below leaves the normal numbers and is taken as 0."""
 
 _ROUND_TO_INTEGER = 1.5 * 2.0**52
 """Added to a small number it leaves the nearest integer in the low bits."""
@@ -99,7 +99,23 @@ _BY_TABLE = _Reduction(  # to 2.9e-17
 _REDUCTION = _BY_TABLE if LANES == 8 else _BY_POLYNOMIAL
 """Vectors of eight have an instruction that looks up 16 numbers in two registers."""
 
+_POWERS = tuple(2.0 ** (j / 16) for j in range(16))
+_BINARY_COEFFICIENTS = (  # to 2.9e-17
+    float.fromhex("0x1.62e42fefa39ebp-1"),
+    float.fromhex("0x1.ebfbdff830eb4p-3"),
+    float.fromhex("0x1.c6b08d62f5e70p-5"),
+    float.fromhex("0x1.3b2ac53057331p-7"),
+    float.fromhex("0x1.5d7a510a65329p-10"),
+    float.fromhex("0x1.49182b11a8828p-13"),
+)
+"""Of (2^r − 1)/r for 0 ≤ r < 1/16, likewise."""
+_ROUND_TO_SIXTEENTH = 1.5 * 2.0**48
+_DOWNWARD, _LEFT_OF_SIXTEENTH, _AS_USUAL = (ir.Constant(ir.IntType(32), n) for n in (9, 0x49, 4))
+"""How instructions of vectors of eight round: downward; to sixteenths downward, of which they
+return the rest; and as all others do."""
+
 _INTEGERS = ir.VectorType(ir.IntType(64), LANES)
+_LANES_THAT_COUNT = ir.IntType(LANES)
 
 
 @intrinsic(prefer_literal=True)
@@ -141,14 +157,16 @@ def exponentiate(
     sums,
     least,
     is_sparing,
+    is_binary,
     block_rows,
 ):
-    """Turn log p(x, k) into exp(log p(x, k) − largest) ≤ 1, to 2 ulp, and sum it up by row.
+    """Turn log p(x, k) into p(x, k) / exp(largest) ≤ 1, to 2 ulp, and sum it up by row.
 
-    0 for NaN. Sparing, also what is below ``least`` becomes 0. ``n_vectors`` of rows are treated,
-    rounded up to ``VECTORS_AT_ONCE``.
+    Binary, logarithms are those to base 2. 0 for NaN. Sparing, also what is below ``least``
+    becomes 0. ``n_vectors`` of rows are treated, rounded up to ``VECTORS_AT_ONCE``.
     """
     B, spares = block_rows.literal_value, bool(is_sparing.literal_value)
+    power_of = _exp2_of_nonpositive if is_binary.literal_value else _exp_of_nonpositive
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
@@ -165,7 +183,7 @@ def exponentiate(
             with _components(context, builder, args[1], B) as base:
                 targets = [builder.add(base, place) for place in places]
                 log_p = [load_vector(builder, values, target) for target in targets]
-                results = _exp_of_nonpositive(
+                results = power_of(
                     builder, [builder.fsub(a, b) for a, b in zip(log_p, top, strict=True)]
                 )
                 if spares:
@@ -181,7 +199,17 @@ def exponentiate(
         return context.get_dummy_value()
 
     return (
-        types.void(joint, types.intp, types.intp, largest, sums, least, is_sparing, block_rows),
+        types.void(
+            joint,
+            types.intp,
+            types.intp,
+            largest,
+            sums,
+            least,
+            is_sparing,
+            is_binary,
+            block_rows,
+        ),
         codegen,
     )
 
@@ -214,24 +242,20 @@ def _exp_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
 
     exp(r) = 1 + r + r²·q(r). What is out of range comes out as anything and is then taken as 0.
     """
-
-    def all_of(operation, *operands):
-        return [operation(*each) for each in zip(*operands, strict=True)]
-
-    def fma(a, b, c):
-        return all_of(lambda *each: multiply_add(builder, *each), a, b, c)
-
-    def everywhere(number):
-        return [ir.Constant(VECTOR, [number] * LANES)] * len(x)
-
-    in_range = all_of(
-        lambda a, b: builder.fcmp_ordered(">", a, b), x, everywhere(SMALLEST_EXPONENT)
-    )
+    fma, everywhere = _fma_of(builder), _everywhere(len(x))
     shifted = fma(x, everywhere(_REDUCTION.steps_to_one), everywhere(_ROUND_TO_INTEGER))
-    n = all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
+    n = _all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
     r = fma(n, everywhere(-_REDUCTION.step_high), x)
     r = fma(n, everywhere(-_REDUCTION.step_low), r)
-    r2 = all_of(builder.fmul, r, r)
+    return _composed(builder, x, SMALLEST_EXPONENT, shifted, r)
+
+
+def _composed(
+    builder: IRBuilder, x: list[Value], smallest: float, shifted: list[Value], r: list[Value]
+) -> list[Value]:
+    """Emit 2^(n/m)·exp(r), given n in the low bits; 0 where x is not above the smallest."""
+    fma, everywhere = _fma_of(builder), _everywhere(len(x))
+    r2 = _all_of(builder.fmul, r, r)
     constants = [everywhere(coefficient) for coefficient in _REDUCTION.coefficients]
     q, *others = [
         fma(r, constants[i + 1], constants[i]) if i + 1 < len(constants) else constants[i]
@@ -242,7 +266,68 @@ def _exp_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
     beyond_one = fma(q, r2, r)
     power = [_power_of_two(builder, builder.bitcast(each, _INTEGERS)) for each in shifted]
     values = fma(power, beyond_one, power)
-    return all_of(builder.select, in_range, values, [ZERO] * len(x))
+    return _all_of(builder.select, _are_above(builder, x, smallest), values, everywhere(0.0))
+
+
+def _exp2_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
+    """Emit 2^x likewise: taken apart, x loses no digit.
+
+    Vectors of eight have instructions for that: 2^x = 2^n·(1 + r·p(r))·2^(j/16), where r is what
+    x is above n + j/16. Others take exp(r·ln 2).
+    """
+    fma, everywhere = _fma_of(builder), _everywhere(len(x))
+    if LANES < 8:
+        shifted = _all_of(builder.fadd, x, everywhere(_ROUND_TO_INTEGER))
+        n = _all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
+        rest = _all_of(builder.fsub, x, n)
+        r = _all_of(builder.fmul, rest, everywhere(math.log(2.0)))
+        return _composed(builder, x, SMALLEST_BINARY_EXPONENT, shifted, r)
+    all_lanes = ir.Constant(_LANES_THAT_COUNT, -1)
+    low, high = (ir.Constant(VECTOR, _POWERS[i : i + LANES]) for i in (0, LANES))
+
+    def power(one: Value, p: Value, r: Value, is_above: Value) -> Value:
+        shifted = _wide(builder, "add.pd", one, magic, _DOWNWARD)
+        root = _wide(builder, "vpermi2var.pd", low, builder.bitcast(shifted, _INTEGERS), high)
+        value = multiply_add(builder, builder.fmul(p, r), root, root)
+        counted = builder.bitcast(is_above, _LANES_THAT_COUNT)
+        return _wide(builder, "mask.scalef.pd", value, one, ZERO, counted, _AS_USUAL)
+
+    (magic,) = _everywhere(1)(_ROUND_TO_SIXTEENTH)
+    r = [
+        _wide(builder, "mask.reduce.pd", one, _LEFT_OF_SIXTEENTH, ZERO, all_lanes, _AS_USUAL)
+        for one in x
+    ]
+    p, *others = [everywhere(coefficient) for coefficient in reversed(_BINARY_COEFFICIENTS)]
+    for coefficient in others:
+        p = fma(p, r, coefficient)
+    return _all_of(power, x, p, r, _are_above(builder, x, SMALLEST_BINARY_EXPONENT))
+
+
+def _wide(builder: IRBuilder, name: str, *operands: Value) -> Value:
+    """Emit an instruction of vectors of eight, by LLVM's name for it."""
+    kind = ir.FunctionType(VECTOR, [operand.type for operand in operands])
+    function = cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.{name}.512")
+    return builder.call(function, operands)
+
+
+def _all_of(operation: Callable[..., Value], *operands: list[Value]) -> list[Value]:
+    return [operation(*each) for each in zip(*operands, strict=True)]
+
+
+def _fma_of(builder: IRBuilder) -> Callable[..., list[Value]]:
+    def fma(a: list[Value], b: list[Value], c: list[Value]) -> list[Value]:
+        return _all_of(lambda *each: multiply_add(builder, *each), a, b, c)
+
+    return fma
+
+
+def _everywhere(count: int) -> Callable[[float], list[Value]]:
+    return lambda number: [ir.Constant(VECTOR, [number] * LANES)] * count
+
+
+def _are_above(builder: IRBuilder, x: list[Value], least: float) -> list[Value]:
+    (bound,) = _everywhere(1)(least)
+    return [builder.fcmp_ordered(">", one, bound) for one in x]
 
 
 def _power_of_two(builder: IRBuilder, n: Value) -> Value:

@@ -17,9 +17,9 @@ from gmm_engine.kernels.tiled import subtract_products
 
 _TINY, _LARGEST = float(np.finfo(float).tiny), float(np.finfo(float).max)
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
-LEAST_SHARED_FEATURES = 96
+LEAST_SHARED_FEATURES = 64
 """From so many on a matrix takes long enough for threads to take a few each."""
-SETS_A_PART = 2
+SETS_A_PART = 4
 """Of matrices: each part asks for memory of its own."""
 
 

@@ -24,7 +24,8 @@ def _host_lanes() -> int:
     features = config.CPU_FEATURES
     if features is None and config.CPU_NAME is None:
         features = binding.get_host_cpu_features().flatten()
-    return 8 if "+avx512f" in (features or "").split(",") else 4
+    has_wide_vectors = {"+avx512f", "+avx512dq"} <= set((features or "").split(","))
+    return 8 if has_wide_vectors else 4
 
 
 LANES = _host_lanes()

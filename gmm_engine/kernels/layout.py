@@ -16,19 +16,24 @@ WRITTEN_TABLE = types.float64[:, ::1]
 
 NEGLIGIBLE_DENSITY = -42.0
 """log of a component's density at a row, relative to the mixture's, below which it is absent."""
+LN_2 = float(np.log(2.0))
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
 @njit(nogil=True, error_model="numpy")
 def _lay_out_dense(is_unrolled, whitening, n_features, width, lanes, factors):
-    """Set factors to matrices column by column, or in panels of columns: panel, row, column."""
+    """Set factors to matrices column by column, or in panels of columns: panel, row, column.
+
+    Column by column they are such that the squares they give are taken from a binary logarithm.
+    """
+    scale = np.sqrt(0.5 / LN_2)
     place = 0
     for matrix in range(len(whitening) // n_features**2):
         base = matrix * n_features**2
         if is_unrolled:
             for column in range(n_features):
                 for row in range(column + 1):
-                    factors[place] = whitening[base + row * n_features + column]
+                    factors[place] = scale * whitening[base + row * n_features + column]
                     place += 1
             continue
         for panel in range(width // lanes):

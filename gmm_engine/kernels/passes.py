@@ -34,6 +34,7 @@ from gmm_engine.kernels.lanes import (
     square_root,
     store,
 )
+from gmm_engine.kernels.layout import LN_2
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
 
 MAX_UNROLLED_FEATURES = 9 if LANES == 4 else 12
@@ -65,7 +66,7 @@ class Way(IntEnum):
     WIDE_DIAGONAL = auto()
 
 
-_TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
+TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
@@ -150,18 +151,36 @@ def _add_first(sums, gammas, begin, end, component, width, moments):
 
 @njit(inline="always")
 def _log_sum_exp(
-    joint, n_components, n_padded, is_sparing, negligible, least, largest, sums, most_rows
+    joint,
+    n_components,
+    n_padded,
+    is_sparing,
+    is_binary,
+    negligible,
+    least,
+    largest,
+    sums,
+    most_rows,
 ):
-    """Turn log p(x, k) into exp(log p(x, k) − largest); set largest and sums by row.
+    """Turn log p(x, k) into p(x, k) / exp(largest); set largest and sums by row.
 
-    Sparing, it takes what is below ``least_that_counts`` as nothing.
+    Binary, logarithms are those to base 2. Sparing, it takes what is below ``least_that_counts``
+    as nothing.
     """
     _find_largest(joint, n_components, n_padded // LANES, largest, most_rows)
     if is_sparing:
         for row in range(n_padded):
             least[row] = least_that_counts(largest[row], negligible)
     _exponentiate(
-        joint, n_components, n_padded // LANES, largest, sums, least, is_sparing, most_rows
+        joint,
+        n_components,
+        n_padded // LANES,
+        largest,
+        sums,
+        least,
+        is_sparing,
+        is_binary,
+        most_rows,
     )
 
 
@@ -235,7 +254,7 @@ def _weigh(
                 k * width,
                 factors,
                 k * factor_stride,
-                constants[k],
+                constants[k] / LN_2,
                 joint,
                 k * most_rows + first,
                 n_padded // LANES,
@@ -391,7 +410,12 @@ def _add_moments(
 
 def _flags(way: Way) -> tuple[bool, bool, bool]:
     """Return whether loops are unrolled, sums tiled and rows whitened for all components."""
-    return way is Way.UNROLLED, way in _TILED_WAYS, way is Way.SHARED
+    return way is Way.UNROLLED, way in TILED_WAYS, way is Way.SHARED
+
+
+def _unit(way: Way) -> float:
+    """Return what logarithms are weighed in: few features take those to base 2, which cost less."""
+    return LN_2 if way is Way.UNROLLED else 1.0
 
 
 @njit(inline="always")
@@ -423,7 +447,7 @@ def expectation_pass(way: Way, D: int):
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
-    is_gathered = way is Way.GATHERED
+    is_gathered, unit = way is Way.GATHERED, _unit(way)
     most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
     @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
@@ -523,6 +547,7 @@ def expectation_pass(way: Way, D: int):
                 n_components,
                 n_padded,
                 is_sparing,
+                is_unrolled,
                 negligible,
                 least,
                 largest,
@@ -535,7 +560,7 @@ def expectation_pass(way: Way, D: int):
             _count(weight, begin, n_rows, n_padded, counts)
             for row in range(n_padded):
                 log_sum = log_of_at_least_one(sums[row])
-                log_likelihood += counts[row] * (largest[row] + log_sum)
+                log_likelihood += counts[row] * (unit * largest[row] + log_sum)
                 log_max_resp -= counts[row] * log_sum
                 sums[row] = counts[row] / sums[row]
             for k in range(0 if is_unrolled else n_components):
@@ -581,6 +606,7 @@ def scoring_pass(way: Way, D: int):
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_diagonal = way is Way.DIAGONAL
+    unit = _unit(way)
 
     @compiled(*_SCORING_SIGNATURES, fastmath=FAST, name=_name(way, D))
     def scoring(
@@ -620,15 +646,26 @@ def scoring_pass(way: Way, D: int):
             )
             for row in range(n_rows if len(joint_out) else 0):
                 for k in range(n_components):
-                    joint_out[begin + row, k] = joint[k * BLOCK_ROWS + row]
+                    joint_out[begin + row, k] = unit * joint[k * BLOCK_ROWS + row]
             if len(labels):
                 _label(joint, n_components, n_rows, largest, labels[begin:])
-            _log_sum_exp(joint, n_components, n_padded, False, 0.0, sums, largest, sums, BLOCK_ROWS)
+            _log_sum_exp(
+                joint,
+                n_components,
+                n_padded,
+                False,
+                is_unrolled,
+                0.0,
+                sums,
+                largest,
+                sums,
+                BLOCK_ROWS,
+            )
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0 and len(joint_out) == 0:
                 return begin + unreached
             for row in range(n_rows if len(scores) else 0):
-                scores[begin + row] = largest[row] + log_of_at_least_one(sums[row])
+                scores[begin + row] = unit * largest[row] + log_of_at_least_one(sums[row])
             if len(resp_out):
                 for row in range(n_rows):
                     sums[row] = 1.0 / sums[row]

@@ -128,6 +128,11 @@ class Prepared:
         return self.way[0] is Way.UNROLLED
 
     @property
+    def is_tiled(self) -> bool:
+        """Whether scatters are summed up in tiles, of which the upper triangle stays zero."""
+        return self.way[0] in passes.TILED_WAYS
+
+    @property
     def sum_lanes(self) -> int:
         """Partial sums that the pass keeps of each number in its moments."""
         return LANES if self.way[0] in {Way.UNROLLED, Way.DIAGONAL} else 1

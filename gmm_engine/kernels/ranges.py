@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Generic, NoReturn, TypeVar
 
 from gmm_engine.kernels.blocks import BLOCK_ROWS
@@ -19,6 +19,7 @@ LEAST_DENSE_ROWS, DENSE_ROWS_A_FEATURE = 1024, 16
 Part = TypeVar("Part")
 
 
+@lru_cache(maxsize=64)
 def row_ranges(
     n_rows: int, n_components: int, n_features: int, *, is_dense: bool
 ) -> Sequence[slice]:
@@ -36,7 +37,7 @@ def row_ranges(
     n_ranges = max(1, min(int(wanted), most))
     blocks_a_range = -(-n_blocks // n_ranges)
     step = blocks_a_range * BLOCK_ROWS
-    return [slice(begin, min(begin + step, n_rows)) for begin in range(0, n_rows, step)]
+    return tuple(slice(begin, min(begin + step, n_rows)) for begin in range(0, n_rows, step))
 
 
 def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator[Part]:
@@ -50,7 +51,7 @@ def in_order(work: Callable[[slice], Part], ranges: Sequence[slice]) -> Iterator
             yield work(rows)
         return
     shared = _SharedWork(work, ranges, most_waiting=n_threads + 1)
-    with _HELPERS.beside(shared.help, n_threads - 1):
+    with HELPERS.beside(shared.help, n_threads - 1):
         try:
             for place in range(len(ranges)):
                 yield shared.result(place)
@@ -132,12 +133,12 @@ def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-_HELPERS = Helpers(available_cores())
+HELPERS = Helpers(available_cores())
 
 
 def thread_count() -> int:
     """Return how many threads a pass may use."""
-    return _HELPERS.count
+    return HELPERS.count
 
 
 def set_thread_count(n_threads: int) -> None:
@@ -149,4 +150,4 @@ def set_thread_count(n_threads: int) -> None:
         It is no whole number of at least 1.
     """
     require_integer_at_least("n_threads", n_threads, 1)
-    _HELPERS.count = n_threads
+    HELPERS.count = n_threads

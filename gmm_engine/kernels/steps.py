@@ -9,15 +9,11 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
-from llvmlite import ir
-from llvmlite.ir import IRBuilder, Value
 from numba import njit, types
-from numba.core.base import BaseContext
-from numba.core.typing.templates import Signature
-from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.calls import address_of, weigh_rows
 from gmm_engine.kernels.compilation import compiled
 from gmm_engine.kernels.factors import factorize
 from gmm_engine.kernels.lanes import LANES
@@ -102,7 +98,7 @@ def plain_steps(
     log_likelihood, log_max_resp = np.empty((2, n_steps))
     sums = Sums(*(array.copy() for array in (start.centers, start.nk, start.first, start.scatter)))
     n_taken = steps_loop()(
-        _address(like.way),
+        address_of(*like.way, X.dtype.char),
         X,
         _NO_WEIGHT if weight is None else weight,
         like.is_dense,
@@ -142,43 +138,6 @@ def plain_steps(
         log_max_resp=log_max_resp,
         sums=sums,
     )
-
-
-@cache
-def _address(way: tuple[passes.Way, int]) -> int:
-    """Return where the compiled E-step for this way of weighing begins."""
-    compiled = passes.expectation_pass(*way).get_compile_result(_CALLED)
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
-
-
-@intrinsic
-def _weigh_rows(
-    typing_context,
-    address,
-    X,
-    weight,
-    constants,
-    negligible,
-    means,
-    width,
-    factors,
-    factor_stride,
-    moments,
-    scatter,
-    scatter_stride,
-):
-    """Call the E-step at ``address``, as ``passes.expectation_pass`` compiles it."""
-
-    def codegen(
-        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
-    ) -> Value:
-        function = ir.FunctionType(
-            context.get_value_type(_CALLED.return_type),
-            [context.get_value_type(kind) for kind in _CALLED.args],
-        )
-        return builder.call(builder.inttoptr(args[0], function.as_pointer()), args[1:])
-
-    return _CALLED.return_type(types.intp, *_CALLED.args), codegen
 
 
 _LOOP_SIGNATURE = types.intp(
@@ -315,7 +274,7 @@ def steps_loop():
                 moments[place] = 0.0
             for place in range(len(summed)):
                 summed[place] = 0.0
-            likelihood, max_resp, unreached = _weigh_rows(
+            likelihood, max_resp, unreached = weigh_rows(
                 address,
                 X,
                 weight,

@@ -48,9 +48,9 @@ def weigh(
     n_features,
     block_rows,
 ):
-    """Set out = constant − ½ |Uᵀ(x − μ)|² for the rows of a block.
+    """Set out = constant − |Uᵀ(x − μ)|² for the rows of a block.
 
-    ``columns`` holds the block by feature, ``factors`` the columns of U one after another.
+    ``columns`` holds the block by feature, ``factors`` the columns of U one after another, scaled.
     """
     D, B = n_features.literal_value, block_rows.literal_value
 
@@ -62,7 +62,6 @@ def weigh(
         mu = _spread_from(context, builder, signature, args, 1, D)
         u = _spread_from(context, builder, signature, args, 3, triangle_index(D, 0))
         start = spread_scalar(builder, args[5])
-        minus_half = ir.Constant(VECTOR, [-0.5] * LANES)
         target = builder.gep(array_data(context, builder, signature.args[6], args[6]), [args[7]])
         with cgutils.for_range(builder, args[8], intp=intp) as loop:
             row = builder.mul(loop.index, ir.Constant(intp, LANES))
@@ -72,17 +71,12 @@ def weigh(
                 )
                 for i in range(D)
             ]
-            distance = None
+            value = start
             for j in range(D):
                 y = builder.fmul(u[triangle_index(j, 0)], deviations[0])
                 for i in range(1, j + 1):
                     y = multiply_add(builder, u[triangle_index(j, i)], deviations[i], y)
-                distance = (
-                    builder.fmul(y, y)
-                    if distance is None
-                    else multiply_add(builder, y, y, distance)
-                )
-            value = multiply_add(builder, minus_half, distance, start)
+                value = multiply_add(builder, builder.fneg(y), y, value)
             store_vector(builder, target, row, value)
         return context.get_dummy_value()
 

@@ -195,7 +195,19 @@ def _exp_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
     for begin in range(0, len(x), BLOCK_ROWS):
         part = x[begin : begin + BLOCK_ROWS]
         block[: len(part)] = part
-        _exponentiate(block, 1, BLOCK_ROWS // LANES, nothing, sums, nothing, 0, BLOCK_ROWS)
+        _exponentiate(block, 1, BLOCK_ROWS // LANES, nothing, sums, nothing, 0, 0, BLOCK_ROWS)
+        out[begin : begin + BLOCK_ROWS] = block[: len(part)]
+    return out
+
+
+def _exp2_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return 2 to the power of numbers ≤ 0 likewise."""
+    block, sums, nothing = np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS), np.zeros(BLOCK_ROWS)
+    out = np.empty_like(x)
+    for begin in range(0, len(x), BLOCK_ROWS):
+        part = x[begin : begin + BLOCK_ROWS]
+        block[: len(part)] = part
+        _exponentiate(block, 1, BLOCK_ROWS // LANES, nothing, sums, nothing, 0, 1, BLOCK_ROWS)
         out[begin : begin + BLOCK_ROWS] = block[: len(part)]
     return out
 
@@ -208,6 +220,7 @@ def _log_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 exp_each = cast("Elementwise", njit(_exp_each))
+exp2_each = cast("Elementwise", njit(_exp2_each))
 log_each = cast("Elementwise", njit(_log_each))
 
 
@@ -218,12 +231,24 @@ def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:
     with mp.workprec(120):
         exact_exp = np.array([float(mp.exp(mpf(v))) for v in x])
         exact_log = np.array([float(mp.log(mpf(v))) for v in y])
+        exact_exp2 = np.array([float(mp.power(2, mpf(v))) for v in x])
     np.testing.assert_array_max_ulp(exp_each(x), exact_exp, maxulp=2)
+    np.testing.assert_array_max_ulp(exp2_each(x), exact_exp2, maxulp=2)
     np.testing.assert_array_max_ulp(log_each(y), exact_log, maxulp=2)
 
 
 def test_exp_of_what_is_out_of_range_is_zero() -> None:
     np.testing.assert_array_equal(exp_each(np.array([-709.0, -np.inf, np.nan])), 0.0)
+    np.testing.assert_array_equal(exp2_each(np.array([-1022.0, -1e300, -np.inf, np.nan])), 0.0)
+
+
+def test_powers_of_two_are_right_where_their_parts_meet() -> None:
+    steps = -np.arange(16.0 * 1020) / 16
+    for x in (steps, np.nextafter(steps, -np.inf), np.nextafter(steps[1:], 0.0)):
+        with mp.workprec(120):
+            exact = np.array([float(mp.power(2, mpf(v))) for v in x])
+        np.testing.assert_array_max_ulp(exp2_each(x), exact, maxulp=2)
+    np.testing.assert_array_equal(exp2_each(steps[::16]), 2.0 ** steps[::16])
 
 
 @pytest.mark.parametrize("n_rows", [1, 95, 96, 97, 10_000, 1_234_567])
