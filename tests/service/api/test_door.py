@@ -332,12 +332,18 @@ def test_who_asks_for_little_goes_before_many_who_ask_for_more() -> None:
             little = socket.create_connection(full.address, timeout=5)
             little.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             time.sleep(0.5)  # noqa: ASYNC251  # so that all are handed over before the loop goes on
-            for client in (*clients, little):
+            first, *others = clients
+            assert (await in_thread(first.recv, len(OK))) == OK
+            late = socket.create_connection(full.address, timeout=5)
+            late.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n")
+            for client in (*others, little, late):
                 assert (await in_thread(client.recv, len(OK))) == OK
                 client.close()
+            first.close()
 
     within(story)
-    assert len(order) == n_middling + 1
+    assert len(order) == n_middling + 2
+    assert order.index(b"PUT") < n_middling  # which came when the others had been taken note of
     assert order.index(b"GET") < 3 * n_middling // 4  # it was the last one
 
 
