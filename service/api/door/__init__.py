@@ -37,6 +37,7 @@ from service.api.door.guard import (
     SEED,
     guarding_pass,
 )
+from service.api.door.heads import LARGE, MIDDLING
 from service.api.services import Threads
 from service.api.turns import Place
 from service.errors import ServiceError
@@ -45,8 +46,11 @@ logger = logging.getLogger(__name__)
 
 IS_AVAILABLE = platform.system() == "Linux"
 HANDED = struct.Struct("=ii")
-"""A connection's file, and whether it takes a place."""
+"""A connection's file, and what kind of request has come on it."""
 HANDED_AT_ONCE = 256
+MIDDLING_AT_ONCE = 8
+"""Of the connections with bodies that take their time, taken in one turn of the loop: who asks
+for less, such as whether the service is well, goes before the others."""
 RUSH, RUSH_SECONDS = 64, 0.25
 """So many connections in so short a time are more than the loop should accept one by one."""
 WAITING_PER_THREAD = 12
@@ -90,6 +94,8 @@ class Door:
         self._entrance: Entrance | None = None
         self._is_guarded = False
         self._tasks: set[Task[None]] = set()
+        self._middling: deque[int] = deque()
+        """Files of connections that are handed over and wait for a turn of the loop."""
         self._arrivals: deque[float] = deque(maxlen=RUSH)
         """When the loop accepted the last ones."""
         self._telling: TimerHandle | None = None
@@ -143,6 +149,9 @@ class Door:
         self._loop.remove_reader(self._handed)
         while self._take_in(entrance):
             pass
+        for file in self._middling:
+            self._begin(self._serve(entrance, file, Place()))
+        self._middling.clear()
         self._accept_last(entrance)
         if self._tasks:
             await wait(self._tasks)
@@ -214,11 +223,22 @@ class Door:
     def _take_in(self, entrance: Entrance) -> bool:
         """Take what the guard hands over, each with a place if it is to have one; tell if any."""
         handed = self._all_handed()
-        for file, has_place in handed:
-            place = (self._threads.let_in() if has_place else None) or Place()
-            self._counts[N_SEEN] += has_place
+        for file, kind in handed:
+            if kind == MIDDLING:
+                self._middling.append(file)
+                if len(self._middling) == 1:
+                    self._loop.call_soon(self._take_in_middling, entrance)
+                continue
+            place = (self._threads.let_in() if kind == LARGE else None) or Place()
+            self._counts[N_SEEN] += kind == LARGE
             self._begin(self._serve(entrance, file, place))
         return bool(handed)
+
+    def _take_in_middling(self, entrance: Entrance) -> None:
+        for _ in range(min(MIDDLING_AT_ONCE, len(self._middling))):
+            self._begin(self._serve(entrance, self._middling.popleft(), Place()))
+        if self._middling:
+            self._loop.call_soon(self._take_in_middling, entrance)
 
     def _all_handed(self) -> list[tuple[int, int]]:
         with suppress(BlockingIOError):

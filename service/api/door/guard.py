@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit, types
 from numpy.typing import NDArray
 
-from service.api.door.heads import LARGE, judge
+from service.api.door.heads import LARGE, OTHER, judge
 from service.api.door.system import (
     STATE_BITS,
     accepted,
@@ -53,8 +53,10 @@ SHORT_SECONDS = 0.1
 """After a refusal, in which the queue is kept short: who comes while many wait is refused."""
 LAST_SECONDS = 0.25
 """For which who was refused may end what it sends when the door is closed."""
+MANY = 8
+"""Who come at once are more than the loop should accept one by one."""
 CALM_SECONDS = 2.0
-"""Without a refusal, after which the door is left to the loop."""
+"""Without a refusal, or many at once, after which the door is left to the loop."""
 
 ID_MARK, LENGTH_MARK = 0, 1
 """Bytes that stand in a refusal where the request's id belongs, and its content's length."""
@@ -161,12 +163,12 @@ def _written(refusal, content_begin, request_id, answer):
 
 
 @njit(**INLINED)
-def _hand(desk, file, has_place):
-    """Hand a connection over to the loop."""
-    desk.message[0], desk.message[1] = file, has_place
-    desk.counts[N_HANDED] += has_place
+def _hand(desk, file, kind):
+    """Hand a connection over to the loop, and what kind of request has come on it."""
+    desk.message[0], desk.message[1] = file, kind
+    desk.counts[N_HANDED] += kind == LARGE
     if write(desk.handing, desk.message) != desk.message.nbytes:
-        desk.counts[N_HANDED] -= has_place
+        desk.counts[N_HANDED] -= kind == LARGE
         close(file)
 
 
@@ -189,16 +191,15 @@ def _met(desk, file):
         close(file)
         return DONE
     kind, is_v2, id_begin, id_end = judge(desk.head, n_bytes)
-    is_large = kind == LARGE
     n_free = desk.places[0] - desk.spared[0]
-    if is_large and n_free <= desk.counts[N_HANDED] - desk.counts[N_SEEN]:
+    if kind == LARGE and n_free <= desk.counts[N_HANDED] - desk.counts[N_SEEN]:
         if id_begin == id_end:
             _new_id(desk.counts, desk.own_id)
             _refuse(desk, file, is_v2, desk.own_id)
         else:
             _refuse(desk, file, is_v2, desk.head[id_begin:id_end])
         return REFUSED
-    _hand(desk, file, is_large)
+    _hand(desk, file, kind)
     return DONE
 
 
@@ -232,7 +233,7 @@ def _meet_known(desk, polled, now):
             has_refused = True
             _see_out(desk.leaving, file, now)
         elif state == UNKNOWN and now - since > UNKNOWN_SECONDS:
-            _hand(desk, file, False)
+            _hand(desk, file, OTHER)
         elif state == UNKNOWN:
             _add(unknown, file, since)
     return has_refused
@@ -240,20 +241,21 @@ def _meet_known(desk, polled, now):
 
 @njit(**COMPILED)
 def _meet_new(desk, listener, now):
-    """Accept all who wait; tell if one is refused."""
-    has_refused = False
+    """Accept all who wait; tell if one is refused, or many have come."""
+    has_refused, n_new = False, 0
     while True:
         file = accepted(listener)
         if file < 0:
             if not is_not_yet():  # no more files: not at once again
                 pause(_TICK)
-            return has_refused
+            return has_refused, n_new >= MANY
+        n_new += 1
         state = _met(desk, file)
         if state == REFUSED:
             has_refused = True
             _see_out(desk.leaving, file, now)
         elif state == UNKNOWN and desk.unknown.count[0] == MOST_UNKNOWN:
-            _hand(desk, file, False)
+            _hand(desk, file, OTHER)
         elif state == UNKNOWN:
             _add(desk.unknown, file, now)
 
@@ -333,7 +335,7 @@ def _is_ready(polled, place):
 def _leave(desk, before, now, time_room):
     """Hand over who is unknown, and see out who was refused."""
     for place in range(desk.unknown.count[0]):
-        _hand(desk, desk.unknown.files[place], False)
+        _hand(desk, desk.unknown.files[place], OTHER)
     until, room = now + LAST_SECONDS, _MOST_ROOM
     while desk.leaving.count[0] and now < until:
         room = _let_go(desk, before, now, room)
@@ -352,7 +354,7 @@ def _few(most):
 def guarding_pass():
     """Return what accepts and refuses until it is over, or calm.
 
-    A connection is handed over to the loop, as its file and whether it takes a place, unless it
+    A connection is handed over to the loop, as its file and the kind of its request, unless it
     has a large body for which there is none. For a moment after a refusal the last ``n_spared``
     places count for none: a long queue answers no more, and what waits in it leaves the cache.
     """
@@ -377,7 +379,7 @@ def guarding_pass():
         time_room = np.empty(2, np.int64)
         room = 0 * stamp
         now = last_tick = seconds(time_room)
-        last_refusal = now - SHORT_SECONDS
+        last_refusal, last_rush = now - SHORT_SECONDS, now
         is_calm = False
         while not (is_calm or counts[IS_OVER]):
             _wait(desk, polled, listener, wake)
@@ -385,7 +387,9 @@ def guarding_pass():
             desk.spared[0] = n_spared if now - last_refusal < SHORT_SECONDS else 0
             has_refused = _meet_known(desk, polled, now)
             if _is_ready(polled, 0):
-                has_refused |= _meet_new(desk, listener, now)
+                has_refused_new, has_many = _meet_new(desk, listener, now)
+                has_refused |= has_refused_new
+                last_rush = now if has_many else last_rush
             if has_refused:
                 last_refusal = now
                 pause(_GATHERING)
@@ -393,7 +397,8 @@ def guarding_pass():
                 brought = DROPPED_BYTES_PER_SECOND * (now - last_tick)
                 room = _let_go(desk, last_tick, now, min(room + int(brought), _MOST_ROOM))
                 last_tick = now
-            is_calm = now - last_refusal > CALM_SECONDS and unknown.count[0] + leaving.count[0] == 0
+            is_quiet = now - max(last_refusal, last_rush) > CALM_SECONDS
+            is_calm = is_quiet and unknown.count[0] + leaving.count[0] == 0
         _leave(desk, last_tick, now, time_room)
 
     return guard

@@ -1,7 +1,7 @@
 """A request's head, looked at for the one thing that the door decides.
 
-Whatever is unusual in it is for the server's parser: this one only tells a POST with a large body
-of known length, and the id that its client gave.
+Whatever is unusual in it is for the server's parser: this one only tells a POST with a large or
+middling body of known length, and the id that its client gave.
 """
 
 import re
@@ -13,7 +13,9 @@ from service.api.middleware import WELL_FORMED_REQUEST_ID
 from service.api.payloads.numerals.compiling import COMPILED, INLINED
 from service.api.short_way import LARGE_BODY_BYTES
 
-OTHER, LARGE = 0, 1
+OTHER, MIDDLING, LARGE = 0, 1, 2
+"""Kinds of requests: with a large body, or one that takes its time on the loop, or neither."""
+MIDDLING_BODY_BYTES = 16 * 1024
 
 MAX_ID_BYTES = 128
 _MAX_DIGITS = 18
@@ -127,6 +129,13 @@ def _target(head, end):
     return begin, last
 
 
+@njit(**INLINED)
+def _kind_of(length):
+    if length > LARGE_BODY_BYTES:
+        return LARGE
+    return MIDDLING if length > MIDDLING_BODY_BYTES else OTHER
+
+
 @njit(**COMPILED)
 def judge(head, end):
     """Return what the head of a request is, whether it is for /v2, and where the id in it is.
@@ -144,8 +153,7 @@ def judge(head, end):
         begin = line_end + 2
         line_end = _line_end(head, begin, end)
         if line_end == begin:
-            kind = LARGE if length > LARGE_BODY_BYTES else OTHER
-            return kind, is_v2, id_begin, id_end
+            return _kind_of(length), is_v2, id_begin, id_end
         colon = begin
         while colon < line_end and _ALLOWED_IN_NAMES[head[colon]]:
             colon += 1

@@ -29,7 +29,7 @@ from service.api.door.guard import (
     UNKNOWN_SECONDS,
     has_left,
 )
-from service.api.door.heads import LARGE, judge
+from service.api.door.heads import LARGE, MIDDLING, MIDDLING_BODY_BYTES, judge
 from service.api.landing import landing_of
 from service.api.services import Threads
 from service.api.short_way import LARGE_BODY_BYTES
@@ -85,7 +85,9 @@ class House:
         self.kept: list[Place] = []
         self.servers: list[asyncio.Server] = []
         self.state = ServerState()
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")
+        self.config = config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off"
+        )
         config.load()
         bounded = BoundedProtocol.bounded_by(limits, self.door.let_in, arrived=self.door.arrived)
         self._protocol = lambda: bounded(config, self.state, {})
@@ -191,6 +193,12 @@ def test_a_head_with_a_large_body_is_known(target: str, is_v2: bool) -> None:
 @pytest.mark.parametrize("space", ["", " ", "\t  "])
 def test_the_id_of_a_request_is_found(name: str, space: str) -> None:
     assert verdict(head(f"{name}:{space}it-is.1{space}", "A: b")) == (LARGE, False, b"it-is.1")
+
+
+@pytest.mark.parametrize("length", [MIDDLING_BODY_BYTES + 1, LARGE_BODY_BYTES])
+def test_a_body_that_takes_its_time_on_the_loop_is_known(length: int) -> None:
+    assert verdict(head(length=length)) == (MIDDLING, False, b"")
+    assert verdict(head(length=MIDDLING_BODY_BYTES))[0] != MIDDLING
 
 
 @pytest.mark.parametrize("given", ["", "a b", "x" * 129, "é"])
@@ -300,6 +308,43 @@ def test_what_needs_no_place_is_answered_all_the_same() -> None:
     assert small.endswith(b"3")
     assert without_body.startswith(OK)
     assert nonsense.startswith(b"HTTP/1.1 400 ")
+
+
+def test_who_asks_for_little_goes_before_many_who_ask_for_more() -> None:
+    """Their connections are taken a few in each turn of the loop."""
+    n_middling, length = 200, MIDDLING_BODY_BYTES + 1
+    order: list[bytes] = []
+
+    async def noting(scope: Scope, receive: Receive, send: Send) -> None:
+        order.append(scope["method"].encode())
+        time.sleep(0.002)  # noqa: ASYNC251  # it is the loop that is busy
+        await app(scope, receive, send)
+
+    async def story() -> None:
+        async with house() as full:
+            full.config.loaded_app = noting
+            clients = []
+            for _ in range(n_middling):  # not more at once than the system keeps for the door
+                client = socket.create_connection(full.address, timeout=5)
+                client.sendall(head(length=length) + bytes(length))
+                clients.append(client)
+                time.sleep(0.002)  # noqa: ASYNC251
+            little = socket.create_connection(full.address, timeout=5)
+            little.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            time.sleep(0.5)  # noqa: ASYNC251  # so that all are handed over before the loop goes on
+            first, *others = clients
+            assert (await in_thread(first.recv, len(OK))) == OK
+            late = socket.create_connection(full.address, timeout=5)
+            late.sendall(b"PUT / HTTP/1.1\r\nHost: a\r\n\r\n")
+            for client in (*others, little, late):
+                assert (await in_thread(client.recv, len(OK))) == OK
+                client.close()
+            first.close()
+
+    within(story)
+    assert len(order) == n_middling + 2
+    assert order.index(b"PUT") < n_middling  # which came when the others had been taken note of
+    assert order.index(b"GET") < 3 * n_middling // 4  # it was the last one
 
 
 def test_a_head_in_two_parts_is_the_loops_to_refuse() -> None:
