@@ -6,7 +6,7 @@ refused: what they unfold to is only known afterwards. A body may be compressed 
 """
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -206,8 +206,8 @@ class ArrowWriter:
 
 
 class ArrowCodec(StreamCodec):
-    def encode(self, answer: DataAnswer) -> bytes:
-        return b"".join([*_messages(answer), END])
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
+        return [*(memoryview(message) for message in _messages(answer)), END]
 
 
 CODEC = ArrowCodec("application/vnd.apache.arrow.stream", ArrowReader, ArrowWriter)
