@@ -235,6 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
             if is_begun:
                 return False
         apart.over.cancel()
+        apart.handed = None
         return True
 
     def _close_outlet(self) -> None:
@@ -454,6 +455,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_over(self, apart: Apart, error: Unavailable | None) -> None:
         """Take note of an answer, or of a refusal, on the loop."""
+        apart.handed = None  # which knows it: the collector would have to find its body
         if apart.over.done():  # the next request came sooner
             return
         if apart.disconnected:
