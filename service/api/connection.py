@@ -229,14 +229,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _is_given_up(self, apart: Apart) -> bool:
         """Give up the turn of a question; False if a thread is at it, and may send."""
-        is_waiting = not (apart.is_found or apart.over.done())
-        if is_waiting and apart.handed is not None and self.short_way is not None:
+        if apart.handed is not None and not apart.is_found and self.short_way is not None:
             is_begun = not self.short_way.withdraw(apart.handed)
             if is_begun:
                 return False
+        self._let_go(apart)
+        return True
+
+    def _let_go(self, apart: Apart) -> None:
+        """Forget a question whose client has gone; its log tells of an answer that was sent."""
+        if apart.unsent is not None and not apart.unsent:
+            note(apart.question)
         apart.over.cancel()
         apart.handed = None
-        return True
 
     def _close_outlet(self) -> None:
         if self._outlet is not None:
@@ -459,7 +464,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if apart.over.done():  # the next request came sooner
             return
         if apart.disconnected:
-            apart.over.cancel()
+            self._let_go(apart)
             self._close_outlet()
         elif error is None:
             self._settle(apart)

@@ -13,6 +13,9 @@ from service.api.payloads.values import Body
 MOST_OUTLETS = 64
 """Connections that have one at a time: each takes a second file descriptor."""
 
+MOST_PARTS = 1024
+"""Sent at once; the system takes no more."""
+
 
 class Outlet:
     """Another descriptor of a connection's socket: the loop may close its own while it is used."""
@@ -36,7 +39,7 @@ class Outlet:
     def send(self, parts: Sequence[Body]) -> list[Body]:
         """Send what the system takes at once, and return what is left; from any thread."""
         try:
-            n_sent = os.writev(self._descriptor, parts)
+            n_sent = os.writev(self._descriptor, parts[:MOST_PARTS])
         except OSError:  # it takes nothing now, or the connection is broken: the loop will see
             n_sent = 0
         return _behind(parts, n_sent)

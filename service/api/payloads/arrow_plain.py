@@ -74,7 +74,9 @@ def table_in_place(body: Body, expected: Expected) -> Table | None:
     if metadata is None or layout is None or layout.stride is None:
         return None
     begin += PREFIX.size + len(metadata)
-    if whole[begin + layout.n_bytes :] not in (b"", END) or len(whole) < begin + layout.n_bytes:
+    end = begin + layout.n_bytes
+    is_all = len(whole) == end or (len(whole) == end + len(END) and whole[end:] == END)
+    if not is_all or not _is_sound(head, metadata, layout.n_bytes):
         return None
     expected.admit(layout.n_rows, len(names))
     X = np.ndarray(
@@ -127,13 +129,33 @@ def _names(metadata: bytes) -> tuple[str, ...] | None:
         is_little = header is not None and header.number(ENDIANNESS, "<h") == 0
         if message.kind != SCHEMA or message.body_length or not is_little:
             return None
-        framed = PREFIX.pack(CONTINUATION, len(metadata)) + metadata
-        schema = pa.ipc.read_schema(pa.py_buffer(framed))
+        schema = _schema(metadata)
         names = tuple(map(str, schema.names))
     except (InvalidInput, struct.error, pa.ArrowException, OSError, UnicodeDecodeError):
         return None
     are_doubles = all(map(pa.types.is_float64, schema.types))
     return None if not are_doubles or any(map(INDEX_COLUMN.fullmatch, names)) else names
+
+
+def _schema(metadata: bytes) -> pa.Schema:
+    return pa.ipc.read_schema(pa.py_buffer(_framed(metadata)))
+
+
+def _framed(metadata: bytes) -> bytes:
+    return PREFIX.pack(CONTINUATION, len(metadata)) + metadata
+
+
+@lru_cache(KEPT_METADATA)
+def _is_sound(schema: bytes, metadata: bytes, n_bytes: int) -> bool:
+    """Say whether Arrow reads a batch with this metadata, whatever numbers are in it."""
+    head = _framed(metadata)
+    message = np.zeros(len(head) + n_bytes, dtype=np.uint8)  # pages that nobody looks at are none
+    message[: len(head)] = np.frombuffer(head, dtype=np.uint8)
+    try:
+        pa.ipc.read_record_batch(pa.py_buffer(message), _schema(schema)).validate()
+    except (pa.ArrowException, OSError, MemoryError):
+        return False
+    return True
 
 
 @lru_cache(KEPT_METADATA)
