@@ -316,13 +316,20 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_landed_as_before(self, question: ShortQuestion, head: bytes, data: bytes) -> bool:
         """Receive the rest of a large question with a known head, if it is let in."""
         early = memoryview(data)[len(head) :]
-        is_mostly_here = question.n_bytes - len(early) < LANDED_BYTES
-        if is_mostly_here or self.pipeline or self.flow.write_paused or not self._has_place():
+        is_more_here = len(early) > question.n_bytes
+        if is_more_here or self.pipeline or self.flow.write_paused or not self._has_place():
             return False
-        self._is_in_body = True
-        self._begin_body()
         self.headers, self.url = [], b""  # those of another request
-        self._land_apart(Apart(question, head, keeps=True, is_parsed=False), early)
+        apart = Apart(question, head, keeps=True, is_parsed=False)
+        self._begin_apart(apart)
+        if len(early) < question.n_bytes:
+            self._is_in_body = True
+            self._begin_body()
+            self._receive_into_place(question.n_bytes, early).into(apart.body)
+        else:
+            self._unwatch()
+            apart.body[:] = early  # where numbers have an address that they may have
+            self._ask(apart)
         return True
 
     def _remember(self, head: bytes, question: ShortQuestion, n_bytes: int) -> None:
@@ -365,7 +372,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def _land(self, head: bytes) -> None:
         """Receive the rest of the body into its place, if it is large and its length is known."""
         n_bytes = self._declared_bytes()
-        if n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES or not self._is_in_turn():
+        is_little_left = n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES
+        is_large_question = self._question is not None and self._question.is_large
+        if (is_little_left and not is_large_question) or not self._is_in_turn():
             return
         if self.flow.write_paused:  # the application waits until there is room for an answer
             self._take_long_way()
@@ -374,19 +383,19 @@ class BoundedProtocol(HttpToolsProtocol):
         self._held_bytes = 0
         if self._question is not None:
             keeps = self.parser.should_keep_alive()
-            self._land_apart(Apart(self._question, head, keeps=keeps, is_parsed=True), early)
+            apart = Apart(self._question, head, keeps=keeps, is_parsed=True)
             self._question = None
+            self._begin_apart(apart)
+            self._receive_into_place(n_bytes, early).into(apart.body)
             return
         self._receive_into_place(n_bytes, early)
         self.scope["state"]["landing"] = self._landing
         self.flow.pause_reading()  # until the application asks for it
 
-    def _land_apart(self, apart: Apart, early: bytes | memoryview) -> None:
-        n_bytes = apart.question.n_bytes
+    def _begin_apart(self, apart: Apart) -> None:
         self._apart = apart
         self.cycle = apart  # type: ignore[assignment]  # it has all that is asked of one
-        apart.body = np.empty(n_bytes, dtype=np.uint8).data
-        self._receive_into_place(n_bytes, early).into(apart.body)
+        apart.body = np.empty(apart.question.n_bytes, dtype=np.uint8).data
 
     def _receive_into_place(self, n_bytes: int, early: bytes | memoryview) -> Landing:
         event, pause = self.cycle.message_event, self.flow.pause_reading
@@ -705,11 +714,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         keeps = self.parser.should_keep_alive()
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        answer = None if self._question.is_large else self._answer_of(self._question, body)
+        is_large = self._question.is_large  # it is answered here when it comes again
+        answer = None if is_large else self._answer_of(self._question, body)
+        self._answered = self._question if keeps and (is_large or answer is not None) else None
         if answer is None:
             self._take_long_way()
             return False
-        self._answered = self._question if keeps else None
         self._question = None
         self._pieces.clear()
         self._write(answer, keeps=keeps)

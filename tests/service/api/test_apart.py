@@ -230,6 +230,29 @@ def test_a_head_that_is_known_is_not_parsed_again(
     assert (len(answers), len(contents)) == (3, 1)
 
 
+@pytest.mark.parametrize("n_left", [0, 9])
+def test_a_large_question_in_one_read_or_two_does_without_the_long_way(
+    groups: Client, n_left: int
+) -> None:
+    """The first whose head is not known goes there, if it comes in one."""
+    whole = b"".join(question(PREDICT, NPY))
+    parts = [whole] if n_left == 0 else [whole[:-n_left], whole[-n_left:]]
+
+    async def story() -> bytes:
+        connection = Held(groups, Threads())
+        for place in range(3):
+            if place or n_left:
+                connection.protocol.app = closed
+            for part in parts:
+                await connection.transport.deliver(part)
+            told = await told_once(connection.transport, place + 1)
+        return told
+
+    answers = groups.portal.call(story).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    contents = {each.partition(b"\r\n\r\n")[2] for each in answers}
+    assert (len(answers), len(contents)) == (3, 1)
+
+
 def test_a_known_head_of_what_it_does_not_answer_goes_the_long_way(groups: Client) -> None:
     wide, narrow = np.ones((12_000, 3)), X[:18_000]
     known, unanswered = question(PREDICT, NPY, narrow), question(PREDICT, NPY, wide)
