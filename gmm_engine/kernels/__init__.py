@@ -187,7 +187,7 @@ _KNOWN_TO_BE_IN_RANGE = 0.0
 
 
 class _UnsafeError(Exception):
-    """A number may be out of range."""
+    """A number may be out of range, or a row out of reach."""
 
 
 def _score_ranges(
@@ -218,10 +218,11 @@ def _score_rows(
         prepared.factor_stride,
         *answers,
     )
-    if unreached == passes.UNSAFE:
+    if unreached == passes.ALL_REACHED:
+        return
+    if safe_sum > _KNOWN_TO_BE_IN_RANGE:  # what is no number at all is told first
         raise _UnsafeError
-    if unreached >= 0:
-        _require_reached(unreached, first)
+    _require_reached(unreached, first)
 
 
 def _require_reached(unreached: int, first: int) -> None:

@@ -51,7 +51,7 @@ _GATHERED_NUMBERS = 65536
 """Of rows that are gathered: half a MiB stays in the second cache."""
 
 _ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
-UNSAFE = -2
+ALL_REACHED, UNSAFE = -1, -2
 """Returned by a scorer in the place of a row."""
 
 
@@ -714,7 +714,7 @@ def scoring_pass(way: Way, D: int):
                     for row in range(n_padded):
                         joint[k * BLOCK_ROWS + row] *= sums[row]
                 _turn_back(joint, n_components, n_rows, begin, resp_out)
-        return -1
+        return ALL_REACHED
 
     return scoring
 

@@ -316,8 +316,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _is_landed_as_before(self, question: ShortQuestion, head: bytes, data: bytes) -> bool:
         """Receive the rest of a large question with a known head, if it is let in."""
         early = memoryview(data)[len(head) :]
-        is_more_here = len(early) > question.n_bytes
-        if is_more_here or self.pipeline or self.flow.write_paused or not self._has_place():
+        is_busy = self.pipeline or self.flow.write_paused or self.transport.is_closing()
+        if len(early) > question.n_bytes or is_busy or not self._has_place():
             return False
         self.headers, self.url = [], b""  # those of another request
         apart = Apart(question, head, keeps=True, is_parsed=False)

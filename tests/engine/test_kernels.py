@@ -97,6 +97,19 @@ def test_a_number_that_is_none_is_refused_in_whichever_block_it_is(row: int, val
             assert list(refused.value.positions) == [(row, 2)]
 
 
+def test_a_number_that_is_none_is_told_before_a_row_out_of_reach() -> None:
+    mixture = Mixture.from_arrays(
+        {"weights": [1.0], "means": np.zeros((1, 2)), "covariances": [1e-300]}, "spherical"
+    )
+    X = np.zeros((2 * BLOCK_ROWS, 2))
+    X[0, 0] = 1e10
+    with pytest.raises(OutOfRangeError, match="row 0 is so far from every component"):
+        mixture.predict_proba(X)
+    X[-1, 1] = np.nan
+    with pytest.raises(NonFiniteNumberError):
+        mixture.predict_proba(X)
+
+
 @pytest.mark.parametrize("row", [0, BLOCK_ROWS, 2 * BLOCK_ROWS])
 def test_large_numbers_are_scored_and_those_out_of_range_refused(row: int) -> None:
     mixture = Mixture.from_arrays(
