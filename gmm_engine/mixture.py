@@ -6,7 +6,7 @@ It is frozen and knows nothing of how it came to be; fitting is in ``em``.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Self, cast
+from typing import Literal, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -21,7 +21,7 @@ from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     as_generator,
     as_real_array,
-    as_samples,
+    as_rows,
     require_finite,
     require_integer_at_least,
     require_known,
@@ -240,11 +240,14 @@ class Mixture:
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the responsibilities p(component | x), shape (n_samples, K); rows sum to one.
 
+        Like those of X, either the numbers of a row stand side by side or those of a column.
+
         Some 1e15 standard deviations away, what tells the components of a tied mixture apart is
         below the rounding of their common distance, and the responsibilities become even.
         """
         rows = self._rows(X)
-        resp = np.empty((len(rows), len(self.means)))
+        order: Literal["C", "F"] = "C" if rows.flags.c_contiguous else "F"
+        resp = np.empty((len(rows), len(self.means)), order=order)
         kernels.score(self.prepared, rows, resp=resp)
         return resp
 
@@ -315,7 +318,7 @@ class Mixture:
         return X, labels.astype(np.int64)
 
     def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
-        return as_samples(X, n_features=self.means.shape[1])
+        return as_rows(X, n_features=self.means.shape[1])
 
     def _joint(self, prepared: kernels.Prepared, X: ArrayLike) -> NDArray[np.float64]:
         rows = self._rows(X)

@@ -1,7 +1,7 @@
 """The door of the engine: what comes in is checked once here and trusted behind it."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,7 +37,7 @@ REAL_KINDS = "buif"
 
 
 def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float64]:
-    """Return ``X`` as a finite, C-contiguous (n_samples, n_features) array.
+    """Return ``X`` as a finite, C-contiguous (n_samples, n_features) array, checked wholly.
 
     float32 stays float32, so that such data needs no copy; all else becomes float64.
 
@@ -53,7 +53,22 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         One of its kinds: not a table of real numbers, no rows or columns, another number of
         columns, a NaN or an infinity, a magnitude whose square can't be summed.
     """
-    array = as_real_array(X, what="X", keep_float32=True)
+    array = _of_shape(as_real_array(X, what="X", keep_float32=True), n_features)
+    if not _sum_of_squares(array) < SAFE_SUM_OF_SQUARES:  # NaN and infinity fail it, too
+        require_in_range(array)
+    return array
+
+
+def as_rows(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.float64]:
+    """Return ``X`` likewise, for a pass that looks for itself whether its numbers are in range.
+
+    Doubles whose columns are contiguous stay as they are.
+    """
+    array = X if _is_by_column(X) else as_real_array(X, what="X", keep_float32=True)
+    return _of_shape(array, n_features)
+
+
+def _of_shape(array: NDArray[np.float64], n_features: int | None) -> NDArray[np.float64]:
     if array.size == 0:
         raise EmptyDataError(f"X has shape {array.shape}; at least one row and column are needed")
     if array.ndim != 2:
@@ -66,9 +81,14 @@ def as_samples(X: ArrayLike, *, n_features: int | None = None) -> NDArray[np.flo
         raise DimensionMismatchError(
             f"X has {array.shape[1]} features, but the mixture was fitted with {n_features}"
         )
-    if not _sum_of_squares(array) < SAFE_SUM_OF_SQUARES:  # NaN and infinity fail it, too
-        _require_in_range(array)
     return array
+
+
+def _is_by_column(X: ArrayLike) -> TypeGuard[NDArray[np.float64]]:
+    if type(X) is not np.ndarray or X.dtype != np.float64 or X.ndim != 2 or not X.size:
+        return False
+    row_stride, stride = X.strides
+    return row_stride == X.itemsize and stride >= X.nbytes // X.shape[1] and X.flags.aligned
 
 
 def _sum_of_squares(array: NDArray[np.float64]) -> float:
@@ -82,7 +102,8 @@ def _sum_of_squares(array: NDArray[np.float64]) -> float:
     return float(np.einsum("i,i->", flat, flat))
 
 
-def _require_in_range(array: NDArray[np.float64]) -> None:
+def require_in_range(array: NDArray[np.floating]) -> None:
+    """Refuse a NaN or an infinity, and a magnitude whose square can't be summed."""
     magnitude = float(max(array.max(), -array.min()))
     if not np.isfinite(magnitude):
         require_finite(array, what="X")
@@ -181,7 +202,7 @@ def _kinds(dtypes: object) -> Iterator[str]:
     return (getattr(dtype, "kind", "O") for dtype in each)
 
 
-def require_finite(array: NDArray[np.float64], *, what: str) -> None:
+def require_finite(array: NDArray[np.floating], *, what: str) -> None:
     finite = np.isfinite(array)
     if not finite.all():
         positions = np.argwhere(~finite)[:MAX_NAMED_POSITIONS]

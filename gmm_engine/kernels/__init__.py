@@ -34,6 +34,7 @@ from gmm_engine.kernels.ranges import in_order, row_ranges, set_thread_count, th
 from gmm_engine.kernels.sharing import sums_of
 from gmm_engine.kernels.steps import Steps, Sums, layout, plain_steps
 from gmm_engine.kernels.warm_up import warm_up
+from gmm_engine.validation import SAFE_SUM_OF_SQUARES, require_in_range
 
 __all__ = [
     "Bounds",
@@ -132,28 +133,51 @@ def score(
     log_prob: NDArray[np.float64] = _NO_COLUMN,
     labels: NDArray[np.int64] = _NO_LABELS,
 ) -> None:
-    """Fill the arrays given with answers for every row of C-contiguous doubles or floats.
+    """Fill the arrays given with answers for every row of doubles or floats.
+
+    In each table either the numbers of a row stand side by side, or those of a column.
 
     Those are log p(x, k) (n, K), the responsibilities (n, K), log p(x) (n,) and the most probable
-    components (n,). Raises like ``expectation``, but for ``joint``.
+    components (n,). Raises like ``expectation``, but for ``joint``; and, as ``as_samples``, for
+    numbers out of range.
     """
+    answers = (joint, resp, log_prob, labels)
+    try:
+        _score_ranges(prepared, X, answers, SAFE_SUM_OF_SQUARES)
+    except _UnsafeError:
+        require_in_range(X)
+        _score_ranges(prepared, X, answers, _KNOWN_TO_BE_IN_RANGE)
+
+
+_Answers = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
+_KNOWN_TO_BE_IN_RANGE = 0.0
+
+
+class _UnsafeError(Exception):
+    """A number may be out of range, or a row out of reach."""
+
+
+def _score_ranges(
+    prepared: Prepared, X: NDArray[np.floating], answers: _Answers, safe_sum: float
+) -> None:
     if len(X) <= BLOCK_ROWS:  # one range: every microsecond counts
-        _score_rows(prepared, X, (joint, resp, log_prob, labels), 0)
+        _score_rows(prepared, X, answers, safe_sum, 0)
         return
 
     def part(rows: slice) -> None:
-        answers = (joint[rows], resp[rows], log_prob[rows], labels[rows])
-        _score_rows(prepared, X[rows], answers, rows.start)
+        joint, resp, log_prob, labels = answers
+        in_part = (joint[rows], resp[rows], log_prob[rows], labels[rows])
+        _score_rows(prepared, X[rows], in_part, safe_sum, rows.start)
 
     deque(in_order(part, _ranges(prepared, len(X))), maxlen=0)
 
 
-_Answers = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
-
-
-def _score_rows(prepared: Prepared, X: NDArray[np.floating], answers: _Answers, first: int) -> None:
+def _score_rows(
+    prepared: Prepared, X: NDArray[np.floating], answers: _Answers, safe_sum: float, first: int
+) -> None:
     unreached = passes.scorer(*prepared.scoring_way, X.dtype.char)(
         X,
+        safe_sum,
         prepared.constants,
         prepared.means,
         prepared.width,
@@ -161,8 +185,11 @@ def _score_rows(prepared: Prepared, X: NDArray[np.floating], answers: _Answers, 
         prepared.factor_stride,
         *answers,
     )
-    if unreached >= 0:
-        _require_reached(unreached, first)
+    if unreached == passes.ALL_REACHED:
+        return
+    if safe_sum > _KNOWN_TO_BE_IN_RANGE:  # what is no number at all is told first
+        raise _UnsafeError
+    _require_reached(unreached, first)
 
 
 def _require_reached(unreached: int, first: int) -> None:

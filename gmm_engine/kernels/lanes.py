@@ -119,6 +119,19 @@ def load(typing_context, array, offset):
 
 
 @intrinsic
+def load_doubles(typing_context, array, offset):
+    """Return a vector from a place of an array of doubles or floats, counted from its first."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        pointer = array_data(context, builder, signature.args[0], args[0])
+        return _load_doubles(builder, pointer, args[1])
+
+    return lanes(array, types.intp), codegen
+
+
+@intrinsic
 def store(typing_context, array, offset, vector):
     """Set array[offset : offset + LANES] of a flat array."""
 
@@ -130,6 +143,66 @@ def store(typing_context, array, offset, vector):
         return context.get_dummy_value()
 
     return types.void(array, types.intp, lanes), codegen
+
+
+@intrinsic
+def turn_tile(typing_context, source, begin, stride, target, place, target_stride):
+    """Copy a square of as many rows as lanes, and turn it: rows become columns.
+
+    Rows of the source lie ``stride`` numbers apart, those of the target ``target_stride``. The
+    source may hold floats.
+    """
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        intp = context.get_value_type(types.intp)
+        rows, out = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3))
+
+        def at(first: Value, step: Value, row: int) -> Value:
+            return builder.add(first, builder.mul(step, ir.Constant(intp, row)))
+
+        vectors = [_load_doubles(builder, rows, at(args[1], args[2], i)) for i in range(LANES)]
+        for row, vector in enumerate(_turned(builder, vectors)):
+            store_vector(builder, out, at(args[4], args[5], row), vector)
+        return context.get_dummy_value()
+
+    return (
+        types.void(source, types.intp, types.intp, target, types.intp, types.intp),
+        codegen,
+    )
+
+
+def _load_doubles(builder: IRBuilder, pointer: Value, offset: Value) -> Value:
+    """Load a vector of doubles, also from floats."""
+    element = pointer.type.pointee
+    if element == ir.DoubleType():
+        return load_vector(builder, pointer, offset)
+    address = builder.gep(pointer, [offset], inbounds=True)
+    floats = ir.VectorType(element, LANES)
+    loaded = builder.load(builder.bitcast(address, floats.as_pointer()))
+    loaded.align = _ALIGNMENT // 2
+    return builder.fpext(loaded, VECTOR)
+
+
+def _turned(builder: IRBuilder, rows: list[Value]) -> list[Value]:
+    """Emit the columns of a square of vectors: by halves, which swap places, then by their own."""
+    turned = list(rows)
+    lanes_in_order = range(LANES)
+    half = LANES // 2
+    while half:
+        low = [lane if not lane & half else LANES + lane - half for lane in lanes_in_order]
+        high = [lane + half if not lane & half else LANES + lane for lane in lanes_in_order]
+        for row in lanes_in_order:
+            if row & half:
+                continue
+            a, b = turned[row], turned[row + half]
+            turned[row], turned[row + half] = (
+                builder.shuffle_vector(a, b, ir.Constant(ir.VectorType(_INT32, LANES), picked))
+                for picked in (low, high)
+            )
+        half //= 2
+    return turned
 
 
 @intrinsic

@@ -30,9 +30,11 @@ from gmm_engine.kernels.lanes import (
     LANES,
     aligned,
     load,
+    load_doubles,
     log_of_at_least_one,
     square_root,
     store,
+    turn_tile,
 )
 from gmm_engine.kernels.layout import LN_2
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
@@ -50,6 +52,8 @@ _GATHERED_NUMBERS = 65536
 """Of rows that are gathered: half a MiB stays in the second cache."""
 
 _ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
+ALL_REACHED, UNSAFE = -1, -2
+"""Returned by a scorer in the place of a row."""
 
 
 class Way(IntEnum):
@@ -71,9 +75,11 @@ TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
 _ROWS = tuple(types.Array(dtype, 2, "C", readonly=True) for dtype in (types.float64, types.float32))
+_ROWS_EITHER_WAY = tuple(types.Array(rows.dtype, 2, "A", readonly=True) for rows in _ROWS)
+"""The numbers of a row stand side by side, or those of a column."""
 _READ = types.Array(types.float64, 1, "C", readonly=True)
 _FLAT = types.float64[::1]
-_TABLE = types.float64[:, ::1]
+_TABLE = types.Array(types.float64, 2, "A")
 EXPECTATION_SIGNATURES = [
     types.Tuple((types.float64, types.float64, types.intp))(
         rows,
@@ -92,9 +98,19 @@ EXPECTATION_SIGNATURES = [
 ]
 _SCORING_SIGNATURES = [
     types.intp(
-        rows, _READ, _READ, types.intp, _READ, types.intp, _TABLE, _TABLE, _FLAT, types.int64[::1]
+        rows,
+        types.float64,
+        _READ,
+        _READ,
+        types.intp,
+        _READ,
+        types.intp,
+        _TABLE,
+        _TABLE,
+        _FLAT,
+        types.int64[::1],
     )
-    for rows in _ROWS
+    for rows in _ROWS_EITHER_WAY
 ]
 
 ScoringPass = Callable[..., int]
@@ -115,6 +131,30 @@ _add_scatter = tiled.add_scatter
 
 
 @njit(inline="always")
+def _turn_block(X, begin, n_rows, n_padded, columns, place):
+    """Copy rows of a block to their columns from ``place`` on, in tiles as far as they go."""
+    n_features = X.shape[1]
+    row_stride, stride = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
+    n_tiled = n_rows // LANES * LANES
+    n_tiled_features = n_features if row_stride == 1 else n_features // LANES * LANES
+    for row in range(0, n_tiled, LANES):
+        source, target = (begin + row) * row_stride, place + row
+        if row_stride == 1:
+            for i in range(n_features):
+                store(columns, target + i * BLOCK_ROWS, load_doubles(X, source + i * stride))
+        else:
+            for i in range(0, n_tiled_features, LANES):
+                tile = target + i * BLOCK_ROWS
+                turn_tile(X, source + i, row_stride, columns, tile, BLOCK_ROWS)
+    for i in range(n_features):
+        column = place + i * BLOCK_ROWS
+        for row in range(n_tiled if i < n_tiled_features else 0, n_rows):
+            columns[column + row] = X[begin + row, i]
+        for row in range(n_rows, n_padded):
+            columns[column + row] = columns[column]
+
+
+@njit(inline="always")
 def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     """Copy blocks by feature and, where they are kept, by row; fill up the last with a row of it.
 
@@ -130,12 +170,8 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
                 rows[row * width + i] = rows[i]
     for first in range(0, n_padded, BLOCK_ROWS):
         n_here = min(BLOCK_ROWS, n_rows - first)
-        for i in range(n_features):
-            place = first * width + i * BLOCK_ROWS
-            for row in range(n_here):
-                columns[place + row] = X[begin + first + row, i]
-            for row in range(n_here, min(BLOCK_ROWS, n_padded - first)):
-                columns[place + row] = columns[place]
+        n_with_padding = min(BLOCK_ROWS, n_padded - first)
+        _turn_block(X, begin + first, n_here, n_with_padding, columns, first * width)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
@@ -209,6 +245,36 @@ def _label(joint, n_components, n_rows, largest, labels):
             is_larger = value > largest[row]
             largest[row] = value if is_larger else largest[row]
             labels[row] = k if is_larger else labels[row]
+
+
+@njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
+def _sum_of_squares(columns, width, n_rows):
+    total = 0.0
+    for i in range(width):
+        for row in range(n_rows):
+            value = columns[i * BLOCK_ROWS + row]
+            total += value * value
+    return total
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _turn_back(by_component, n_components, n_rows, begin, by_row):
+    """Copy a block's numbers to their rows from ``begin`` on, whichever way these lie."""
+    row_stride, stride = by_row.strides[0] // by_row.itemsize, by_row.strides[1] // by_row.itemsize
+    n_tiled = n_rows // LANES * LANES
+    n_tiled_components = n_components if row_stride == 1 else n_components // LANES * LANES
+    for row in range(0, n_tiled, LANES):
+        target = (begin + row) * row_stride
+        if row_stride == 1:
+            for k in range(n_components):
+                store(by_row, target + k * stride, load(by_component, k * BLOCK_ROWS + row))
+        else:
+            for k in range(0, n_tiled_components, LANES):
+                source = k * BLOCK_ROWS + row
+                turn_tile(by_component, source, BLOCK_ROWS, by_row, target + k, row_stride)
+    for row in range(n_rows):
+        for k in range(n_tiled_components if row < n_tiled else 0, n_components):
+            by_row[begin + row, k] = by_component[k * BLOCK_ROWS + row]
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -602,7 +668,8 @@ def scoring_pass(way: Way, D: int):
 
     It fills those of ``joint_out`` (n, K) with log p(x, k), ``resp_out`` (n, K), ``scores`` (n,)
     with log p(x) and ``labels`` (n,) that are not empty, and returns the first row out of reach
-    of every component, or −1.
+    of every component, or −1. At a block whose squares don't sum up to less than ``safe_sum`` it
+    stops with ``UNSAFE``, unless that is zero.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
     is_diagonal = way is Way.DIAGONAL
@@ -610,7 +677,17 @@ def scoring_pass(way: Way, D: int):
 
     @compiled(*_SCORING_SIGNATURES, fastmath=FAST, name=_name(way, D))
     def scoring(
-        X, constants, means, width, factors, factor_stride, joint_out, resp_out, scores, labels
+        X,
+        safe_sum,
+        constants,
+        means,
+        width,
+        factors,
+        factor_stride,
+        joint_out,
+        resp_out,
+        scores,
+        labels,
     ):
         n_components = len(constants)
         columns = aligned(width * BLOCK_ROWS)
@@ -626,6 +703,8 @@ def scoring_pass(way: Way, D: int):
             n_rows = min(n_at_once, len(X) - begin)
             n_padded = -(-n_rows // LANES) * LANES
             _turn(X, begin, n_rows, n_padded, columns, False, rows, width)
+            if safe_sum > 0.0 and not _sum_of_squares(columns, width, n_rows) < safe_sum:
+                return UNSAFE
             _weigh(
                 is_unrolled,
                 is_tiled,
@@ -644,9 +723,10 @@ def scoring_pass(way: Way, D: int):
                 0,
                 BLOCK_ROWS,
             )
-            for row in range(n_rows if len(joint_out) else 0):
-                for k in range(n_components):
-                    joint_out[begin + row, k] = unit * joint[k * BLOCK_ROWS + row]
+            if len(joint_out):
+                _turn_back(joint, n_components, n_rows, begin, joint_out)
+                if unit != 1.0:
+                    joint_out[begin : begin + n_rows] *= unit
             if len(labels):
                 _label(joint, n_components, n_rows, largest, labels[begin:])
             _log_sum_exp(
@@ -667,12 +747,13 @@ def scoring_pass(way: Way, D: int):
             for row in range(n_rows if len(scores) else 0):
                 scores[begin + row] = unit * largest[row] + log_of_at_least_one(sums[row])
             if len(resp_out):
-                for row in range(n_rows):
+                for row in range(n_padded):
                     sums[row] = 1.0 / sums[row]
-                for row in range(n_rows):
-                    for k in range(n_components):
-                        resp_out[begin + row, k] = joint[k * BLOCK_ROWS + row] * sums[row]
-        return -1
+                for k in range(n_components):
+                    for row in range(n_padded):
+                        joint[k * BLOCK_ROWS + row] *= sums[row]
+                _turn_back(joint, n_components, n_rows, begin, resp_out)
+        return ALL_REACHED
 
     return scoring
 

@@ -20,8 +20,8 @@ one read, the parser is not asked what it says.
 import logging
 import select
 from array import array
-from asyncio import Event, Task, TimerHandle, Transport
-from collections.abc import Callable
+from asyncio import Event, Future, TimerHandle, Transport, get_running_loop
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
@@ -41,10 +41,11 @@ from uvicorn.protocols.utils import get_local_addr, get_remote_addr, is_ssl
 
 from service.api.landing import Landing
 from service.api.middleware import log, record_of, request_id_for
+from service.api.outlet import Outlet
 from service.api.payloads.values import Body
 from service.api.refusals import Refusals
-from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay
-from service.api.turns import Place, overloaded
+from service.api.short_way import LARGE_BODY_BYTES, ShortAnswer, ShortQuestion, ShortWay, note
+from service.api.turns import Handed, Place, overloaded
 from service.errors import (
     HeadTooLarge,
     MalformedRequest,
@@ -88,8 +89,24 @@ TOO_LARGE = HeadTooLarge(
 class Apart:
     """Stands where uvicorn has the request under way, while a question is answered apart."""
 
-    answering: Task[None] | None = None
+    question: ShortQuestion
+    head: bytes
+    """What it came with, byte for byte, if nothing came before it in the same read."""
+    keeps: bool
+    """Whether the client wants the connection to be kept."""
+    is_parsed: bool
+    """Whether the parser has seen the head; it is known by its bytes otherwise."""
     body: memoryview = field(default_factory=lambda: memoryview(b""))
+    handed: Handed | None = None
+    """Its turn."""
+    may_send: bool = False
+    """Nothing else waits to be sent: the thread that finds the answer may do it."""
+    answer: ShortAnswer | None = None
+    unsent: Sequence[Body] | None = None
+    """What is left of the answer; all of it is while there is None."""
+    is_found: bool = False
+    """The thread is done with it."""
+    over: "Future[None]" = field(default_factory=lambda: get_running_loop().create_future())
     message_event: Event = field(default_factory=Event)
     disconnected: bool = False
     keep_alive: bool = True
@@ -157,6 +174,10 @@ class BoundedProtocol(HttpToolsProtocol):
     """Of an answer that waited for its client at the last look."""
     _is_leaving = False
     """Refused: what still comes in is for nobody."""
+    _outlet: Outlet | None = None
+    """For the threads that answer what came here; made when there is a question for them."""
+    _is_handed_on = False
+    """A question that could not be answered apart is being read by the parser."""
     _place = Place()
     """In the queue, of the body that is coming in."""
     _held_bytes = 0
@@ -225,13 +246,36 @@ class BoundedProtocol(HttpToolsProtocol):
                 timer.cancel()
         self._landing = None
         self._place.free()
-        if self._apart is not None and self._apart.answering is not None:
-            self._apart.answering.cancel()  # gives its turn up
         super().connection_lost(exc)
+        if self._apart is None or self._is_given_up(self._apart):
+            self._close_outlet()
+
+    def _is_given_up(self, apart: Apart) -> bool:
+        """Give up the turn of a question; False if a thread is at it, and may send."""
+        if apart.handed is not None and not apart.is_found and self.short_way is not None:
+            is_begun = not self.short_way.withdraw(apart.handed)
+            if is_begun:
+                return False
+        self._let_go(apart)
+        return True
+
+    def _let_go(self, apart: Apart) -> None:
+        """Forget a question whose client has gone; its log tells of an answer that was sent."""
+        if apart.unsent is not None and not apart.unsent:
+            note(apart.question)
+        apart.over.cancel()
+        apart.handed = None
+
+    def _close_outlet(self) -> None:
+        if self._outlet is not None:
+            self._outlet.close()
+            self._outlet = None
 
     def data_received(self, data: bytes) -> None:
         if self._is_leaving:
             return
+        if self._apart is not None and self._apart.is_found:
+            self._settle(self._apart)
         if self._apart is not None:
             self._later.append(data)
             self.flow.pause_reading()
@@ -260,7 +304,7 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_in_body:
             if not was_in_body:
                 self._begin_body()
-                self._land()
+                self._land(head)
         elif self._is_answering() or self._idle_since is not None:
             self._unwatch()
         elif self._timer is None:  # empty lines, which may stand before a request
@@ -274,15 +318,41 @@ class BoundedProtocol(HttpToolsProtocol):
         return data[: end + len(HEAD_END)] if end >= 0 else b""
 
     def _is_answered_as_before(self, head: bytes, data: bytes) -> bool:
-        """Answer a question with a known head at once, if that is all that came."""
+        """Answer a question with a known head at once, if that is all that came.
+
+        Of a large one the rest is received.
+        """
         question = None if self.short_way is None else self.short_way.known_question(head)
-        if question is None or len(data) != len(head) + question.n_bytes:
+        if question is None:
+            return False
+        if question.is_large:
+            return self._is_landed_as_before(question, head, data)
+        if len(data) != len(head) + question.n_bytes:
             return False
         answer = self._answer_of(question, memoryview(data)[len(head) :])
         if answer is None:
             return False
         self._unwatch()
         self._write(answer, keeps=not self._is_last)
+        return True
+
+    def _is_landed_as_before(self, question: ShortQuestion, head: bytes, data: bytes) -> bool:
+        """Receive the rest of a large question with a known head, if it is let in."""
+        early = memoryview(data)[len(head) :]
+        is_busy = self.pipeline or self.flow.write_paused or self.transport.is_closing()
+        if len(early) > question.n_bytes or is_busy or not self._has_place():
+            return False
+        self.headers, self.url = [], b""  # those of another request
+        apart = Apart(question, head, keeps=True, is_parsed=False)
+        self._begin_apart(apart)
+        if len(early) < question.n_bytes:
+            self._is_in_body = True
+            self._begin_body()
+            self._receive_into_place(question.n_bytes, early).into(apart.body)
+        else:
+            self._unwatch()
+            apart.body[:] = early  # where numbers have an address that they may have
+            self._ask(apart)
         return True
 
     def _remember(self, head: bytes, question: ShortQuestion, n_bytes: int) -> None:
@@ -322,25 +392,39 @@ class BoundedProtocol(HttpToolsProtocol):
         self._last_progress = self.loop.time()
         self._watch(self.limits.stall_seconds)
 
-    def _land(self) -> None:
+    def _land(self, head: bytes) -> None:
         """Receive the rest of the body into its place, if it is large and its length is known."""
         n_bytes = self._declared_bytes()
-        if n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES or not self._is_in_turn():
+        is_little_left = n_bytes - sum(map(len, self._pieces)) < LANDED_BYTES
+        is_large_question = self._question is not None and self._question.is_large
+        if (is_little_left and not is_large_question) or not self._is_in_turn():
             return
-        if self._question is not None:
-            self._apart = Apart()
-            self.cycle = self._apart  # type: ignore[assignment]  # it has all that is asked of one
-        event, pause = self.cycle.message_event, self.flow.pause_reading
-        self._landing = Landing(self, n_bytes, self._pieces, event=event, pause=pause)
+        if self.flow.write_paused:  # the application waits until there is room for an answer
+            self._take_long_way()
+        early = b"".join(self._pieces)
         self._pieces.clear()
         self._held_bytes = 0
-        if self._apart is not None:
-            self._apart.body = np.empty(n_bytes, dtype=np.uint8).data
-            self._landing.into(self._apart.body)
-        else:
-            self.scope["state"]["landing"] = self._landing
-            pause()  # until the application asks for it
+        if self._question is not None:
+            keeps = self.parser.should_keep_alive()
+            apart = Apart(self._question, head, keeps=keeps, is_parsed=True)
+            self._question = None
+            self._begin_apart(apart)
+            self._receive_into_place(n_bytes, early).into(apart.body)
+            return
+        self._receive_into_place(n_bytes, early)
+        self.scope["state"]["landing"] = self._landing
+        self.flow.pause_reading()  # until the application asks for it
+
+    def _begin_apart(self, apart: Apart) -> None:
+        self._apart = apart
+        self.cycle = apart  # type: ignore[assignment]  # it has all that is asked of one
+        apart.body = np.empty(apart.question.n_bytes, dtype=np.uint8).data
+
+    def _receive_into_place(self, n_bytes: int, early: bytes | memoryview) -> Landing:
+        event, pause = self.cycle.message_event, self.flow.pause_reading
+        self._landing = Landing(self, n_bytes, early, event=event, pause=pause)
         self.transport.set_protocol(self._landing)
+        return self._landing
 
     def _is_in_turn(self) -> bool:
         """Say whether the body that comes in is of the request that is to be answered next."""
@@ -355,13 +439,8 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._is_in_body = False
         self._unwatch()
-        if self._apart is not None and self._question is not None:
-            self._apart.more_body = False
-            self._apart.answering = self.loop.create_task(
-                self._answer_apart(self._question, self._apart)
-            )
-            self.tasks.add(self._apart.answering)
-            self._apart.answering.add_done_callback(self.tasks.discard)
+        if self._apart is not None:
+            self._ask(self._apart)
             return
         if not self.cycle.response_complete:
             self.cycle.more_body = False
@@ -381,35 +460,90 @@ class BoundedProtocol(HttpToolsProtocol):
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
 
-    async def _answer_apart(self, question: ShortQuestion, apart: Apart) -> None:
-        """Answer a question whose body has landed, from a computing thread."""
+    def _ask(self, apart: Apart) -> None:
+        """Have a question answered by a computing thread, now that its body is in."""
+        apart.more_body = False
         self._place.free()
-        answer = None
+        if self.short_way is None:
+            return
+        apart.may_send = self._has_outlet() and not self.transport.get_write_buffer_size()
+        self.tasks.add(apart.over)  # type: ignore[arg-type]  # who drains waits for it as for one
+        apart.over.add_done_callback(self.tasks.discard)
+        found, over = partial(self._send, apart), partial(self._is_over, apart)
         try:
-            if self.short_way is not None:
-                answer = await self.short_way.answer_apart(question, apart.body)
-            await self.flow.drain()
+            apart.handed = self.short_way.hand(apart.question, apart.body, found, over)
         except Unavailable as error:
-            if not self.transport.is_closing():
-                self._refuse(error)
+            self._is_over(apart, error)
+
+    def _has_outlet(self) -> bool:
+        if self._outlet is None and self.scheme == "http":
+            own = self.transport.get_extra_info("socket")
+            self._outlet = None if own is None else Outlet.of(own.fileno())
+        return self._outlet is not None
+
+    def _send(self, apart: Apart, answer: ShortAnswer | None) -> None:
+        """Send an answer from the thread that has found it, as far as the system takes it."""
+        apart.answer = answer
+        outlet = self._outlet
+        if answer is not None and apart.may_send and outlet is not None:
+            keeps = apart.keeps and apart.keep_alive
+            apart.unsent = outlet.send([self._head_of(answer, keeps=keeps), *answer.content])
+        apart.is_found = True
+
+    def _is_over(self, apart: Apart, error: Unavailable | None) -> None:
+        """Take note of an answer, or of a refusal, on the loop."""
+        apart.handed = None  # which knows it: the collector would have to find its body
+        if apart.over.done():  # the next request came sooner
             return
         if apart.disconnected:
-            return
-        self._question = self._apart = None
-        if answer is None:
-            self.cycle = None  # type: ignore[assignment]  # as before the first request
-            self._begin_request()
-            self.cycle.body = bytes(apart.body)  # type: ignore[assignment]  # as in _hand_over
-            self.cycle.more_body = False
-            self.cycle.message_event.set()
-            self.cycle.keep_alive &= apart.keep_alive
-            self._parse_anew()
+            self._let_go(apart)
+            self._close_outlet()
+        elif error is None:
+            self._settle(apart)
         else:
-            keeps = self.parser.should_keep_alive() and apart.keep_alive
-            self._parse_anew()
-            apart.response_complete = True
-            self._write(answer, keeps=keeps)
+            apart.over.set_result(None)
+            if not self.transport.is_closing():
+                self._refuse(error)
+
+    def _settle(self, apart: Apart) -> None:
+        """Go on behind a question that a computing thread is done with."""
+        self._apart = None
+        if apart.answer is None:
+            self._hand_on(apart)
+        else:
+            self._end_answer(apart, apart.answer)
+        apart.over.set_result(None)
         self._receive_later()
+
+    def _end_answer(self, apart: Apart, answer: ShortAnswer) -> None:
+        """Send what the thread has left of an answer, and be ready for the next request."""
+        keeps = apart.keeps and apart.keep_alive
+        if apart.is_parsed:
+            self._parse_anew()
+        apart.response_complete = True
+        if self.short_way is not None:
+            note(apart.question)
+            if keeps and apart.is_parsed and apart.head:
+                self.short_way.remember(apart.head, apart.question)
+        if apart.unsent is None:
+            self._write(answer, keeps=keeps)
+        else:
+            self._complete(apart.unsent, keeps=keeps)
+
+    def _hand_on(self, apart: Apart) -> None:
+        """Hand a question that can't be answered here to the application, with its body."""
+        self.cycle = None  # type: ignore[assignment]  # as before the first request
+        if apart.is_parsed:
+            self._begin_request()
+        else:
+            self._is_handed_on = True
+            self.parser.feed_data(apart.head)
+            self._is_handed_on = self._is_in_body = False
+        self.cycle.body = bytes(apart.body)  # type: ignore[assignment]  # as in _hand_over
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        self.cycle.keep_alive &= apart.keep_alive
+        self._parse_anew()
 
     def _receive_later(self) -> None:
         """Receive what came while a question was answered apart."""
@@ -541,6 +675,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(TOO_MANY)
             return
         self._is_in_body = True
+        if self._is_handed_on:
+            self._begin_request()
+            return
         self._question = self._short_question()
         is_small = self._question is not None and not self._question.is_large
         if not is_small and self._is_let_in() and self._question is None:
@@ -570,7 +707,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _take_long_way(self) -> None:
         """Hand a question to the application, with what has come in by now."""
-        if self._question is not None and self._apart is None:
+        if self._question is not None:
             self._question = None
             self._begin_request()
 
@@ -580,11 +717,18 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         if self._declared_bytes() <= LARGE_BODY_BYTES or self._is_answering():
             return True
-        place = self._place if self._place.is_kept else self.let_in()
-        if place is None:
+        if not self._has_place():
             self._refuse(OVERLOADED)
             return False
-        self._place = self.scope["state"]["place"] = place
+        self.scope["state"]["place"] = self._place
+        return True
+
+    def _has_place(self) -> bool:
+        """Keep a place for a body that is about to come, if there is one."""
+        place = self._place if self._place.is_kept else self.let_in()
+        if place is None:
+            return False
+        self._place = place
         self.loop.call_later(ARRIVAL_SECONDS, place.free)
         return True
 
@@ -633,11 +777,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return False
         keeps = self.parser.should_keep_alive() and not self._is_last
         body = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
-        answer = None if self._question.is_large else self._answer_of(self._question, body)
+        is_large = self._question.is_large  # it is answered here when it comes again
+        answer = None if is_large else self._answer_of(self._question, body)
+        self._answered = self._question if keeps and (is_large or answer is not None) else None
         if answer is None:
             self._take_long_way()
             return False
-        self._answered = self._question if keeps else None
         self._question = None
         self._pieces.clear()
         self._write(answer, keeps=keeps)
@@ -648,15 +793,24 @@ class BoundedProtocol(HttpToolsProtocol):
             return None
         return self.short_way.answer(question, body)
 
-    def _write(self, answer: ShortAnswer, *, keeps: bool) -> None:
+    def _head_of(self, answer: ShortAnswer, *, keeps: bool) -> bytes:
         parts = [STATUS_LINE[HTTPStatus.OK]]
         for name, value in self.server_state.default_headers:
             parts += (name, b": ", value, b"\r\n")
         parts += (answer.head, b"\r\n" if keeps else b"connection: close\r\n\r\n")
-        if len(answer.content) < PORTION_BYTES // 16:
-            self.transport.write(b"".join((*parts, answer.content)))
+        return b"".join(parts)
+
+    def _write(self, answer: ShortAnswer, *, keeps: bool) -> None:
+        self._complete([self._head_of(answer, keeps=keeps), *answer.content], keeps=keeps)
+
+    def _complete(self, parts: Sequence[Body], *, keeps: bool) -> None:
+        """Send these parts of an answer, its last ones."""
+        if not parts:
+            pass
+        elif sum(map(len, parts)) < PORTION_BYTES // 16:
+            self.transport.write(b"".join(parts))
         else:
-            self.transport.writelines((b"".join(parts), answer.content))
+            self.transport.writelines(parts)
         if not keeps:
             self.transport.close()
         self.on_response_complete()

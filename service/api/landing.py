@@ -8,7 +8,7 @@ Nothing is received before the application asks for it, so that it can say where
 """
 
 from asyncio import BufferedProtocol, Event
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -50,13 +50,13 @@ class Landing(BufferedProtocol):
         self,
         receiver: Receiver,
         n_bytes: int,
-        early: Iterable[bytes],
+        early: bytes | memoryview,
         *,
         event: Event,
         pause: Callable[[], None],
     ) -> None:
         self._receiver = receiver
-        self._early = b"".join(early)
+        self._early = early
         self._n_left = n_bytes - len(self._early)
         """Not received yet."""
         self._event = event

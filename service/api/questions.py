@@ -6,7 +6,7 @@ asked and leaves it in the request's state, where the handler's ``Question`` tak
 """
 
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial, reduce
 from operator import add
@@ -21,7 +21,7 @@ from service.api.departures import ArrivingResponse
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type
 from service.api.payloads import CODECS, codec_of
-from service.api.payloads.values import BARE_FIELDS, DataAnswer, DataPayload, RowWriter, Value
+from service.api.payloads.values import BARE_FIELDS, Body, DataAnswer, DataPayload, RowWriter, Value
 from service.api.services import Services, services_of
 from service.api.turns import CALLER, require_time
 from service.domain.data import Table
@@ -301,6 +301,16 @@ def encoded(version: VersionRecord, values: Mapping[str, Value], media_type: str
     if answer.n_numbers > LARGE_ANSWER_NUMBERS:
         return codec.encode_in_parts(answer)
     return codec.encode(answer)
+
+
+def pieces_of(
+    version: VersionRecord, values: Mapping[str, Value], media_type: str
+) -> Sequence[Body] | None:
+    """Return the answer in the pieces that it is made of; None where it is one of many parts."""
+    answer = data_answer(version, values)
+    if answer.n_numbers > LARGE_ANSWER_NUMBERS:
+        return None
+    return codec_of(media_type).pieces(answer)
 
 
 def data_response(content: Content, media_type: str, headers: Mapping[str, str]) -> Response:

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from service.api.holdings import Holdings
-from service.api.turns import Place, Turns
+from service.api.turns import Handed, Over, Place, Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
 from service.domain.catalogue import Catalogue
@@ -84,6 +84,14 @@ class Threads:
     async def compute(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call it when its turn comes; raise ``Unavailable`` when that would be too late."""
         return await self._large.run(partial(call, *args, **kwargs))
+
+    def hand(self, call: Callable[[], None], over: Over) -> Handed:
+        """Do as ``compute`` without a task; ``over`` is told on the loop."""
+        return self._large.hand(call, over)
+
+    def withdraw(self, handed: Handed) -> bool:
+        """Take back what was handed over; False if it was begun or refused before."""
+        return self._large.withdraw(handed)
 
     def let_in(self) -> Place | None:
         """Keep a place in the queue for a large body; None when it would be refused later on."""

@@ -28,8 +28,9 @@ from service.api.middleware import is_host, log_request, request_id_for
 from service.api.negotiation import KEPT_HEADERS, best_type, sent_type
 from service.api.payloads import CODECS, codec_of
 from service.api.payloads.values import Body, Codec, Expected
-from service.api.questions import encoded
+from service.api.questions import pieces_of
 from service.api.services import Services
+from service.api.turns import Handed, Over
 from service.domain.data import Table
 from service.domain.identifiers import ID_PATTERN
 from service.domain.inference import FittedModel
@@ -101,7 +102,8 @@ class ShortQuestion:
 class ShortAnswer:
     head: bytes
     """Headers, each with its end of line."""
-    content: bytes
+    content: Sequence[Body]
+    """One piece behind the other."""
 
 
 Opened = Callable[[Table], FittedModel | None]
@@ -174,25 +176,38 @@ class ShortWay:
     def answer(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
         """Return the answer if it can be given here and now, and tell the log."""
         opened = partial(self._quickly_opened, question.model_id)
-        return _noted(question, self._found(question, body, opened))
+        answer = self._found(question, body, opened)
+        if answer is not None:
+            note(question)
+        return answer
 
-    async def answer_apart(self, question: ShortQuestion, body: Body) -> ShortAnswer | None:
-        """Return the answer, from a computing thread, if it can be given; and tell the log.
+    def hand(
+        self,
+        question: ShortQuestion,
+        body: Body,
+        found: Callable[[ShortAnswer | None], None],
+        over: Over,
+    ) -> Handed:
+        """Have it answered in a computing thread, which tells ``found`` the answer, if any.
 
-        Raises ``Unavailable`` when no turn comes in time, ``ClientDisconnect`` like ``Turns``.
+        Raises ``Unavailable`` when the queue is full; ``over`` is told on the loop, also when it
+        grows old there.
         """
         received = time.perf_counter()
-        model_id = question.model_id
 
         def opened(_: Table) -> FittedModel | None:
             # Here, for each look at the disk may cost the loop a wait for the interpreter's lock.
-            return self._services.inference.at_hand(model_id)
+            return self._services.inference.at_hand(question.model_id)
 
-        def found() -> ShortAnswer | None:
+        def answer() -> None:
             waited = time.perf_counter() - received
-            return self._found(question, body, opened, waited=waited)
+            found(self._found(question, body, opened, waited=waited))
 
-        return _noted(question, await self._services.threads.compute(found))
+        return self._services.threads.hand(answer, over)
+
+    def withdraw(self, handed: Handed) -> bool:
+        """Give its turn up; False if it was begun or refused before."""
+        return self._services.threads.withdraw(handed)
 
     def _found(
         self, question: ShortQuestion, body: Body, opened: Opened, *, waited: float = 0.0
@@ -206,15 +221,15 @@ class ShortWay:
                 return None
             begun = time.perf_counter()
             values = question.asked.verb(fitted, table)
+            computed = time.perf_counter()
+            version = fitted.version
+            content = pieces_of(version, values, formats.media_type)
         except ServiceError:
             return None
         except Exception:
             logger.exception("unexpected_error", extra={"request_id": question.request_id})
             return None
-        computed = time.perf_counter()
-        version = fitted.version
-        content = encoded(version, values, formats.media_type)
-        if not isinstance(content, bytes):
+        if content is None:
             return None
         ended = time.perf_counter()
         parse = parsed - question.begun - waited
@@ -224,7 +239,8 @@ class ShortWay:
             f"server-timing: parse;dur={1e3 * parse:.3f}, queue;dur={1e3 * queue:.3f}"
             f", compute;dur={1e3 * (computed - begun):.3f}"
             f", encode;dur={1e3 * (ended - computed):.3f}\r\ncache-control: no-store\r\n"
-            f"content-length: {len(content)}\r\ncontent-type: {formats.content_type}\r\n"
+            f"content-length: {sum(map(len, content))}\r\n"
+            f"content-type: {formats.content_type}\r\n"
             f"x-request-id: {question.request_id}\r\nx-content-type-options: nosniff\r\n"
         )
         return ShortAnswer(head.encode("latin-1"), content)
@@ -257,9 +273,7 @@ def frequent_question(target: bytes) -> tuple[FrequentQuestion | None, str]:
     return FREQUENT.get(found[2].decode()), found[1].decode()
 
 
-def _noted(question: ShortQuestion, answer: ShortAnswer | None) -> ShortAnswer | None:
+def note(question: ShortQuestion) -> None:
     """Tell the log of an answer."""
-    if answer is not None:
-        path = question.asked.route.path
-        log_request("POST", path, status=200, begun=question.begun, request_id=question.request_id)
-    return answer
+    path = question.asked.route.path
+    log_request("POST", path, status=200, begun=question.begun, request_id=question.request_id)

@@ -30,6 +30,9 @@ from service.errors import Unavailable
 
 T = TypeVar("T")
 
+Over = Callable[[Unavailable | None], None]
+"""Told that a call is over, or why it was never begun."""
+
 RETRY_SECONDS = 1
 
 
@@ -91,8 +94,6 @@ class Workers:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call it in one of the threads; the caller waits even if it is cancelled meanwhile."""
-        if not self._is_started:
-            self._start()
         loop = asyncio.get_running_loop()
         returned: Future[T] = loop.create_future()
         context = copy_context()
@@ -105,10 +106,16 @@ class Workers:
             with suppress(RuntimeError):  # the loop is closed: nobody waits
                 loop.call_soon_threadsafe(tell)
 
-        self._calls.put(work)
+        self.begin(work)
         with CancelScope(shield=True):
             await returned
         return returned.result()
+
+    def begin(self, call: Callable[[], None]) -> None:
+        """Call it in one of the threads; it raises nothing, and tells for itself what it made."""
+        if not self._is_started:
+            self._start()
+        self._calls.put(call)
 
     def _start(self) -> None:
         self._is_started = True
@@ -133,6 +140,32 @@ def _set_exception(returned: Future[T], error: BaseException) -> None:
         returned.set_exception(error)
 
 
+class Handed:
+    """A call that waits for its turn without a task: a thread takes it as soon as it is free.
+
+    Whoever claims it first, of the thread that begins it, its lateness and its leaving client,
+    decides what becomes of it.
+    """
+
+    __slots__ = ("_unclaimed", "call", "lateness", "over")
+
+    def __init__(self, call: Callable[[], None], over: Over) -> None:
+        self.call = call
+        """Raises nothing."""
+        self.over = over
+        """Told on the loop when it was called, or why it was not."""
+        self.lateness: TimerHandle | None = None
+        """Set as long as it waits."""
+        self._unclaimed = [True]
+
+    def claim(self) -> bool:
+        """Return True to the first who asks, in whichever thread."""
+        try:
+            return self._unclaimed.pop()
+        except IndexError:
+            return False
+
+
 class Turns:
     """``threads`` calls at once, and at most ``queue_size`` that wait, each ``wait_seconds``."""
 
@@ -141,7 +174,7 @@ class Turns:
         self._n_free = threads
         self.places = array("q", [threads + queue_size])
         """Free: one number, which a thread without the interpreter's lock may read."""
-        self._queue: deque[Future[None]] = deque()
+        self._queue: deque[Future[None] | Handed] = deque()
         """In the order of their coming; some may have left."""
         self._queue_size = queue_size
         self._wait_seconds = wait_seconds
@@ -173,6 +206,78 @@ class Turns:
         if not self._has_taken():
             await self._given(self._asked())
         return await self._called(call, None)
+
+    def hand(self, call: Callable[[], None], over: Over) -> Handed:
+        """Have it called when its turn comes, as ``run`` does, from the loop and without a task.
+
+        Raises ``Unavailable`` when the queue is full; ``over`` is told when it grows old in it.
+        """
+        handed = Handed(call, over)
+        if self._has_taken():
+            handed.claim()
+            self._begin(handed)
+        elif self._n_waiting >= self._queue_size:
+            raise overloaded()
+        else:
+            self._keep_waiting(handed)
+        return handed
+
+    def withdraw(self, handed: Handed) -> bool:
+        """Take it out of the queue; False if it was begun or refused before."""
+        if not handed.claim():
+            return False
+        self._has_waited(handed)
+        return True
+
+    def _begin(self, handed: Handed) -> None:
+        self._workers.begin(partial(self._work, handed, asyncio.get_running_loop()))
+
+    def _work(self, handed: Handed, loop: asyncio.AbstractEventLoop) -> None:
+        """Call it, in a thread, and those that wait behind it: none waits for the loop."""
+        following: Handed | None = handed
+        while following is not None:
+            handed = following
+            handed.call()
+            following = self._next_handed()
+            with suppress(RuntimeError):  # the loop is closed: nobody waits
+                loop.call_soon_threadsafe(self._is_over, handed, following)
+
+    def _next_handed(self) -> Handed | None:
+        """Take the next call out of the queue, unless somebody waits there whom the loop wakes."""
+        while self._queue:
+            with suppress(IndexError):  # another thread was first
+                first = self._queue.popleft()
+                if not isinstance(first, Handed):
+                    self._queue.appendleft(first)
+                    return None
+                if first.claim():
+                    return first
+        return None
+
+    def _is_over(self, handed: Handed, following: Handed | None) -> None:
+        if following is None:
+            self._give()
+        else:
+            self._has_waited(following)
+        handed.over(None)
+
+    def _keep_waiting(self, handed: Handed) -> None:
+        self._queue.append(handed)
+        self._n_waiting += 1
+        self.places[0] -= 1
+        loop = asyncio.get_running_loop()
+        handed.lateness = loop.call_later(self._wait_seconds, self._refuse_late, handed)
+
+    def _refuse_late(self, handed: Handed) -> None:
+        if self.withdraw(handed):
+            handed.over(overloaded())
+
+    def _has_waited(self, handed: Handed) -> None:
+        self._n_waiting -= 1
+        self.places[0] += 1
+        if handed.lateness is not None:
+            handed.lateness.cancel()
+            handed.lateness = None
 
     async def _called(self, call: Callable[[], T], caller: Caller | None) -> T:
         try:
@@ -240,12 +345,24 @@ class Turns:
     def _give(self) -> None:
         """Give a turn back: to the first who waits, if there is one."""
         while self._queue:
-            turn = self._queue.popleft()
-            if not turn.done():
-                turn.set_result(None)
-                return
+            with suppress(IndexError):  # a thread was first
+                if self._has_begun(self._queue.popleft()):
+                    return
         self._n_free += 1
         self.places[0] += 1
+
+    def _has_begun(self, turn: "Future[None] | Handed") -> bool:
+        """Give a turn to one who waits, unless that one has left."""
+        if isinstance(turn, Handed):
+            if not turn.claim():
+                return False
+            self._has_waited(turn)
+            self._begin(turn)
+            return True
+        if turn.done():
+            return False
+        turn.set_result(None)
+        return True
 
 
 def require_time(caller: Caller | None) -> None:

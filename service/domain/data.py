@@ -16,6 +16,7 @@ Label = int | float | str
 @dataclass(frozen=True, slots=True)
 class Table:
     X: NDArray[np.float64]  # (n_samples, n_features)
+    """Contiguous by row, or each column is by itself."""
     feature_names: Sequence[str] | None = None
     is_on_disk: bool = False
     """Mapped from a file, and read as it is used."""

@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
-from gmm_engine.errors import OutOfRangeError
+from gmm_engine.errors import NonFiniteNumberError, OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
@@ -57,6 +57,75 @@ def test_no_two_passes_share_the_name_that_their_symbols_are_made_of() -> None:
     assert len(set().union(*names)) == len(compiled)
 
 
+def apart_by_column(X: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the same, each column contiguous, with something else between them."""
+    columns = np.full((X.shape[1], len(X) + 3), np.nan, dtype=X.dtype)
+    columns[:, : len(X)] = X.T
+    return columns[:, : len(X)].T
+
+
+@pytest.mark.parametrize("n_components", [LANES - 1, LANES, LANES + 1, 2 * LANES, 2 * LANES + 3])
+@pytest.mark.parametrize("n_features", [LANES - 1, LANES, LANES + 3, 2 * LANES + 1])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_no_number_depends_on_which_of_them_stand_side_by_side(
+    n_components: int, n_features: int, dtype: type[np.floating]
+) -> None:
+    rng = np.random.default_rng(n_components)
+    mixture = random_mixture("full", n_components=n_components, n_features=n_features, rng=rng)
+    X = rows_of(mixture, 2 * BLOCK_ROWS + LANES + 3, rng).astype(dtype)
+    joint = plain_log_joint(mixture, X.astype(np.float64))
+    resp = np.exp(joint - np.logaddexp.reduce(joint, axis=1)[:, np.newaxis])
+
+    found = mixture.predict_proba(X)
+    np.testing.assert_allclose(found, resp, rtol=1e-8, atol=1e-11)
+    np.testing.assert_array_equal(mixture.predict_proba(apart_by_column(X)), found)
+    np.testing.assert_array_equal(mixture.predict_proba(np.asfortranarray(X)), found)
+    np.testing.assert_array_equal(mixture.predict(apart_by_column(X)), found.argmax(axis=1))
+
+
+@pytest.mark.parametrize("row", [0, BLOCK_ROWS + 1, 2 * BLOCK_ROWS])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_is_refused_in_whichever_block_it_is(row: int, value: float) -> None:
+    mixture = example("full", 3)
+    X = rows_of(mixture, 2 * BLOCK_ROWS + 1, np.random.default_rng(0))
+    X[0, 0] = 1e150  # beyond every component, and still a number
+    X[row, 2] = value
+    for asked in (mixture.predict_proba, mixture.predict, mixture.score_samples):
+        for rows in (X, np.asfortranarray(X)):
+            with pytest.raises(NonFiniteNumberError) as refused:
+                asked(rows)
+            assert list(refused.value.positions) == [(row, 2)]
+
+
+def test_a_number_that_is_none_is_told_before_a_row_out_of_reach() -> None:
+    mixture = Mixture.from_arrays(
+        {"weights": [1.0], "means": np.zeros((1, 2)), "covariances": [1e-300]}, "spherical"
+    )
+    X = np.zeros((2 * BLOCK_ROWS, 2))
+    X[0, 0] = 1e10
+    with pytest.raises(OutOfRangeError, match="row 0 is so far from every component"):
+        mixture.predict_proba(X)
+    X[-1, 1] = np.nan
+    with pytest.raises(NonFiniteNumberError):
+        mixture.predict_proba(X)
+
+
+@pytest.mark.parametrize("row", [0, BLOCK_ROWS, 2 * BLOCK_ROWS])
+def test_large_numbers_are_scored_and_those_out_of_range_refused(row: int) -> None:
+    mixture = Mixture.from_arrays(
+        {"weights": [0.5, 0.5], "means": [[0.0, 1e20], [0.0, -1e20]], "covariances": [1e40, 1e40]},
+        "spherical",
+    )
+    X = np.zeros((2 * BLOCK_ROWS + 1, 2))
+    X[row, 1] = 2e20
+    even = np.full((len(X), 2), 0.5)
+    even[row] = np.exp([0.0, -4.0]) / (1.0 + np.exp(-4.0))
+    np.testing.assert_allclose(mixture.predict_proba(X), even, rtol=1e-12)
+    X[row, 1] = 1e153
+    with pytest.raises(OutOfRangeError, match="magnitudes above 1e"):
+        mixture.predict_proba(X)
+
+
 @every_family
 @every_way
 @pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 5, GATHERED_ROWS + 5])
@@ -79,6 +148,10 @@ def test_sums_and_scores_are_those_of_plain_numpy(
     np.testing.assert_allclose(tables[1], resp, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(log_prob, scores, rtol=1e-10, atol=1e-10)
     np.testing.assert_array_equal(labels, joint.argmax(axis=1))
+
+    by_column = [np.empty(table.shape, order="F") for table in tables]
+    kernels.score(mixture.prepared, apart_by_column(X), joint=by_column[0], resp=by_column[1])
+    np.testing.assert_array_equal(by_column, tables)
 
     moments = kernels.expectation(mixture.prepared, [(X, weight)])
     gamma = resp * weight[:, np.newaxis]

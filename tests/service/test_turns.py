@@ -12,7 +12,7 @@ import pytest
 from starlette.requests import ClientDisconnect
 from starlette.types import Message
 
-from service.api.turns import CALLER, Caller, Turns
+from service.api.turns import CALLER, Caller, Handed, Turns
 from service.errors import Unavailable
 
 Receive = Callable[[], Awaitable[Message]]
@@ -213,3 +213,108 @@ def test_who_is_cancelled_in_the_queue_keeps_nobody_from_a_turn() -> None:
         return await turns.run(lambda: 7)
 
     assert anyio.run(story) == 7
+
+
+class Calls:
+    """Calls handed over to turns, and what came of them."""
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns = turns
+        self.called: list[str] = []
+        self.over: list[tuple[str, str | None]] = []
+        self.changed = asyncio.Event()
+
+    def hand(self, name: str) -> Handed:
+        def over(error: Unavailable | None) -> None:
+            self.over.append((name, None if error is None else error.code))
+            self.changed.set()
+
+        return self.turns.hand(lambda: self.called.append(name), over)
+
+    async def all_over(self, n_calls: int) -> None:
+        with anyio.fail_after(10):
+            while len(self.over) < n_calls:
+                await self.changed.wait()
+                self.changed.clear()
+
+
+def test_calls_that_are_handed_over_come_in_their_order_with_those_that_wait() -> None:
+    async def story() -> tuple[Calls, list[bool]]:
+        turns = one_turn()
+        calls = Calls(turns)
+        async with anyio.create_task_group() as group:
+            async with busy(turns):
+                calls.hand("first")
+                calls.hand("second")
+                group.start_soon(turns.run, lambda: calls.called.append("third"))
+                await anyio.sleep(0.05)
+                calls.hand("fourth")
+                assert calls.called == []
+            await calls.all_over(3)
+        return calls, places(turns)
+
+    calls, told = anyio.run(story)
+    assert calls.called == ["first", "second", "third", "fourth"]
+    assert calls.over == [("first", None), ("second", None), ("fourth", None)]
+    assert told == [True] * 9 + [False]
+
+
+def places(turns: Turns) -> list[bool]:
+    """Say of one place after another whether it is free, of one turn and eight who may wait."""
+    return [turns.let_in() is not None for _ in range(10)]
+
+
+def test_a_thread_takes_the_next_call_while_the_loop_is_held() -> None:
+    async def story() -> list[str]:
+        turns = one_turn()
+        calls = Calls(turns)
+        both = threading.Event()
+        async with busy(turns):
+            calls.hand("first")
+            turns.hand(both.set, lambda _: None)
+        assert both.wait(10)  # the loop stands still meanwhile
+        return calls.called
+
+    assert anyio.run(story) == ["first"]
+
+
+def test_a_call_is_not_handed_over_to_a_full_queue() -> None:
+    async def story() -> str:
+        turns = one_turn(queue_size=0)
+        async with busy(turns):
+            with pytest.raises(Unavailable) as refused:
+                Calls(turns).hand("refused")
+        return refused.value.code
+
+    assert anyio.run(story) == "overloaded"
+
+
+def test_a_call_that_grows_old_is_refused_and_never_called() -> None:
+    async def story() -> tuple[Calls, list[bool]]:
+        turns = one_turn(wait_seconds=0.05)
+        calls = Calls(turns)
+        async with busy(turns):
+            calls.hand("late")
+            await calls.all_over(1)
+        await turns.run(lambda: None)
+        return calls, places(turns)
+
+    calls, told = anyio.run(story)
+    assert (calls.called, calls.over) == ([], [("late", "overloaded")])
+    assert told == [True] * 9 + [False]
+
+
+def test_a_call_is_taken_back_as_long_as_it_waits() -> None:
+    async def story() -> tuple[Calls, list[bool], list[bool]]:
+        turns = one_turn()
+        calls = Calls(turns)
+        async with busy(turns):
+            waiting = calls.hand("taken back")
+            told = [turns.withdraw(waiting), turns.withdraw(waiting)]
+            begun = calls.hand("called")
+        await calls.all_over(1)
+        return calls, [*told, turns.withdraw(begun)], places(turns)
+
+    calls, told, free = anyio.run(story)
+    assert (calls.called, told) == (["called"], [True, False, False])
+    assert free == [True] * 9 + [False]

@@ -5,38 +5,36 @@ claims are known before; what is in a message is Arrow's own business. Compresse
 refused: what they unfold to is only known afterwards. A body may be compressed as a whole.
 """
 
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
 from service.api.payloads.arrow_columns import Columns, batch_of, not_whole, refusals
+from service.api.payloads.arrow_messages import (
+    CONTINUATION,
+    DICTIONARY_BATCH,
+    END,
+    KIND,
+    PREFIX,
+    RECORD_BATCH,
+    SCHEMA,
+    Message,
+)
+from service.api.payloads.arrow_plain import pieces_in_place, table_in_place
 from service.api.payloads.incoming import Incoming
 from service.api.payloads.values import (
     Body,
     DataAnswer,
+    DataPayload,
     Expected,
     StreamCodec,
 )
 from service.domain.data import Table
 from service.errors import InvalidInput
 
-KIND = "Arrow IPC stream"
-CONTINUATION = 0xFFFFFFFF
-PREFIX = struct.Struct("<II")
-END = PREFIX.pack(CONTINUATION, 0)
 MAX_METADATA_BYTES = 16 * 1024**2
 MOST_RESERVED_BYTES = 2**30
 """For a message, by what it says; what is longer is joined when it is there."""
-SCHEMA, DICTIONARY_BATCH, RECORD_BATCH = 1, 2, 3
-"""Kinds of a message: MessageHeader of the format's Message.fbs."""
-HEADER_TYPE, HEADER, BODY_LENGTH = 1, 2, 3
-"""Fields of a Message, in their order there."""
-LENGTH, COMPRESSION = 0, 3
-"""Fields of a RecordBatch."""
-DATA = 1
-"""Field of a DictionaryBatch: a RecordBatch."""
 
 
 class ArrowReader:
@@ -126,70 +124,6 @@ class ArrowReader:
         yield from self._columns.tables(batch)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    kind: int
-    body_length: int
-    n_rows: int = 0
-    is_compressed: bool = False
-    content: Body = b""
-
-    @classmethod
-    def of(cls, metadata: bytes) -> "Message":
-        try:
-            message = FlatTable.root_of(metadata)
-            kind = message.number(HEADER_TYPE, "<B")
-            header = message.table(HEADER)
-            n_rows, is_compressed = 0, False
-            if kind == DICTIONARY_BATCH and header is not None:
-                header = header.table(DATA)
-            if kind in {DICTIONARY_BATCH, RECORD_BATCH} and header is not None:
-                n_rows = header.number(LENGTH, "<q") if kind == RECORD_BATCH else 0
-                is_compressed = header.table(COMPRESSION) is not None
-            body_length = message.number(BODY_LENGTH, "<q")
-        except struct.error as error:
-            raise not_whole(KIND) from error
-        if n_rows < 0 or body_length < 0:
-            raise not_whole(KIND)
-        return cls(kind, body_length, n_rows, is_compressed)
-
-    def with_content(self, content: Body) -> "Message":
-        return Message(self.kind, self.body_length, self.n_rows, self.is_compressed, content)
-
-
-@dataclass(frozen=True, slots=True)
-class FlatTable:
-    """A table of a FlatBuffer: just enough to learn how much a message claims to hold."""
-
-    data: bytes
-    place: int
-
-    @classmethod
-    def root_of(cls, data: bytes) -> "FlatTable":
-        return cls(data, struct.unpack_from("<I", data)[0])
-
-    def number(self, field: int, form: str) -> int:
-        at = self._field(field)
-        return 0 if at is None else int(struct.unpack_from(form, self.data, at)[0])
-
-    def table(self, field: int) -> "FlatTable | None":
-        at = self._field(field)
-        if at is None:
-            return None
-        return FlatTable(self.data, at + int(struct.unpack_from("<I", self.data, at)[0]))
-
-    def _field(self, field: int) -> int | None:
-        vtable = self.place - int(struct.unpack_from("<i", self.data, self.place)[0])
-        if vtable < 0:
-            raise struct.error
-        (size,) = struct.unpack_from("<H", self.data, vtable)
-        entry = 4 + 2 * field
-        if entry >= size:
-            return None
-        (offset,) = struct.unpack_from("<H", self.data, vtable + entry)
-        return self.place + int(offset) if offset else None
-
-
 class ArrowWriter:
     def __init__(self) -> None:
         self._has_begun = False
@@ -206,8 +140,17 @@ class ArrowWriter:
 
 
 class ArrowCodec(StreamCodec):
-    def encode(self, answer: DataAnswer) -> bytes:
-        return b"".join([*_messages(answer), END])
+    """Reads and writes columns of doubles where they lie, if that is all there is."""
+
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        table = table_in_place(body, expected)
+        return super().decode(body, expected) if table is None else DataPayload(table)
+
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
+        plain = pieces_in_place(answer)
+        if plain is not None:
+            return plain
+        return [*(memoryview(message) for message in _messages(answer)), END]
 
 
 CODEC = ArrowCodec("application/vnd.apache.arrow.stream", ArrowReader, ArrowWriter)

@@ -3,7 +3,7 @@
 Rows are checked in passes over whole columns of types, never as one object a number.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 
 import numpy as np
@@ -85,11 +85,14 @@ class JsonCodec:
         )
 
     def encode(self, answer: DataAnswer) -> bytes:
+        return b"".join(self.pieces(answer))
+
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
         if answer.n_numbers < FEW_NUMBERS:  # as write_numbers does it, but in one go
             values = {name: contiguous(value) for name, value in answer.values.items()}
-            return dumps({"model": answer.model, "version": answer.version, **values})
+            return (dumps({"model": answer.model, "version": answer.version, **values}),)
         texts = ((b",", dumps(name), b":", _text(value)) for name, value in answer.values.items())
-        return b"".join([_head(answer), *chain.from_iterable(texts), b"}"])
+        return [_head(answer), *chain.from_iterable(texts), b"}"]
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         yield _head(answer)

@@ -6,7 +6,7 @@ An answer of one field is that array; one of several is an array with a field fo
 import ast
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
@@ -114,7 +114,10 @@ class NpyCodec:
         """Return None: the header tells the number of rows."""
 
     def encode(self, answer: DataAnswer) -> bytes:
-        return b"".join(_head_and_content(answer))
+        return b"".join(self.pieces(answer))
+
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
+        return _head_and_content(answer)
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         head, content = _head_and_content(answer)

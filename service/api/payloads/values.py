@@ -124,6 +124,9 @@ class Codec(Protocol):
         has no tables in columns; the columns of ``X`` have their features' names.
         """
 
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
+        """Return the same as ``encode`` in pieces, where joining them would copy large ones."""
+
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         """Yield the same answer in parts, each made in a few milliseconds.
 
@@ -264,8 +267,11 @@ class StreamCodec:
         return self.new_writer()
 
     def encode(self, answer: DataAnswer) -> bytes:
+        return b"".join(self.pieces(answer))
+
+    def pieces(self, answer: DataAnswer) -> Sequence[Body]:
         writer = self.writer()
-        return writer.write(answer) + writer.end()
+        return writer.write(answer), writer.end()
 
     def encode_in_parts(self, answer: DataAnswer) -> Iterator[bytes]:
         return written_in_parts(self.writer(), answer)

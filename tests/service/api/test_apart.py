@@ -196,3 +196,89 @@ def test_a_drain_lets_it_be_answered_and_closes(groups: Client) -> None:
     assert told.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close\r\n" in told
     assert is_closing
+
+
+async def told_once(transport: RecordingTransport, n_answers: int) -> bytes:
+    """Return what was written, once there are so many answers."""
+    async with asyncio.timeout(10):
+        while transport.written.count(b"HTTP/1.1 ") < n_answers:
+            await transport.has_written.wait()
+            transport.has_written.clear()
+    return bytes(transport.written)
+
+
+def test_a_head_that_is_known_is_not_parsed_again(
+    groups: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a large question it comes with the first part of the body."""
+    head, first, rest = question(PREDICT, NPY)
+
+    async def story() -> bytes:
+        connection = Held(groups, Threads())
+        for place in range(3):
+            await connection.transport.deliver(head + first)
+            await connection.transport.deliver(rest)
+            told = await told_once(connection.transport, place + 1)
+            monkeypatch.setattr(connection.protocol, "_parse", not_parsed)
+        return told
+
+    def not_parsed(data: bytes) -> None:
+        raise AssertionError("the parser was asked")
+
+    answers = groups.portal.call(story).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    contents = {each.partition(b"\r\n\r\n")[2] for each in answers}
+    assert (len(answers), len(contents)) == (3, 1)
+
+
+@pytest.mark.parametrize("n_left", [0, 9])
+def test_a_large_question_in_one_read_or_two_does_without_the_long_way(
+    groups: Client, n_left: int
+) -> None:
+    """The first whose head is not known goes there, if it comes in one."""
+    whole = b"".join(question(PREDICT, NPY))
+    parts = [whole] if n_left == 0 else [whole[:-n_left], whole[-n_left:]]
+
+    async def story() -> bytes:
+        connection = Held(groups, Threads())
+        for place in range(3):
+            if place or n_left:
+                connection.protocol.app = closed
+            for part in parts:
+                await connection.transport.deliver(part)
+            told = await told_once(connection.transport, place + 1)
+        return told
+
+    answers = groups.portal.call(story).split(b"HTTP/1.1 200 OK\r\n")[1:]
+    contents = {each.partition(b"\r\n\r\n")[2] for each in answers}
+    assert (len(answers), len(contents)) == (3, 1)
+
+
+def test_a_known_head_of_what_it_does_not_answer_goes_the_long_way(groups: Client) -> None:
+    wide, narrow = np.ones((12_000, 3)), X[:18_000]
+    known, unanswered = question(PREDICT, NPY, narrow), question(PREDICT, NPY, wide)
+    assert known[0] == unanswered[0]  # the head
+    asked = [known, unanswered, known, unanswered]
+    pieces = [part for head, first, rest in asked for part in (head + first, rest)]
+    told = received(groups, *pieces)
+
+    long = Answer(received(groups, *question(PREDICT + LONG_WAY, NPY, wide)))
+    answers = told.split(b"HTTP/1.1 ")[1:]
+    assert [each[:3] for each in answers] == [b"200", b"422", b"200", b"422"]
+    refused = Answer(b"HTTP/1.1 " + answers[-1])
+    assert refused.told() == long.told()
+
+
+def test_a_known_head_is_refused_where_there_is_no_place(groups: Client) -> None:
+    head, first, rest = question(PREDICT, NPY)
+
+    async def story() -> bytes:
+        connection = Held(groups, Threads())
+        await connection.transport.deliver(head + first)
+        await connection.transport.deliver(rest)
+        await told_once(connection.transport, 1)
+        connection.protocol.let_in = lambda: None  # full
+        await connection.transport.deliver(head + first)
+        return await told_once(connection.transport, 2)
+
+    told = groups.portal.call(story).partition(b"HTTP/1.1 503 ")[2]
+    assert json.loads(told.partition(b"\r\n\r\n")[2])["code"] == "overloaded"
