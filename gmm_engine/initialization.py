@@ -31,7 +31,7 @@ PIECES_A_COMPONENT, MEASUREMENTS = 3, 3
 """The spread within clusters is measured in so many small pieces of the data for each component,
 but in no more than leave each a row for every number of its mean (and one more); so many times,
 the pieces each time moved in the units that were found."""
-PIECE_STEPS, MOVED_STEPS = 3, 5
+FEW_LLOYD_STEPS = 5
 """Lloyd's steps at the most of such pieces, and of clusters that were found in other units."""
 LEAST_WITHIN = 1e-4
 """No variance within clusters, relative to the data's, is taken to be less."""
@@ -162,7 +162,7 @@ def k_means_projected(
     the units.
     """
     _, directions = rows.directions_by_tails
-    seen = rows.whitened @ directions[:, : _n_directions(n_components)]
+    seen = rows.whitened @ directions[:, : _n_directions(n_components, directions)]
     labels = _lloyd(seen, rows.weight, n_components, rng)
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
@@ -179,16 +179,17 @@ def k_means_extreme(
     """
     tails, directions = rows.directions_by_tails
     by_extremity = np.argsort(-np.abs(np.log(tails)), kind="stable")
-    seen = rows.whitened @ directions[:, by_extremity[: _n_directions(n_components)]]
+    chosen = by_extremity[: _n_directions(n_components, directions)]
+    seen = rows.whitened @ directions[:, chosen]
     labels = _lloyd(seen, rows.weight, n_components, rng)
     means, axes = _means_and_axes(rows.whitened, rows.weight, labels, n_components)
-    labels = _lloyd_from(means @ axes, rows.whitened @ axes, rows.weight, MOVED_STEPS)
+    labels = _lloyd_from(means @ axes, rows.whitened @ axes, rows.weight, FEW_LLOYD_STEPS)
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
-def _n_directions(n_components: int) -> int:
-    """Return along how many directions at the most so many clusters are told apart."""
-    return max(1, n_components // 2)
+def _n_directions(n_components: int, directions: NDArray[np.float64]) -> int:
+    """Return along how many directions clusters are looked for: not along all, as others do."""
+    return max(1, min(n_components // 2, len(directions) - 1))
 
 
 def random_responsibilities(
@@ -344,7 +345,7 @@ INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
         neighborhoods,
         ward_clusters,
         k_means_within,
-        neighborhoods_within,
+        k_means_whitened,
     ),
     "k-means++": (k_means_plus_plus,),
     "kmeans": (k_means,),
@@ -447,11 +448,11 @@ def _within_axes(
         return np.eye(white.shape[1])
     settled = SETTLED_PART * weight.sum()
     labels = kernels.k_means_labels(
-        white, weight, n_pieces, rng, max_steps=PIECE_STEPS, settled=settled
+        white, weight, n_pieces, rng, max_steps=FEW_LLOYD_STEPS, settled=settled
     )
     means, axes = _means_and_axes(white, weight, labels, n_pieces)
     for _ in range(MEASUREMENTS - 1):
-        labels = _lloyd_from(means @ axes, white @ axes, weight, PIECE_STEPS)
+        labels = _lloyd_from(means @ axes, white @ axes, weight, FEW_LLOYD_STEPS)
         means, axes = _means_and_axes(white, weight, labels, n_pieces)
     return axes
 
