@@ -98,7 +98,8 @@ class StartRows:
         They are found without looking at the units of the data (Art, Gnanadesikan and Kettenring
         1982 have the idea).
         """
-        return self.whitened @ self.within_axes(n_components, rng)
+        axes = self.within_axes(n_components, rng)
+        return self.whitened @ axes
 
 
 Initializer = Callable[[StartRows, int, type[Scatter], np.random.Generator], SufficientStatistics]
@@ -182,6 +183,7 @@ def k_means_extreme(
     chosen = by_extremity[: _n_directions(n_components, directions)]
     seen = rows.whitened @ directions[:, chosen]
     labels = _lloyd(seen, rows.weight, n_components, rng)
+    del seen
     means, axes = _means_and_axes(rows.whitened, rows.weight, labels, n_components)
     labels = _lloyd_from(means @ axes, rows.whitened @ axes, rows.weight, FEW_LLOYD_STEPS)
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
