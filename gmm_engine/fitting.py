@@ -371,11 +371,13 @@ class _Run:
                 between_steps(self)
 
 
-def _largest_differences(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return, of each pair of rows, how far their columns differ at the most."""
+def _distances(
+    a: NDArray[np.float64], b: NDArray[np.float64], metric: Literal["chebyshev", "euclidean"]
+) -> NDArray[np.float64]:
+    """Return how far each row of one table is from each of another."""
     from scipy.spatial.distance import cdist  # noqa: PLC0415 - a tenth of a second that no start waits for
 
-    distances: NDArray[np.float64] = cdist(a, b, "chebyshev")
+    distances: NDArray[np.float64] = cdist(a, b, metric)
     return distances
 
 
@@ -404,11 +406,11 @@ class _Outcome:
         return math.isclose(self.first, other.first, rel_tol=SAME_START)
 
 
-def _are_near(a: _Outcome, b: _Outcome, units: NDArray[np.float64]) -> bool:
+def _are_near(a: _Outcome, b: _Outcome, scale: DataScale) -> bool:
     """Tell whether each component has one of its own in the other mixture, near and as heavy."""
     from scipy.optimize import linear_sum_assignment  # noqa: PLC0415 - a third of a second that no start waits for
 
-    moves = _largest_differences(a.means / units, b.means / units)
+    moves = _distances(scale.whitened(a.means), scale.whitened(b.means), "euclidean")
     there, back = linear_sum_assignment(moves)
     return bool(
         moves[there, back].max() <= NEAR_MEANS
@@ -609,7 +611,7 @@ class _Search:
         if below <= SAME_HEIGHT:
             return True
         is_near = best.has_converged and below <= NEAR_HEIGHT
-        return is_near and _are_near(run, best, self.scale.floor.scale)
+        return is_near and _are_near(run, best, self.scale)
 
     def _with_given(self, start: SufficientStatistics) -> SufficientStatistics | Mixture:
         if self.given is None:
@@ -783,7 +785,9 @@ def _coincident(mixture: Mixture, scale: DataScale) -> list[int]:
     """Return the components that are, as far as can be told, one that comes before them."""
     units = scale.floor.scale
     means = (mixture.means - mixture.means[0]) / units
-    first, second = np.nonzero(np.triu(_largest_differences(means, means) <= SAME_COMPONENT, k=1))
+    first, second = np.nonzero(
+        np.triu(_distances(means, means, "chebyshev") <= SAME_COMPONENT, k=1)
+    )
     covariances = mixture.to_dense()
     return sorted(
         {

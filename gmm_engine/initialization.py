@@ -16,7 +16,7 @@ from gmm_engine import kernels
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError
 from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
-from gmm_engine.statistics import Scatter, SufficientStatistics
+from gmm_engine.statistics import PooledScatter, Scatter, SufficientStatistics
 from gmm_engine.validation import are_counts, as_real_array, require_finite
 
 MAX_LLOYD_STEPS = 30
@@ -26,6 +26,15 @@ LEAST_LINKED_ROWS, LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN = 300, 30, 4
 """Hierarchical clustering takes time by the square of the rows: enough for the covariances, for
 each component and for each number of its mean (and one more), but no fewer than the first."""
 MAX_LINKED_ROWS = 1000
+
+PIECES_A_COMPONENT, MEASUREMENTS = 3, 3
+"""The spread within clusters is measured in so many small pieces of the data for each component,
+but in no more than leave each a row for every number of its mean (and one more); so many times,
+the pieces each time moved in the units that were found."""
+FEW_LLOYD_STEPS = 5
+"""Lloyd's steps at the most of such pieces, and of clusters that were found in other units."""
+LEAST_WITHIN = 1e-4
+"""No variance within clusters, relative to the data's, is taken to be less."""
 
 MOST_KEPT_NUMBERS = 500_000
 """Rows of more numbers are whitened anew for each start, and not kept while others are tried."""
@@ -39,6 +48,7 @@ class StartRows:
     def __init__(self, samples: Samples, scale: DataScale) -> None:
         self.samples, self.scale = samples, scale
         self.weight = samples.weights_or_ones  # (n_samples,)
+        self._within_axes: dict[int, NDArray[np.float64]] = {}
 
     @property
     def copies(self) -> NDArray[np.float64] | None:  # (n_samples,)
@@ -58,12 +68,38 @@ class StartRows:
     def _whitened(self) -> NDArray[np.float64]:
         return self.scale.whitened(self.samples.X)
 
-    @property
-    def standardized(self) -> NDArray[np.float64]:  # (n_samples, D)
-        """The rows with every feature in units of its own spread."""
-        rows = self.samples.X - self.scale.mean
-        rows /= self.scale.floor.scale
-        return rows
+    @cached_property
+    def directions_by_tails(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """How heavy the tails are in each of some directions, 1 like a Gaussian's, and these.
+
+        They are found by the fourth moments of whitened rows (Cardoso 1989); the lightest come
+        first.
+        """
+        white = self.whitened
+        lengths = np.einsum("ij,ij->i", white, white)
+        moments = (white * (self.weight * lengths)[:, np.newaxis]).T @ white
+        tails, directions = np.linalg.eigh(moments / (self.weight.sum() * (white.shape[1] + 2)))
+        return np.maximum(tails, np.finfo(float).tiny), directions
+
+    def within_axes(self, n_components: int, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Return the axes, in whitened coordinates, of ``within``; measured when first asked."""
+        if n_components not in self._within_axes:
+            part = _linked_rows(self, n_components, rng)
+            white = self.scale.whitened(part.X)
+            self._within_axes[n_components] = _within_axes(white, part, n_components, rng)
+        return self._within_axes[n_components]
+
+    def within(
+        self, n_components: int, rng: np.random.Generator
+    ) -> NDArray[np.float64]:  # (n_samples, D or less)
+        """Return the rows in units of the spread within clusters, as far as all have the same.
+
+        Whitening presses groups that lie apart together; these units leave each of them round.
+        They are found without looking at the units of the data (Art, Gnanadesikan and Kettenring
+        1982 have the idea).
+        """
+        axes = self.within_axes(n_components, rng)
+        return self.whitened @ axes
 
 
 Initializer = Callable[[StartRows, int, type[Scatter], np.random.Generator], SufficientStatistics]
@@ -93,17 +129,6 @@ def k_means(
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
-def k_means_standardized(
-    rows: StartRows,
-    n_components: int,
-    form: type[Scatter],
-    rng: np.random.Generator,
-) -> SufficientStatistics:
-    """k-means with every feature in units of its own spread."""
-    labels = _lloyd(rows.standardized, rows.weight, n_components, rng)
-    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
-
-
 def k_means_whitened(
     rows: StartRows,
     n_components: int,
@@ -115,22 +140,58 @@ def k_means_whitened(
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 
+def k_means_within(
+    rows: StartRows,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """k-means in units of the spread within clusters."""
+    labels = _lloyd(rows.within(n_components, rng), rows.weight, n_components, rng)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
+
+
 def k_means_projected(
     rows: StartRows,
     n_components: int,
     form: type[Scatter],
     rng: np.random.Generator,
 ) -> SufficientStatistics:
-    """k-means along the one direction in which the data has the lightest tails.
+    """k-means along the directions in which the data has the lightest tails.
 
-    Groups apart make a distribution flat. The direction is found by the fourth moments of whitened
-    data (Cardoso 1989), so that parallel clusters show whatever their shape and the units.
+    Groups apart make a distribution flat, so that parallel clusters show whatever their shape and
+    the units.
     """
-    white = rows.whitened
-    lengths = np.einsum("ij,ij->i", white, white)
-    _, directions = np.linalg.eigh((white * (rows.weight * lengths)[:, np.newaxis]).T @ white)
-    labels = _lloyd(white @ directions[:, :1], rows.weight, n_components, rng)
+    _, directions = rows.directions_by_tails
+    seen = rows.whitened @ directions[:, : _n_directions(n_components, directions)]
+    labels = _lloyd(seen, rows.weight, n_components, rng)
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
+
+
+def k_means_extreme(
+    rows: StartRows,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """k-means along the directions that are the least like a Gaussian's, then along all.
+
+    Few rows far from many make heavy tails, groups of one size light ones.
+    """
+    tails, directions = rows.directions_by_tails
+    by_extremity = np.argsort(-np.abs(np.log(tails)), kind="stable")
+    chosen = by_extremity[: _n_directions(n_components, directions)]
+    seen = rows.whitened @ directions[:, chosen]
+    labels = _lloyd(seen, rows.weight, n_components, rng)
+    del seen
+    means, axes = _means_and_axes(rows.whitened, rows.weight, labels, n_components)
+    labels = _lloyd_from(means @ axes, rows.whitened @ axes, rows.weight, FEW_LLOYD_STEPS)
+    return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
+
+
+def _n_directions(n_components: int, directions: NDArray[np.float64]) -> int:
+    """Return along how many directions clusters are looked for: not along all, as others do."""
+    return max(1, min(n_components // 2, len(directions) - 1))
 
 
 def random_responsibilities(
@@ -194,13 +255,42 @@ def ward_clusters(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows joined from the bottom up by Ward's criterion (1963), in the data's principal axes."""
-    enough = max(LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN * (rows.samples.n_features + 1))
-    n_rows = max(LEAST_LINKED_ROWS, enough * n_components)
-    part = rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng).that_count()
+    part = _linked_rows(rows, n_components, rng)
     if part.n_rows < 2:
         return random_rows(rows, n_components, form, rng)
+    return _joined(part, rows.scale.whitened(part.X), n_components, form)
+
+
+def ward_clusters_within(
+    rows: StartRows,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Rows joined by Ward's criterion in units of the spread within clusters."""
+    axes = rows.within_axes(n_components, rng)
+    part = _linked_rows(rows, n_components, rng)
+    if part.n_rows < 2:
+        return random_rows(rows, n_components, form, rng)
+    return _joined(part, rows.scale.whitened(part.X) @ axes, n_components, form)
+
+
+def _linked_rows(rows: StartRows, n_components: int, rng: np.random.Generator) -> Samples:
+    """Draw as many rows as hierarchical clustering looks at."""
+    enough = max(LINKED_ROWS_A_COMPONENT, LINKED_ROWS_A_MEAN * (rows.samples.n_features + 1))
+    n_rows = max(LEAST_LINKED_ROWS, enough * n_components)
+    return rows.samples.drawn(min(n_rows, MAX_LINKED_ROWS), rng).that_count()
+
+
+def _joined(
+    part: Samples,
+    seen: NDArray[np.float64],  # (n_part, D or less)
+    n_components: int,
+    form: type[Scatter],
+) -> SufficientStatistics:
+    """Join the rows of a part, as ``seen`` in some units, until as many clusters are left."""
     n_clusters = min(n_components, part.n_rows)
-    labels = kernels.ward_labels(rows.scale.whitened(part.X), part.weights_or_ones, n_clusters)
+    labels = kernels.ward_labels(seen, part.weights_or_ones, n_clusters)
     return SufficientStatistics.of_labels(part, labels, n_components, form)
 
 
@@ -211,16 +301,35 @@ def neighborhoods(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Spread-out rows, each with those nearest to it, for covariances that begin local."""
-    samples, white = rows.samples, rows.whitened
-    copies = rows.copies
+    return _around_spread_rows(rows, rows.whitened, n_components, form, rng)
+
+
+def neighborhoods_within(
+    rows: StartRows,
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    """Spread-out rows with those near to them, in units of the spread within clusters."""
+    return _around_spread_rows(rows, rows.within(n_components, rng), n_components, form, rng)
+
+
+def _around_spread_rows(
+    rows: StartRows,
+    seen: NDArray[np.float64],
+    n_components: int,
+    form: type[Scatter],
+    rng: np.random.Generator,
+) -> SufficientStatistics:
+    samples, copies = rows.samples, rows.copies
     n_rows = samples.n_rows if copies is None else copies.sum()
     n_near = min(n_rows, max(2 * (samples.n_features + 1), n_rows // n_components))
     if copies is None:
-        chosen = kernels.near_rows(white, rows.weight, n_components, int(n_near), rng).ravel()
+        chosen = kernels.near_rows(seen, rows.weight, n_components, int(n_near), rng).ravel()
         labels = np.repeat(np.arange(n_components), int(n_near))
         near = Samples(samples.X[chosen], None)
     else:
-        portions = kernels.near_portions(white, copies, n_components, n_near, rng)
+        portions = kernels.near_portions(seen, copies, n_components, n_near, rng)
         labels = np.repeat(np.arange(n_components), [len(chosen) for chosen, _ in portions])
         chosen = np.concatenate([chosen for chosen, _ in portions])
         near = Samples(samples.X[chosen], np.concatenate([counted for _, counted in portions]))
@@ -229,15 +338,15 @@ def neighborhoods(
 
 INITIALIZERS: Mapping[str, tuple[Initializer, ...]] = {
     "auto": (  # neighbours differ in kind: what they agree on is hardly a bias that they share
-        k_means,
-        ward_clusters,
+        k_means_within,
+        neighborhoods_within,
+        k_means_extreme,
+        ward_clusters_within,
         k_means_projected,
+        k_means_whitened,
         neighborhoods,
-        k_means_whitened,
-        k_means_standardized,
-        k_means_whitened,
         ward_clusters,
-        neighborhoods,
+        k_means_within,
         k_means_whitened,
     ),
     "k-means++": (k_means_plus_plus,),
@@ -317,3 +426,48 @@ def _lloyd(
         max_steps=MAX_LLOYD_STEPS,
         settled=SETTLED_PART * weight.sum(),
     )
+
+
+def _lloyd_from(
+    centers: NDArray[np.float64],
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    max_steps: int,
+) -> NDArray[np.int64]:
+    """Return the labels of k-means from given centres."""
+    return kernels.k_means_labels_from(
+        centers, X, weight, max_steps=max_steps, settled=SETTLED_PART * weight.sum()
+    )
+
+
+def _within_axes(
+    white: NDArray[np.float64], part: Samples, n_components: int, rng: np.random.Generator
+) -> NDArray[np.float64]:
+    """Measure the spread within small pieces of a part, which begin as clusters of k-means."""
+    weight = part.weights_or_ones
+    n_pieces = min(PIECES_A_COMPONENT * n_components, part.n_copies // (white.shape[1] + 1))
+    if n_pieces < 2:
+        return np.eye(white.shape[1])
+    settled = SETTLED_PART * weight.sum()
+    labels = kernels.k_means_labels(
+        white, weight, n_pieces, rng, max_steps=FEW_LLOYD_STEPS, settled=settled
+    )
+    means, axes = _means_and_axes(white, weight, labels, n_pieces)
+    for _ in range(MEASUREMENTS - 1):
+        labels = _lloyd_from(means @ axes, white @ axes, weight, FEW_LLOYD_STEPS)
+        means, axes = _means_and_axes(white, weight, labels, n_pieces)
+    return axes
+
+
+def _means_and_axes(
+    white: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    labels: NDArray[np.int64],
+    n_clusters: int,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the means of clusters, and the principal axes in units of the spread within them."""
+    found = SufficientStatistics.of_labels(
+        Samples(white, weight), labels, n_clusters, PooledScatter
+    )
+    variances, directions = np.linalg.eigh(found.central_scatter / found.n_samples)
+    return found.means, directions / np.sqrt(np.maximum(variances, LEAST_WITHIN))

@@ -251,7 +251,9 @@ class DataScale:
         varying = eigenvalues > FEATURE_FLOOR * len(scale)
         varying[-1] = True  # the widest axis stays, even of data that does not vary at all
         axes = vectors[:, varying] / np.sqrt(np.maximum(eigenvalues[varying], FEATURE_FLOOR))
-        return np.asarray(((X - self.mean) / scale) @ axes)
+        deviations = X - self.mean
+        deviations /= scale  # in place: large rows are whitened anew for each start
+        return np.asarray(deviations @ axes)
 
 
 def _total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStatistics:

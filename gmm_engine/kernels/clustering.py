@@ -292,6 +292,21 @@ def k_means_labels(
     return labels
 
 
+def k_means_labels_from(
+    centers: NDArray[np.float64],  # (n_clusters, D)
+    X: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    *,
+    max_steps: int,
+    settled: float,
+) -> NDArray[np.int64]:
+    """Return the labels after at most ``max_steps`` of Lloyd's from these centres."""
+    columns, centers = np.array(X.T, order="C"), np.array(centers, order="C")
+    labels = np.empty(len(X), dtype=np.int64)
+    lloyd(columns, weight, max_steps, settled, centers, labels)
+    return labels
+
+
 def near_rows(
     X: NDArray[np.float64],
     weight: NDArray[np.float64],

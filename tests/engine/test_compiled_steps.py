@@ -137,6 +137,21 @@ def test_k_means_ends_where_every_row_is_nearest_to_its_own_mean(offset: float) 
     np.testing.assert_array_equal(cdist(X, means).argmin(axis=1), labels)
 
 
+def test_k_means_from_given_centres_is_that_of_a_plain_loop() -> None:
+    rng = np.random.default_rng(4)
+    X, weight = groups(rng, 3), rng.integers(1, 4, 500).astype(float)
+    chosen = rng.choice(500, 6, replace=False)
+    given = means = X[chosen]
+    for n_steps in range(4):
+        labels = kernels.k_means_labels_from(given, X, weight, max_steps=n_steps, settled=0.0)
+        expected = cdist(X, means).argmin(axis=1)
+        np.testing.assert_array_equal(labels, expected)
+        means = np.stack(
+            [np.average(X[expected == k], axis=0, weights=weight[expected == k]) for k in range(6)]
+        )
+    np.testing.assert_array_equal(given, X[chosen])
+
+
 def test_centres_are_rows_and_spread_out() -> None:
     X = groups(np.random.default_rng(2), 2)
     centers = X[kernels.near_rows(X, np.ones(500), 6, 1, np.random.default_rng(0))[:, 0]]

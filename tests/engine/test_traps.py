@@ -434,13 +434,14 @@ def test_beside_a_constant_feature_is_found_what_is_found_without_it(covariance_
 @pytest.mark.parametrize("covariance_type", ["full", "tied"])
 @pytest.mark.parametrize("n_components", [2, 3])
 @pytest.mark.parametrize("n_rows", [200, 2000])
+@pytest.mark.parametrize("seed", range(5))
 def test_beside_collinear_features_no_step_leaves_the_floor(
-    covariance_type: str, n_components: int, n_rows: int
+    covariance_type: str, n_components: int, n_rows: int, seed: int
 ) -> None:
     a = np.random.default_rng(0).standard_normal((n_rows, 2))
     X = np.column_stack([a, a.sum(axis=1)])
     steps: list[EMStep] = []
-    options = FitOptions(n_components, covariance_type, random_state=0)
+    options = FitOptions(n_components, covariance_type, random_state=seed)
     result = fit(X, options, on_step=steps.append)
 
     gains = [
@@ -448,10 +449,12 @@ def test_beside_collinear_features_no_step_leaves_the_floor(
         for before, after in pairwise(steps)
         if after.iteration == before.iteration + 1
     ]
-    # Covariances in doubles say no more of their flattest direction than this.
+    # Covariances in doubles say no more of their flattest direction than this; a gain is rounded
+    # at both its ends.
     spread = np.linalg.eigvalsh(result.mixture.to_dense())
     condition = (spread[:, -1] / spread[:, 0]).max()
-    assert min(gains) > -0.5 * len(X) * np.finfo(float).eps * condition
+    rounding = 0.5 * len(X) * np.finfo(float).eps * condition
+    assert min(gains) > -2.0 * rounding
     flattest = np.linalg.eigvalsh(result.mixture.to_dense())[:, 0]
     alone = fit(X, FitOptions(1, covariance_type)).mixture.to_dense()
     assert_allclose(flattest, np.linalg.eigvalsh(alone)[0, 0], rtol=0.1)
