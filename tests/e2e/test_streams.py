@@ -1,5 +1,6 @@
 """Bodies larger than what the service may hold, over a real connection."""
 
+import importlib.util
 import json
 import socket
 import time
@@ -10,6 +11,7 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.e2e.server import Server, running
 from tests.service.rows import TWO_GROUPS
@@ -69,6 +71,38 @@ def test_a_large_body_takes_little_memory_and_a_client_that_only_sends_is_not_wa
 
     assert pa.ipc.open_stream(response.content).read_all().num_rows == N_BATCHES * BATCH_ROWS
     assert max(held) < 40 * MEBIBYTE
+
+
+def bodies() -> dict[str, bytes]:
+    """The same rows in every format that Arrow reads or writes."""
+    rows = pa.table({"a": [1.0, 5.2, 4.9], "b": [1, 5, 4]})
+    stream, file = pa.BufferOutputStream(), pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, rows.schema) as writer:
+        writer.write_table(rows)
+    parquet.write_table(rows, file)
+    return {
+        ARROW: stream.getvalue().to_pybytes(),
+        "application/vnd.apache.parquet": file.getvalue().to_pybytes(),
+        "text/csv": b"a,b\n1.0,1\n5.2,5\n4.9,4\n",
+    }
+
+
+def test_pandas_is_not_loaded_where_it_is_installed(server: Server) -> None:
+    with server.client() as client:
+        for media_type, body in bodies().items():
+            headers = {"content-type": media_type, "accept": media_type}
+            for verb in ("predict_proba", "predict", "score_samples"):
+                told = client.post(f"/models/groups/{verb}", content=body, headers=headers)
+                assert told.status_code == 200, told.text
+            fit = client.post(
+                "/models/groups/fit?wait=60", json={"X": TWO_GROUPS}, headers={"accept": media_type}
+            )
+            assert fit.status_code == 200, fit.text
+
+    loaded = Path(f"/proc/{server.process.pid}/maps").read_text(encoding="utf-8")
+    assert importlib.util.find_spec("pandas") is not None
+    assert "/pyarrow/" in loaded
+    assert "/pandas/" not in loaded
 
 
 def test_an_answer_that_fails_in_its_middle_can_not_be_taken_for_whole(server: Server) -> None:

@@ -65,7 +65,7 @@ class Columns:
         self._rows_read += batch.num_rows
 
     def _turned(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
-        columns = [batch.column(place).to_numpy(zero_copy_only=False) for place in self._places]
+        columns = [_numbers_of(batch.column(place)) for place in self._places]
         X = np.empty((batch.num_rows, len(columns)), dtype=self._dtype)
         step = max(1, CACHED_NUMBERS // len(columns))
         together = np.empty((len(columns), min(step, len(X))), dtype=self._dtype)
@@ -86,6 +86,22 @@ class Columns:
         return require_labels(
             _values_of(column), lambda row: f"#/X/{self._rows_read + row}/{place}"
         )
+
+
+def _numbers_of(column: pa.Array) -> NDArray[np.generic]:
+    """Return the numbers where they lie; with missing ones a copy, in which they are NaN.
+
+    Arrow's own way loads pandas where that is installed.
+    """
+    present, numbers = column.buffers()
+    kind, end = column.type.to_pandas_dtype(), column.offset + len(column)
+    if not len(column):
+        return np.empty(0, dtype=kind)
+    values = np.frombuffer(numbers, dtype=kind, count=end)[column.offset :]
+    if not column.null_count:
+        return values
+    flags = np.unpackbits(np.frombuffer(present, dtype=np.uint8), count=end, bitorder="little")
+    return np.where(flags[column.offset :], values, np.nan)
 
 
 def _values_of(column: pa.Array) -> list[object]:
@@ -151,12 +167,26 @@ def batch_of(answer: DataAnswer) -> pa.RecordBatch:
 
 
 def _column(value: Value) -> pa.Array:
-    """Return the numbers, with what is not finite as missing."""
-    column = np.atleast_1d(value)
-    if column.dtype.kind != "f":
-        return pa.array(column)
+    """Return the numbers, with what is not finite as missing; or one text, or one truth value.
+
+    Of buffers: to make a column of an object Arrow loads pandas where that is installed.
+    """
+    if isinstance(value, str):
+        text = value.encode()
+        ends = np.array([0, len(text)], dtype=np.int32)
+        return pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(ends), pa.py_buffer(text)])
+    column = np.ascontiguousarray(np.atleast_1d(value))
+    kind, present = pa.from_numpy_dtype(column.dtype), None
+    if column.dtype.kind == "b":
+        return pa.Array.from_buffers(kind, len(column), [present, _bits(column)])
     is_finite = np.isfinite(column)
-    return pa.array(column, mask=None if is_finite.all() else ~is_finite)
+    if not is_finite.all():
+        present = _bits(is_finite)
+    return pa.Array.from_buffers(kind, len(column), [present, pa.py_buffer(column)])
+
+
+def _bits(flags: NDArray[np.bool_]) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
 
 
 class Sink:
