@@ -10,7 +10,7 @@ from gmm_engine.acceleration import most_remembered
 from gmm_engine.costs import Work, expected_work
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.em import AT_ONCE, MOST_AT_ONCE
-from gmm_engine.fitting import FINAL_STEPS, FitOptions, n_start_rows
+from gmm_engine.fitting import FINAL_RUNS, FINAL_STEPS, FitOptions, n_start_rows
 from gmm_engine.initialization import INITIALIZERS
 from gmm_engine.kernels.ranges import row_ranges
 from gmm_engine.samples import BLOCK_ROWS
@@ -37,8 +37,8 @@ def memory_bytes(
 ) -> int:
     """Return what the arrays of a fit take at their most, the rows included.
 
-    Every start that is tried keeps mixtures until the best is chosen, and a long run is
-    accelerated: ``work`` tells how many there are; typical work if it is left out.
+    The most promising of the starts that are tried keep mixtures until the best is chosen, and a
+    long run is accelerated: ``work`` tells how many there are; typical work if it is left out.
     """
     work = work or expected_work(options, n_rows, n_features)
     numbers = _of_rows(options, n_rows, n_features) + _of_mixtures(options, n_features, work)
@@ -64,10 +64,11 @@ def _of_mixtures(options: FitOptions, n_features: int, work: Work) -> float:
     n_parameters = math.prod(family.shape(K, D)) + K * D
     ranges = row_ranges(work.part_rows, K, D, is_dense=family.has_correlations)
     n_runs = max(work.starts, 1)
+    n_kept_runs = min(n_runs / options.n_init, FINAL_RUNS + 1)  # the finalists, and one on trial
     once = 0.0
     if math.prod(family.shape(K, D)) > MOST_AT_ONCE:  # runs aside keep no more than parameters
         n_remembered = most_remembered(n_parameters) if work.steps > LEAST_ACCELERATED else 0
-        return (n_runs / options.n_init + TABLES_OF_A_STEP + n_remembered) * n_parameters
+        return (n_kept_runs + TABLES_OF_A_STEP + n_remembered) * n_parameters
     if options.tol > 0.0:
         steps_of_run = (work.part_steps + work.steps) // n_runs
         n_remembered = most_remembered(n_parameters)
@@ -83,4 +84,4 @@ def _of_mixtures(options: FitOptions, n_features: int, work: Work) -> float:
     else:
         n_kept, tables = 1, TABLES_OF_A_STEP
     of_mixture = tables * n_parameters + NUMBERS_OF_COMPONENT * K + NUMBERS_OF_MIXTURE
-    return n_runs / options.n_init * n_kept * of_mixture + once
+    return n_kept_runs * n_kept * of_mixture + once
