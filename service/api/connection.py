@@ -91,7 +91,7 @@ class Apart:
 
     question: ShortQuestion
     head: bytes
-    """What it came with, byte for byte, if nothing came before it in the same read."""
+    """What it came with, byte for byte, if no other request came in the same read."""
     keeps: bool
     """Whether the client wants the connection to be kept."""
     is_parsed: bool
@@ -304,7 +304,8 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_in_body:
             if not was_in_body:
                 self._begin_body()
-                self._land(head)
+                is_alone = len(head) + sum(map(len, self._pieces)) == len(data)
+                self._land(head if is_alone else b"")
         elif self._is_answering() or self._idle_since is not None:
             self._unwatch()
         elif self._timer is None:  # empty lines, which may stand before a request
@@ -343,7 +344,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(early) > question.n_bytes or is_busy or not self._has_place():
             return False
         self.headers, self.url = [], b""  # those of another request
-        apart = Apart(question, head, keeps=True, is_parsed=False)
+        apart = Apart(question, head, keeps=not self._is_last, is_parsed=False)
         self._begin_apart(apart)
         if len(early) < question.n_bytes:
             self._is_in_body = True
@@ -405,7 +406,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._pieces.clear()
         self._held_bytes = 0
         if self._question is not None:
-            keeps = self.parser.should_keep_alive()
+            keeps = self.parser.should_keep_alive() and not self._is_last
             apart = Apart(self._question, head, keeps=keeps, is_parsed=True)
             self._question = None
             self._begin_apart(apart)
@@ -486,8 +487,8 @@ class BoundedProtocol(HttpToolsProtocol):
         apart.answer = answer
         outlet = self._outlet
         if answer is not None and apart.may_send and outlet is not None:
-            keeps = apart.keeps and apart.keep_alive
-            apart.unsent = outlet.send([self._head_of(answer, keeps=keeps), *answer.content])
+            apart.keeps = apart.keeps and apart.keep_alive
+            apart.unsent = outlet.send([self._head_of(answer, keeps=apart.keeps), *answer.content])
         apart.is_found = True
 
     def _is_over(self, apart: Apart, error: Unavailable | None) -> None:
@@ -517,7 +518,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _end_answer(self, apart: Apart, answer: ShortAnswer) -> None:
         """Send what the thread has left of an answer, and be ready for the next request."""
-        keeps = apart.keeps and apart.keep_alive
+        is_told = apart.unsent is not None
+        keeps = apart.keeps if is_told else apart.keeps and apart.keep_alive
         if apart.is_parsed:
             self._parse_anew()
         apart.response_complete = True
@@ -529,6 +531,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write(answer, keeps=keeps)
         else:
             self._complete(apart.unsent, keeps=keeps)
+        if keeps and self._is_last and not self._later:  # which its client could not know yet
+            self._watch(LAST_SECONDS)
 
     def _hand_on(self, apart: Apart) -> None:
         """Hand a question that can't be answered here to the application, with its body."""
@@ -555,7 +559,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio's
         """Keep the connection for the answers to what came in whole (RFC 9112, 9.6)."""
-        is_stream = self.cycle is not None and "ends_with_client" in self.scope["state"]
+        is_parsed = isinstance(self.cycle, RequestResponseCycle)
+        is_stream = is_parsed and "ends_with_client" in self.scope["state"]
         if self._is_leaving or self._is_in_body or is_stream or not self._is_answering():
             return False
         self._has_ended = True
@@ -565,9 +570,15 @@ class BoundedProtocol(HttpToolsProtocol):
     def _ask_whether_gone(self) -> None:
         """Send what says nothing: where nobody waits any more, it is answered with a reset."""
         is_silent = self._is_answering() and not (self.pipeline or self.cycle.response_started)
-        if is_silent and self.scope["http_version"] == "1.1":
+        if is_silent and self._may_say_continue():
             self.transport.write(CONTINUE)
         self._look_for_client()
+
+    def _may_say_continue(self) -> bool:
+        """Say whether the client knows what that is, and no thread may be sending meanwhile."""
+        if self._apart is not None:
+            return not self._apart.may_send
+        return bool(self.scope["http_version"] == "1.1")
 
     def _look_for_client(self) -> None:
         if self.transport.is_closing() or not self._is_answering():
@@ -664,7 +675,7 @@ class BoundedProtocol(HttpToolsProtocol):
         name = name.lower()  # here, and not in a call of uvicorn's for each of them
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
-        self.headers.append((name, value))
+        self.headers.append((name, value.rstrip(b" \t")))  # RFC 9110, 5.5
 
     def on_headers_complete(self) -> None:
         if self._is_upgrade_ignored():

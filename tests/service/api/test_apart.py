@@ -198,6 +198,27 @@ def test_a_drain_lets_it_be_answered_and_closes(groups: Client) -> None:
     assert is_closing
 
 
+def test_the_next_question_is_the_last_one_of_a_service_that_is_stopped(groups: Client) -> None:
+    """An answer was sent as one of several when the service was told to stop."""
+    head, first, rest = question(PREDICT, NPY)
+
+    async def story() -> tuple[list[bytes], bool]:
+        connection = Held(groups, Threads())
+        for place in range(2):
+            await connection.transport.deliver(head + first)
+            await connection.transport.deliver(rest)
+            told = await told_once(connection.transport, place + 1)
+        connection.protocol._is_last = True
+        await connection.transport.deliver(head + first)
+        await connection.transport.deliver(rest)
+        told = await told_once(connection.transport, 3)
+        return told.split(b"HTTP/1.1 200 OK\r\n")[1:], connection.transport.is_closing()
+
+    answers, is_closing = groups.portal.call(story)
+    assert [b"connection: close\r\n" in each for each in answers] == [False, False, True]
+    assert is_closing
+
+
 async def told_once(transport: RecordingTransport, n_answers: int) -> bytes:
     """Return what was written, once there are so many answers."""
     async with asyncio.timeout(10):

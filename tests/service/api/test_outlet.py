@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from http.client import HTTPResponse
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ import uvicorn
 from numpy.typing import NDArray
 from uvicorn.server import ServerState
 
-from service.api.connection import BoundedProtocol, ConnectionLimits
+from service.api.connection import GONE_SECONDS, BoundedProtocol, ConnectionLimits
 from service.api.outlet import MOST_OUTLETS, MOST_PARTS, Outlet
 from service.api.payloads import codec_of
 from service.api.payloads.values import Body, DataAnswer, DataPayload, Expected
@@ -101,6 +102,13 @@ def next_answer(client: socket.socket) -> HTTPResponse:
     return response
 
 
+def next_of(answers: BinaryIO) -> bytes:
+    """Return the content of the next of several answers."""
+    head = b"".join(iter(answers.readline, b"\r\n")).lower()
+    length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return answers.read(length)
+
+
 def test_a_kept_connection_gets_one_answer_after_another(
     groups: Client, port: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +148,69 @@ def test_several_connections_get_their_own_answers(groups: Client, port: int) ->
     assert wrong == []
 
 
+@pytest.mark.parametrize("n_small", [1, 400])
+def test_the_head_of_one_question_is_not_taken_for_that_of_another(
+    groups: Client, port: int, n_small: int
+) -> None:
+    """A small question and the beginning of a large one come in one read."""
+    small, large = question(X[:n_small], known=str(n_small)), question()
+    with connected(port) as client:
+        client.sendall(small + large[:100_000])
+        time.sleep(0.05)
+        client.sendall(large[100_000:])
+        with client.makefile("rb") as answers:
+            told = [next_of(answers) for _ in range(2)]
+    assert told == [expected(groups, X[:n_small]), expected(groups)]
+    right = expected(groups, X[:n_small])
+    for _ in range(2):
+        with connected(port) as client:
+            client.sendall(small)
+            assert next_answer(client).read() == right
+
+
+def test_who_ends_sending_after_a_known_question_gets_its_answer(
+    groups: Client, port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with connected(port) as client:
+        for _ in range(2):  # its head is known then
+            client.sendall(question())
+            next_answer(client).read()
+    right = expected(groups)
+    for _ in range(20):
+        with connected(port) as client:
+            client.sendall(question())
+            client.shutdown(socket.SHUT_WR)
+            assert next_answer(client).read() == right
+            assert client.recv(1) == b""
+    assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
+
+
+def test_nothing_comes_between_the_parts_that_a_thread_sends(
+    groups: Client, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether a client that sends no more has gone is not asked in the middle of its answer."""
+
+    def slowly(outlet: Outlet, parts: Sequence[Body]) -> list[Body]:
+        SEND(outlet, [parts[0]])
+        time.sleep(5 * GONE_SECONDS)
+        return SEND(outlet, parts[1:])
+
+    monkeypatch.setattr(Outlet, "send", slowly)
+    with connected(port) as client:
+        client.sendall(question())
+        client.shutdown(socket.SHUT_WR)
+        assert next_answer(client).read() == expected(groups)
+
+
+@pytest.mark.parametrize("blank", [" ", "\t"])
+def test_blanks_behind_a_value_are_none_of_it(groups: Client, port: int, blank: str) -> None:
+    head, _, body = question().partition(b"\r\n\r\n")
+    with connected(port) as client:
+        for _ in range(2):
+            client.sendall(head + blank.encode() + b"\r\n\r\n" + body)
+            assert next_answer(client).read() == expected(groups)
+
+
 def test_questions_sent_in_one_go_are_answered_in_their_order(groups: Client, port: int) -> None:
     counts = [40_000, 3, 12_000, 39_000, 3, 3, 25_000]
     with connected(port) as client:
@@ -148,9 +219,7 @@ def test_questions_sent_in_one_go_are_answered_in_their_order(groups: Client, po
         sending.start()
         with client.makefile("rb") as answers:
             for count in counts:
-                head = b"".join(iter(answers.readline, b"\r\n")).lower()
-                length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
-                assert answers.read(length) == expected(groups, X[:count])
+                assert next_of(answers) == expected(groups, X[:count])
         sending.join(SECONDS)
 
 
