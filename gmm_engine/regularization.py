@@ -216,11 +216,12 @@ class DataScale:
     def of(cls, samples: SampleSource) -> "DataScale":
         """Measure the data; raises ``OutOfRangeError`` where a square would be."""
         smallest, largest = samples.extent
-        whole = _total(samples, 0.5 * smallest + 0.5 * largest)
-        covariance = whole.central_scatter[0] / whole.n_samples
-        if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
-            whole = _total(samples, whole.means[0])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            whole = _total(samples, 0.5 * smallest + 0.5 * largest)
             covariance = whole.central_scatter[0] / whole.n_samples
+            if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
+                whole = _total(samples, whole.means[0])
+                covariance = whole.central_scatter[0] / whole.n_samples
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
         is_flat = ~(np.diagonal(covariance) > 0.0)
