@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.mixture import Mixture
+from gmm_engine.validation import as_count
 
 SLOW_RATE = 0.8
 """Accelerate when the gains shrink more slowly than this."""
@@ -232,15 +233,17 @@ class Accelerator:
 
 def require_accelerator(arrays: Mapping[str, NDArray[np.generic]], like: Mixture) -> None:
     """Raise ``ValueError`` or its like where these arrays are no accelerator's of such mixtures."""
-    points, most = np.asarray(arrays["points"], dtype=np.float64), int(arrays["most"].item())
+    points, most = np.asarray(arrays["points"], dtype=np.float64), as_count(arrays["most"].item())
     K, D = like.means.shape
     n_of_covariances = K * D * (D + 1) // 2 if _is_large(like) else like.covariances.size
     holds = points.shape in {(0,), (len(points), 2, K + K * D + n_of_covariances)}
     holds &= len(points) <= most and most in {0, most_remembered(like.n_parameters)}
     holds &= bool(np.isfinite(points).all())
     gains, counts = np.asarray(arrays["gains"], dtype=np.float64), np.asarray(arrays["counts"])
-    if not holds or gains.shape != (2,) or counts.shape != (3,) or int(counts.min()) < 0:
+    if not holds or gains.shape != (2,) or counts.shape != (3,):
         raise ValueError
+    for count in counts:
+        as_count(count)
 
 
 def _is_large(mixture: Mixture) -> bool:

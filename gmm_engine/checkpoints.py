@@ -18,6 +18,7 @@ from gmm_engine.convergence import StopReason, Trail
 from gmm_engine.em import EMStep
 from gmm_engine.errors import InvalidParameterError
 from gmm_engine.mixture import Mixture
+from gmm_engine.validation import as_count
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
@@ -48,13 +49,13 @@ class RunState:
     @classmethod
     def from_arrays(cls, arrays: Arrays, covariance_type: str) -> Self:
         """Take what ``to_arrays`` gave; raise ``ValueError`` or its like for anything else."""
-        restart, run, iteration, accelerated = map(int, arrays["count"])
+        restart, run, iteration, accelerated = map(as_count, arrays["count"])
         log_likelihood, log_max_resp = map(float, arrays["height"])
         mixture = Mixture.from_arrays(arrays, covariance_type)
-        degenerate = tuple(map(int, arrays["degenerate"]))
+        degenerate = tuple(map(as_count, arrays["degenerate"]))
         way = np.asarray(arrays["way"], dtype=np.float64)  # (iteration + 1, 2)
         stop_reason, accelerator = str(arrays["stop_reason"]), _part("accelerator", arrays)
-        _require(min(restart, run, iteration) >= 0 and accelerated in {0, 1})
+        _require(accelerated in {0, 1})
         _require(way.shape == (iteration + 1, 2) and bool(way[-1, 0] == log_likelihood))
         _require(bool(np.isfinite(way).all()) and math.isfinite(log_max_resp))
         _require(set(degenerate) <= set(range(mixture.n_components)))
@@ -111,15 +112,13 @@ class FitState:
         """
         best = _part("best", arrays)
         try:
-            state = cls(
-                number=int(arrays["number"].item()),
+            return cls(
+                number=as_count(arrays["number"].item()),
                 running=RunState.from_arrays(_part("running", arrays), covariance_type),
                 best=RunState.from_arrays(best, covariance_type) if best else None,
             )
-            _require(state.number >= 0)
         except (ArithmeticError, IndexError, KeyError, TypeError, ValueError) as error:
             raise InvalidParameterError("state", "is not that of a fit") from error
-        return state
 
 
 class Checkpoints(Protocol):

@@ -62,11 +62,25 @@ class StartRows:
     def whitened(self) -> NDArray[np.float64]:  # (n_samples, D or less)
         """The rows in the data's own principal axes, each in units of its spread."""
         is_kept = self.samples.X.size <= MOST_KEPT_NUMBERS
-        return self._whitened if is_kept else self.scale.whitened(self.samples.X)
+        return self._whitened if is_kept else self.seen(self.samples.X)
 
     @cached_property
     def _whitened(self) -> NDArray[np.float64]:
-        return self.scale.whitened(self.samples.X)
+        return self.seen(self.samples.X)
+
+    def seen(self, X: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D or less)
+        """Return whitened rows; where whitening leaves nothing to see, standardized ones."""
+        return self.scale.standardized(X) if self.are_a_simplex else self.scale.whitened(X)
+
+    @cached_property
+    def are_a_simplex(self) -> bool:
+        """Whether each row varies in a direction of its own, copies aside, but for one.
+
+        All such rows are affine images of each other: whitened, every row would be as far from
+        every other, and rounding would decide. Of all rows that starts are sought on those are
+        looked at that count.
+        """
+        return not _has_more_distinct(self.samples.that_count().X, self.scale.n_directions + 1)
 
     @cached_property
     def directions_by_tails(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -85,8 +99,12 @@ class StartRows:
         """Return the axes, in whitened coordinates, of ``within``; measured when first asked."""
         if n_components not in self._within_axes:
             part = _linked_rows(self, n_components, rng)
-            white = self.scale.whitened(part.X)
-            self._within_axes[n_components] = _within_axes(white, part, n_components, rng)
+            white = self.seen(part.X)
+            self._within_axes[n_components] = (
+                np.eye(white.shape[1])  # all directions within clusters but a few would be flat
+                if self.are_a_simplex
+                else _within_axes(white, part, n_components, rng)
+            )
         return self._within_axes[n_components]
 
     def within(
@@ -258,7 +276,7 @@ def ward_clusters(
     part = _linked_rows(rows, n_components, rng)
     if part.n_rows < 2:
         return random_rows(rows, n_components, form, rng)
-    return _joined(part, rows.scale.whitened(part.X), n_components, form)
+    return _joined(part, rows.seen(part.X), n_components, form)
 
 
 def ward_clusters_within(
@@ -272,7 +290,7 @@ def ward_clusters_within(
     part = _linked_rows(rows, n_components, rng)
     if part.n_rows < 2:
         return random_rows(rows, n_components, form, rng)
-    return _joined(part, rows.scale.whitened(part.X) @ axes, n_components, form)
+    return _joined(part, rows.seen(part.X) @ axes, n_components, form)
 
 
 def _linked_rows(rows: StartRows, n_components: int, rng: np.random.Generator) -> Samples:
@@ -409,6 +427,11 @@ def _rows_like(X: NDArray[np.float64], row: int) -> NDArray[np.intp]:
     begin_alike = np.flatnonzero(X[:, 0] == X[row, 0])
     is_alike: NDArray[np.bool_] = (X[begin_alike] == X[row]).all(axis=1)
     return begin_alike[is_alike]
+
+
+def _has_more_distinct(X: NDArray[np.float64], n_rows: int) -> bool:
+    """Tell whether there are more distinct rows than so many; mostly the first ones tell."""
+    return any(len(np.unique(part, axis=0)) > n_rows for part in (X[: 2 * (n_rows + 1)], X))
 
 
 def _lloyd(

@@ -216,11 +216,12 @@ class DataScale:
     def of(cls, samples: SampleSource) -> "DataScale":
         """Measure the data; raises ``OutOfRangeError`` where a square would be."""
         smallest, largest = samples.extent
-        whole = _total(samples, 0.5 * smallest + 0.5 * largest)
-        covariance = whole.central_scatter[0] / whole.n_samples
-        if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
-            whole = _total(samples, whole.means[0])
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
+            whole = _total(samples, 0.5 * smallest + 0.5 * largest)
             covariance = whole.central_scatter[0] / whole.n_samples
+            if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
+                whole = _total(samples, whole.means[0])
+                covariance = whole.central_scatter[0] / whole.n_samples
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
         is_flat = ~(np.diagonal(covariance) > 0.0)
@@ -243,16 +244,38 @@ class DataScale:
             constant_features=tuple(map(int, np.flatnonzero(constant))),
         )
 
-    def whitened(self, X: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D)
+    def whitened(self, X: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D or less)
         """Return rows whose covariance over the data is one, but in flat directions."""
+        variances, axes = self._principal_axes()
+        return self._along(axes / np.sqrt(variances), X)
+
+    def standardized(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return rows in units of each feature's spread, (n_samples, D or less).
+
+        They are turned into the data's principal axes, but no distance changes.
+        """
+        _, axes = self._principal_axes()
+        return self._along(axes, X)
+
+    @property
+    def n_directions(self) -> int:
+        """In how many directions the data varies."""
+        return len(self.mean) - self.floor.n_flat
+
+    def _principal_axes(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return variances, in units of each feature's spread, and their axes, (D, D or less)."""
         scale = self.floor.scale
         correlation = self.covariance / scale / scale[:, np.newaxis]
         eigenvalues, vectors = np.linalg.eigh(correlation)
         varying = eigenvalues > FEATURE_FLOOR * len(scale)
         varying[-1] = True  # the widest axis stays, even of data that does not vary at all
-        axes = vectors[:, varying] / np.sqrt(np.maximum(eigenvalues[varying], FEATURE_FLOOR))
+        return np.maximum(eigenvalues[varying], FEATURE_FLOOR), vectors[:, varying]
+
+    def _along(
+        self, axes: NDArray[np.float64], X: NDArray[np.float64]
+    ) -> NDArray[np.float64]:  # (n_samples, D or less)
         deviations = X - self.mean
-        deviations /= scale  # in place: large rows are whitened anew for each start
+        deviations /= self.floor.scale  # in place: large rows are seen anew for each start
         return np.asarray(deviations @ axes)
 
 

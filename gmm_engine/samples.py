@@ -17,6 +17,7 @@ from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDat
 from gmm_engine.kernels import Chunk, Extent
 from gmm_engine.validation import (
     NEGLIGIBLE_WEIGHT,
+    PORTION,
     are_counts,
     as_sample_weight,
     as_samples,
@@ -320,7 +321,16 @@ class Points:
 
     def rows(self, weight: NDArray[np.float64]) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
         """Return the rows that points fall on, and what falls on each; rows weigh ``weight``."""
-        last = int(np.flatnonzero(weight)[-1]) if len(self.at) else 0
-        rows = np.minimum(np.searchsorted(np.cumsum(weight), self.at, side="right"), last)
+        rows = np.empty(len(self.at), dtype=np.intp)
+        n_met, last, edges = 0, 0, np.zeros(1)
+        for begin in range(0, len(weight), PORTION):
+            portion = weight[begin : begin + PORTION]
+            edges = np.cumsum(np.concatenate([edges[-1:], portion]))
+            here = slice(n_met, n_met + int(np.searchsorted(self.at[n_met:], edges[-1])))
+            rows[here] = begin + np.searchsorted(edges[1:], self.at[here], side="right")
+            n_met = here.stop
+            if portion.any():
+                last = begin + int(np.flatnonzero(portion)[-1])
+        rows[n_met:] = last  # rounding left them beyond the sum
         chosen, counts = np.unique(rows, return_counts=True)
         return chosen, np.asarray(counts * self.weight, dtype=np.float64)

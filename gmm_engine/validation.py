@@ -1,7 +1,8 @@
 """The door of the engine: what comes in is checked once here and trusted behind it."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, TypeGuard
+from typing import Any, SupportsInt, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -25,6 +26,8 @@ LARGEST_MAGNITUDE = 1e152
 
 MOST_COPIES = 2.0**53
 """Rows by whole weights, of which a double still tells each from the next."""
+MOST_COUNTED = sys.maxsize - 1
+"""The number after it is still an index."""
 PORTION = 8192
 """Weights looked at together, so that others than counts are mostly told by the first."""
 
@@ -223,6 +226,14 @@ def require_number_at_least(name: str, value: object, minimum: float) -> None:
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not minimum <= float(value) < np.inf:  # type: ignore[arg-type]  # narrowed by is_number
         raise InvalidParameterError(name, f"must be a finite number of at least {minimum:g}")
+
+
+def as_count(value: SupportsInt) -> int:
+    """Return the whole number that counts steps or the like; any other is a ``ValueError``."""
+    number = int(value)
+    if number != value or not 0 <= number <= MOST_COUNTED:
+        raise ValueError
+    return number
 
 
 def as_generator(rng: np.random.Generator | int | None) -> np.random.Generator:

@@ -336,7 +336,8 @@ def near_portions(
     columns = _columns(X, weight)
     portions = []
     for center in _spread_centers(columns, weight, n_centers, rng):
-        distances = np.square(columns - center[:, np.newaxis]).sum(axis=0)
+        with np.errstate(over="ignore"):  # a row of no weight may be anywhere: it comes last
+            distances = np.square(columns - center[:, np.newaxis]).sum(axis=0)
         order = np.argsort(distances, kind="stable")
         reached = np.cumsum(weight[order])
         n_near = min(int(np.searchsorted(reached, portion)) + 1, len(order))

@@ -21,7 +21,7 @@ from gmm_engine.errors import (
     NonFiniteNumberError,
     TooFewSamplesError,
 )
-from gmm_engine.samples import Samples, sample_source
+from gmm_engine.samples import Points, Samples, sample_source
 from tests.support.data import iris, separated_clusters
 
 OPTIONS = FitOptions(3, random_state=0)
@@ -166,6 +166,34 @@ def test_rows_are_drawn_by_their_weight(
         assert np.average(rows, weights=part.weight) == pytest.approx(
             np.average(X[:, 0], weights=weight), rel=off / 5
         )
+
+
+@pytest.mark.parametrize("are_counts", [True, False])
+@pytest.mark.parametrize("n_rows", [1, 8192, 8193, 40_000])
+def test_points_fall_on_the_rows_that_all_weights_summed_at_once_tell(
+    n_rows: int, are_counts: bool
+) -> None:
+    rng = np.random.default_rng(n_rows)
+    weight = rng.integers(0, 4, n_rows).astype(float) if are_counts else rng.random(n_rows)
+    weight[n_rows // 2 : n_rows // 2 + 3], weight[0], weight[n_rows * 9 // 10 + 1 :] = 0.0, 2.0, 0.0
+    edges = np.cumsum(weight)
+    at = np.sort(np.append(rng.uniform(0.0, edges[-1], 500), [0.0, *rng.choice(edges, 50)]))
+    on = np.minimum(np.searchsorted(edges, at, side="right"), np.flatnonzero(weight)[-1])
+
+    chosen, fallen = Points(at, 0.25).rows(weight)
+
+    np.testing.assert_array_equal(np.repeat(chosen, (4.0 * fallen).astype(int)), on)
+
+
+def test_points_find_their_rows_in_the_memory_of_a_portion() -> None:
+    rng = np.random.default_rng(0)
+    weight = rng.random(1_000_000)
+    points = Points.drawn(1000, float(weight.sum()), rng, are_copies=False)
+    tracemalloc.start()
+    points.rows(weight)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6
 
 
 def test_a_block_without_rows_is_passed_over() -> None:

@@ -161,6 +161,9 @@ def damaged(arrays: Mapping[str, Array], name: str) -> Iterator[tuple[str, dict[
         yield "nan", {**rest, name: np.full_like(array, np.nan)}
     if array.dtype.kind in "if" and array.size:
         yield "negative", {**rest, name: -1 - np.abs(array)}
+    if array.dtype.kind == "i" and array.size:
+        yield "huge", {**rest, name: np.full(array.shape, 1e300)}
+        yield "in parts", {**rest, name: 0.5 + array.astype(float)}
 
 
 @pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)

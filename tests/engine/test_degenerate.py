@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions, FitResult, fit
+from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions, FitResult, fit, kernels
 from gmm_engine.errors import OutOfRangeError, TooFewSamplesError
 
 every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
@@ -216,3 +216,20 @@ def test_two_distinct_rows_are_told_apart(
     named = [warning.code for warning in result.warnings]
     assert named.count("degenerate_component") == n_collapsed
     assert "coincident_components" not in named
+
+
+@pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
+def test_weights_that_take_squares_out_of_range_are_refused(covariance_type: str) -> None:
+    X = 1e140 * np.random.default_rng(0).standard_normal((200, 2))
+    with pytest.raises(OutOfRangeError, match="squares"):
+        fit(X, FitOptions(2, covariance_type), sample_weight=np.geomspace(1.0, 1e39, 200))
+
+
+def test_a_row_of_no_weight_is_near_no_other_however_far_away() -> None:
+    X, weight = np.random.default_rng(0).standard_normal((40, 2)), np.full(40, 2.0)
+    far, counted = np.vstack([X, [[1e200, -1e200]]]), np.append(weight, 0.0)
+    found = kernels.near_portions(far, counted, 1, 21.0, np.random.default_rng(1))
+    alone = kernels.near_portions(X, weight, 1, 21.0, np.random.default_rng(1))
+    for (rows, portions), (expected, expected_portions) in zip(found, alone, strict=True):
+        np.testing.assert_array_equal(rows, expected)
+        np.testing.assert_array_equal(portions, expected_portions)

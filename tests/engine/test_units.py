@@ -1,13 +1,16 @@
 """The same data in other units: the same clustering, for what a covariance family can express."""
 
 import math
+import warnings
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 from numpy.typing import NDArray
+from scipy.spatial.distance import pdist
 
 from gmm_engine import INITIALIZERS, FitOptions, FitResult, fit
+from gmm_engine.errors import FitQualityWarning
 from gmm_engine.initialization import Initializer, StartRows
 from gmm_engine.regularization import DataScale
 from gmm_engine.samples import Samples
@@ -138,3 +141,44 @@ def test_groups_in_oblique_units_are_found_by_the_spread_within_them() -> None:
     white = rows.whitened
     pressed = white[group == 1].mean(axis=0) - white[group == 0].mean(axis=0)
     assert np.linalg.norm(pressed) <= 2.0
+
+
+@pytest.mark.parametrize(("n", "D"), [(15, 30), (40, 60)])
+@pytest.mark.parametrize("covariance_type", ["diag", "spherical"])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_more_rows_than_features_are_not_told_apart_by_rounding(
+    n: int, D: int, covariance_type: str, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    X, weight = rng.uniform(size=(n, D)), rng.integers(5, size=n)
+    options = FitOptions(2, covariance_type, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitQualityWarning)
+        first, scaled = fit(X, options), fit(3.0 * X, options)
+        weighted = fit(X, options, sample_weight=weight)
+        repeated = fit(X.repeat(weight, axis=0), options)
+    assert scaled.log_likelihood + n * D * math.log(3.0) == pytest.approx(
+        first.log_likelihood, rel=1e-8
+    )
+    assert repeated.log_likelihood == pytest.approx(weighted.log_likelihood, rel=1e-8)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_rows_are_whitened_where_they_are_more_than_the_corners_of_a_simplex(more: int) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((5 + more, 4)) * np.geomspace(1.0, 100.0, 4)
+    X = np.column_stack([X, X @ [1.0, 2.0, 0.0, 1.0], np.full(len(X), 7.0)])  # four directions
+    weight = np.append(rng.integers(1, 4, len(X)), 0)
+    samples = Samples.checked(np.vstack([X, np.ones(6)]), weight)
+    repeated = Samples.checked(X.repeat(weight[:-1], axis=0))
+    for rows in (samples, repeated):
+        white = StartRows(rows, DataScale.of(rows)).whitened
+        scale = np.std(repeated.X, axis=0)
+        standard = (rows.X - repeated.X.mean(axis=0)) / np.where(scale > 0.0, scale, 1.0)
+        covariance = np.cov(white.T, aweights=rows.weights_or_ones, bias=True)
+        if more:
+            assert_allclose(covariance, np.eye(4), atol=1e-9)
+        else:
+            counts = rows.weights_or_ones > 0
+            assert_allclose(pdist(white[counts]), pdist(standard[counts]), atol=1e-9)
+            assert not np.allclose(covariance, np.eye(4), atol=0.1)
