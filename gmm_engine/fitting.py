@@ -451,6 +451,8 @@ class _Search:
         best: _Run | None = None
         if state is not None:
             self._require_same_form(state.running.last.mixture)
+            if state.restart >= self.options.n_init:
+                raise InvalidParameterError("state", "is of a fit with more restarts")
             if state.best is not None:
                 best = _Run.resumed(state.best, iter([state.best.last]))
         for restart in range(0 if state is None else state.restart, self.options.n_init):

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -184,3 +184,15 @@ def test_a_damaged_state_is_refused_before_a_fit_goes_on_from_it(covariance_type
                 continue
             assert (name.partition(".")[2], how) in MAY_BE_ANOTHER_STATE, name
             assert np.isfinite(fit(ROWS, options, checkpoints=Kept("", again)).log_likelihood)
+
+
+def test_a_state_of_a_fit_with_more_restarts_is_refused() -> None:
+    options = FitOptions(6, n_init=2, tol=1e-13, random_state=0)
+    kept = Kept("full")
+    cut_off_after(1000, ROWS, options, kept)
+    state = kept.reopened().state
+    assert state is not None
+    assert state.restart == 1
+
+    with pytest.raises(InvalidParameterError, match="more restarts"):
+        fit(ROWS, replace(options, n_init=1), checkpoints=kept.reopened())
