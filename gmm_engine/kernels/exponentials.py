@@ -277,8 +277,9 @@ def _exp2_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
     """
     fma, everywhere = _fma_of(builder), _everywhere(len(x))
     if LANES < 8:
-        shifted = _all_of(builder.fadd, x, everywhere(_ROUND_TO_INTEGER))
-        n = _all_of(builder.fsub, shifted, everywhere(_ROUND_TO_INTEGER))
+        # Not by adding and taking away again, as above: sums may be regrouped, and nothing is left.
+        n = [_rounded(builder, one) for one in x]
+        shifted = _all_of(builder.fadd, n, everywhere(_ROUND_TO_INTEGER))
         rest = _all_of(builder.fsub, x, n)
         r = _all_of(builder.fmul, rest, everywhere(math.log(2.0)))
         return _composed(builder, x, SMALLEST_BINARY_EXPONENT, shifted, r)
@@ -301,6 +302,12 @@ def _exp2_of_nonpositive(builder: IRBuilder, x: list[Value]) -> list[Value]:
     for coefficient in others:
         p = fma(p, r, coefficient)
     return _all_of(power, x, p, r, _are_above(builder, x, SMALLEST_BINARY_EXPONENT))
+
+
+def _rounded(builder: IRBuilder, x: Value) -> Value:
+    kind = ir.FunctionType(VECTOR, [VECTOR])
+    name = f"llvm.rint.v{LANES}f64"
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), [x])
 
 
 def _wide(builder: IRBuilder, name: str, *operands: Value) -> Value:

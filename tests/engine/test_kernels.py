@@ -1,11 +1,15 @@
 """The compiled passes beside plain NumPy, for every way of weighing a block."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from typing import cast
 
 import numpy as np
 import pytest
+from llvmlite import binding
 from mpmath import mp, mpf
 from numba import njit
 from numpy.typing import NDArray
@@ -14,6 +18,7 @@ from gmm_engine import COVARIANCE_FAMILIES, Mixture, kernels
 from gmm_engine.errors import NonFiniteNumberError, OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
+from gmm_engine.kernels.compilation import FAST
 from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
 from gmm_engine.kernels.passes import (
     MAX_UNROLLED_FEATURES,
@@ -292,9 +297,10 @@ def _log_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
     return out
 
 
-exp_each = cast("Elementwise", njit(_exp_each))
-exp2_each = cast("Elementwise", njit(_exp2_each))
-log_each = cast("Elementwise", njit(_log_each))
+as_passes = njit(fastmath=set(FAST))  # sums may be regrouped
+exp_each = cast("Elementwise", as_passes(_exp_each))
+exp2_each = cast("Elementwise", as_passes(_exp2_each))
+log_each = cast("Elementwise", as_passes(_log_each))
 
 
 def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:
@@ -313,6 +319,29 @@ def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:
 def test_exp_of_what_is_out_of_range_is_zero() -> None:
     np.testing.assert_array_equal(exp_each(np.array([-709.0, -np.inf, np.nan])), 0.0)
     np.testing.assert_array_equal(exp2_each(np.array([-1022.0, -1e300, -np.inf, np.nan])), 0.0)
+
+
+@pytest.mark.skipif(LANES < 8, reason="vectors of four are what all tests run with here")
+def test_vectors_of_four_are_as_right() -> None:
+    host = binding.get_host_cpu_features()
+    kept = {name: has and not name.startswith(("avx512", "avx10")) for name, has in host.items()}
+    features = ",".join(f"{'+' if has else '-'}{name}" for name, has in kept.items())
+    environment = {
+        **os.environ,
+        "NUMBA_CPU_NAME": "haswell",
+        "NUMBA_CPU_FEATURES": features,
+    }
+    tests = (
+        test_exp_and_log_are_right_to_two_units_in_the_last_place,
+        test_exp_of_what_is_out_of_range_is_zero,
+        test_powers_of_two_are_right_where_their_parts_meet,
+    )
+    names = [f"{__file__}::{test.__name__}" for test in tests]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0", *names]
+    done = subprocess.run(  # noqa: S603 - our own tests
+        command, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "3 passed" in done.stdout, done.stdout
 
 
 def test_powers_of_two_are_right_where_their_parts_meet() -> None:
