@@ -328,7 +328,7 @@ def test_who_asks_for_little_goes_before_many_who_ask_for_more() -> None:
                 client = socket.create_connection(full.address, timeout=5)
                 client.sendall(head(length=length) + bytes(length))
                 clients.append(client)
-                time.sleep(0.002)  # noqa: ASYNC251  # likewise
+                time.sleep(0.002)  # noqa: ASYNC251  # the loop is busy here, too
             little = socket.create_connection(full.address, timeout=5)
             little.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             time.sleep(0.5)  # noqa: ASYNC251  # so that all are handed over before the loop goes on
