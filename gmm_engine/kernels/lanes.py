@@ -30,7 +30,8 @@ def _host_lanes() -> int:
 
 LANES = _host_lanes()
 """Doubles in a vector."""
-HAS_ROOT_ESTIMATE = LANES == 8
+HAS_ESTIMATES = LANES == 8
+"""Whether there are instructions that estimate 1/a and 1/√a, to 14 bits."""
 REGISTERS = 16 if LANES == 4 else 32
 """Vectors that the processor holds."""
 
@@ -173,6 +174,46 @@ def turn_tile(typing_context, source, begin, stride, target, place, target_strid
     )
 
 
+@intrinsic(prefer_literal=True)
+def take_rows_apart(typing_context, source, begin, target, place, target_stride, n_features):
+    """Copy as many rows as lanes by feature; theirs are fewer, and rows follow one another."""
+    D = n_features.literal_value
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        intp = context.get_value_type(types.intp)
+        rows, out = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        vectors = [
+            _load_doubles(builder, rows, builder.add(args[1], ir.Constant(intp, i * LANES)))
+            for i in range(D)
+        ]
+        for i in range(D):
+            offset = builder.mul(args[4], ir.Constant(intp, i))
+            column = _picked(builder, vectors, [row * D + i for row in range(LANES)])
+            store_vector(builder, out, builder.add(args[3], offset), column)
+        return context.get_dummy_value()
+
+    return (
+        types.void(source, types.intp, target, types.intp, types.intp, n_features),
+        codegen,
+    )
+
+
+def _picked(builder: IRBuilder, vectors: list[Value], places: list[int]) -> Value:
+    """Emit a vector of the numbers at these places of vectors that follow one another."""
+    picked = vectors[0]
+    for i, vector in enumerate(vectors[1:], 1):
+        from_before = range(LANES) if i > 1 else places
+        chosen = [
+            LANES + place - i * LANES if place // LANES == i else before if place < i * LANES else 0
+            for place, before in zip(places, from_before, strict=True)
+        ]
+        mask = ir.Constant(ir.VectorType(_INT32, LANES), chosen)
+        picked = builder.shuffle_vector(picked, vector, mask)
+    return picked
+
+
 def _load_doubles(builder: IRBuilder, pointer: Value, offset: Value) -> Value:
     """Load a vector of doubles, also from floats."""
     element = pointer.type.pointee
@@ -283,26 +324,20 @@ def square_root(typing_context, a):
     """Return √a to 1 ulp, for numbers that are not negative; 0 where they are not normal.
 
     The divider takes three times as long for eight lanes as two of Newton's steps from the
-    processor's estimate of 1/√a, to 14 bits, and a correction of √a itself.
+    processor's estimate of 1/√a and a correction of √a itself.
     """
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
         (a,) = args
-        if not HAS_ROOT_ESTIMATE:
+        if not HAS_ESTIMATES:
             name, kinds = f"llvm.sqrt.v{LANES}f64", [VECTOR]
             function = cgutils.get_or_insert_function(
                 builder.module, ir.FunctionType(VECTOR, kinds), name
             )
             return builder.call(function, [a])
-        mask = ir.IntType(LANES)
-        function = cgutils.get_or_insert_function(
-            builder.module,
-            ir.FunctionType(VECTOR, [VECTOR, VECTOR, mask]),
-            "llvm.x86.avx512.rsqrt14.pd.512",
-        )
-        reciprocal = builder.call(function, [a, ZERO, ir.Constant(mask, -1)])
+        reciprocal = _estimated(builder, "rsqrt14", a)
         half, least = (ir.Constant(VECTOR, [number] * LANES) for number in (0.5, _TINY))
         minus_half_a = builder.fmul(builder.fneg(half), a)
         for _ in range(2):  # y ← y + y·(½ − ½a·y·y)
@@ -316,6 +351,36 @@ def square_root(typing_context, a):
         return builder.select(builder.fcmp_ordered(">=", a, least), root, ZERO)
 
     return lanes(lanes), codegen
+
+
+@intrinsic
+def reciprocal(typing_context, a):
+    """Return 1/a to 1 ulp, for numbers from 1 to 2**1000: likewise, by two of Newton's steps."""
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        (a,) = args
+        one = ir.Constant(VECTOR, [1.0] * LANES)
+        if not HAS_ESTIMATES:
+            return builder.fdiv(one, a)
+        value = _estimated(builder, "rcp14", a)
+        for _ in range(2):  # y ← y + y·(1 − a·y)
+            short_of_one = multiply_add(builder, builder.fneg(a), value, one)
+            value = multiply_add(builder, value, short_of_one, value)
+        return value
+
+    return lanes(lanes), codegen
+
+
+def _estimated(builder: IRBuilder, name: str, a: Value) -> Value:
+    mask = ir.IntType(LANES)
+    function = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(VECTOR, [VECTOR, VECTOR, mask]),
+        f"llvm.x86.avx512.{name}.pd.512",
+    )
+    return builder.call(function, [a, ZERO, ir.Constant(mask, -1)])
 
 
 @intrinsic
@@ -343,11 +408,20 @@ _LN_2_HIGH = float.fromhex("0x1.62e42feep-1")
 _LN_2_LOW = float.fromhex("0x1.a39ef35793c76p-33")
 _ROUND_TO_INTEGER = 1.5 * 2.0**52
 """Added to a small number it leaves the nearest integer in the low bits."""
-_MANTISSA_BITS = 52
+_MANTISSA_BITS, _BIAS = 52, 1023
 _BITS_OF_ROUND = int(np.float64(_ROUND_TO_INTEGER).view(np.int64))
 _BITS_OF_ROOT_HALF = int(np.float64(math.sqrt(0.5)).view(np.int64))
 
 (_L1, _L2, _L3, _L4, _L5, _L6, _L7, _L8, _L9) = (1.0 / (2 * i + 1) for i in range(1, 10))
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def without_powers(x):
+    """Return m and n with x = m·2ⁿ and 1 ≤ m < 2, of a finite x ≥ 1."""
+    bits = _double_as_bits(x)
+    n = (bits >> _MANTISSA_BITS) - _BIAS
+    return _bits_as_double(bits - (n << _MANTISSA_BITS)), n
+
 
 # No reassociation here: the constants work only in the order written.
 _AS_WRITTEN = {"contract"}
@@ -355,7 +429,7 @@ _AS_WRITTEN = {"contract"}
 
 @njit(fastmath=_AS_WRITTEN, forceinline=True, error_model="numpy")
 def log_of_at_least_one(x: float) -> float:
-    """Return log(x) for 1 ≤ x < 2**52 to 2 ulp, without a branch.
+    """Return log(x) for finite x ≥ 1 to 2 ulp, without a branch.
 
     x = m·2ⁿ with √½ ≤ m < √2, log(m) = 2 artanh((m − 1)/(m + 1)) by its series.
     """

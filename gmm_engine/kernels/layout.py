@@ -7,6 +7,7 @@ components, the calls into NumPy would take longer than the work in them.
 import numpy as np
 from numba import njit, types
 
+from gmm_engine.kernels.centers import append_center, appended_size
 from gmm_engine.kernels.compilation import compiled
 
 READ = types.Array(types.float64, 1, "C", readonly=True)
@@ -17,6 +18,7 @@ WRITTEN_TABLE = types.float64[:, ::1]
 NEGLIGIBLE_DENSITY = -42.0
 """log of a component's density at a row, relative to the mixture's, below which it is absent."""
 LN_2 = float(np.log(2.0))
+_BINARY_SCALE = float(np.sqrt(0.5 / LN_2))
 _LOG_2_PI = float(np.log(2.0 * np.pi))
 
 
@@ -26,14 +28,13 @@ def _lay_out_dense(is_unrolled, whitening, n_features, width, lanes, factors):
 
     Column by column they are such that the squares they give are taken from a binary logarithm.
     """
-    scale = np.sqrt(0.5 / LN_2)
     place = 0
     for matrix in range(len(whitening) // n_features**2):
         base = matrix * n_features**2
         if is_unrolled:
             for column in range(n_features):
                 for row in range(column + 1):
-                    factors[place] = scale * whitening[base + row * n_features + column]
+                    factors[place] = _BINARY_SCALE * whitening[base + row * n_features + column]
                     place += 1
             continue
         for panel in range(width // lanes):
@@ -111,6 +112,9 @@ def lay_out(
         _lay_out_dense(is_unrolled, whitening, D, width, lanes, factors)
         if not is_unrolled and len(whitening) < K * D * D:
             _append_whitened_means(means, whitening, width, factors)
+        elif len(whitening) == K * D * D and appended_size(is_unrolled, K, width):
+            scale = _BINARY_SCALE if is_unrolled else 1.0
+            append_center(weights, means, whitening, scale, width, factors)
         return NEGLIGIBLE_DENSITY + least
     n_own = len(whitening) // K
     for k in range(K):

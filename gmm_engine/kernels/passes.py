@@ -22,19 +22,24 @@ from functools import cache
 import numpy as np
 from numba import njit, types
 
-from gmm_engine.kernels import diagonal, likely, tiled, unrolled
+from gmm_engine.kernels import centers, diagonal, likely, products, tiled, unrolled
 from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.compilation import FAST, compiled
 from gmm_engine.kernels.exponentials import exponentiate, find_largest
 from gmm_engine.kernels.lanes import (
     LANES,
+    add,
     aligned,
     load,
     load_doubles,
     log_of_at_least_one,
+    multiply,
+    reciprocal,
     square_root,
     store,
+    take_rows_apart,
     turn_tile,
+    without_powers,
 )
 from gmm_engine.kernels.layout import LN_2
 from gmm_engine.kernels.negligible import choose_rows_that_count, least_that_counts
@@ -51,6 +56,8 @@ _LEAST_SCALED = 48
 _GATHERED_NUMBERS = 65536
 """Of rows that are gathered: half a MiB stays in the second cache."""
 
+_KEPT_NUMBERS = max(products.KEPT_PRODUCTS, centers.MAX_SUMS * BLOCK_ROWS)
+"""Of products of a block that are made once for all components."""
 _ROWS_AT_ONCE = diagonal.ROWS_AT_ONCE
 ALL_REACHED, UNSAFE = -1, -2
 """Returned by a scorer in the place of a row."""
@@ -125,23 +132,34 @@ _add_unrolled_moments = unrolled.add_moments
 _exponentiate = exponentiate
 _find_largest = find_largest
 _weigh_tiled = tiled.weigh
+_weigh_by_whitened_means = tiled.weigh_by_whitened_means
+_add_unrolled_products = unrolled.add_products
+_add_products = products.add_products
+_center_place = centers.center_place
+_subtract_center = centers.subtract_center
+_room_for_sums = centers.room_for_sums
+_move_to_means = centers.move_to_means
 _weigh_likely = likely.weigh
 _scale_deviations = tiled.scale_deviations
 _add_scatter = tiled.add_scatter
 
 
 @njit(inline="always")
-def _turn_block(X, begin, n_rows, n_padded, columns, place):
+def _turn_block(X, begin, n_rows, n_padded, has_short_rows, D, columns, place):
     """Copy rows of a block to their columns from ``place`` on, in tiles as far as they go."""
     n_features = X.shape[1]
     row_stride, stride = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
     n_tiled = n_rows // LANES * LANES
-    n_tiled_features = n_features if row_stride == 1 else n_features // LANES * LANES
+    is_apart = row_stride == 1 or (has_short_rows and row_stride == n_features)
+    n_tiled_features = n_features if is_apart else n_features // LANES * LANES
     for row in range(0, n_tiled, LANES):
         source, target = (begin + row) * row_stride, place + row
         if row_stride == 1:
             for i in range(n_features):
                 store(columns, target + i * BLOCK_ROWS, load_doubles(X, source + i * stride))
+        elif is_apart:
+            if has_short_rows:
+                take_rows_apart(X, source, columns, target, BLOCK_ROWS, D)
         else:
             for i in range(0, n_tiled_features, LANES):
                 tile = target + i * BLOCK_ROWS
@@ -155,7 +173,7 @@ def _turn_block(X, begin, n_rows, n_padded, columns, place):
 
 
 @njit(inline="always")
-def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
+def _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, keeps_rows, rows, width):
     """Copy blocks by feature and, where they are kept, by row; fill up the last with a row of it.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
@@ -171,7 +189,8 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     for first in range(0, n_padded, BLOCK_ROWS):
         n_here = min(BLOCK_ROWS, n_rows - first)
         n_with_padding = min(BLOCK_ROWS, n_padded - first)
-        _turn_block(X, begin + first, n_here, n_with_padding, columns, first * width)
+        place = first * width
+        _turn_block(X, begin + first, n_here, n_with_padding, has_short_rows, D, columns, place)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
@@ -222,15 +241,95 @@ def _log_sum_exp(
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def _count(weight, begin, n_rows, n_padded, counts):
-    """Set counts to how often each row of a block counts: nothing behind the last.
+    """Set counts to the weights of a block's rows: nothing behind the last.
 
     Sums over rows read this copy and never a caller's array: where that happens to lie close
     before what a loop writes, the loop is run another way, and adds up in another order.
     """
     for row in range(n_rows):
-        counts[row] = weight[begin + row] if len(weight) else 1.0
+        counts[row] = weight[begin + row]
     for row in range(n_rows, n_padded):
         counts[row] = 0.0
+
+
+@njit(inline="always")
+def _zeros(size):
+    numbers = aligned(size)
+    numbers[:] = 0.0
+    return numbers
+
+
+_TOPS, _PRODUCTS, _POWERS, _LOGS = (i * LANES for i in range(4))
+"""Where a pass keeps, by lane: Σ largest; Π sums without powers of two; these; Σ log sums."""
+
+
+@njit(inline="always")
+def _no_rows():
+    """Return what ``_take_up`` adds the rows of a block to."""
+    taken_up = _zeros(4 * LANES)
+    taken_up[_PRODUCTS:_POWERS] = 1.0
+    return taken_up
+
+
+@njit(inline="always")
+def _take_up_weighted(largest, sums, n_padded, counts, taken_up):
+    """Set sums to counts / sums."""
+    top = 0.0
+    log_sums = 0.0
+    for row in range(n_padded):
+        top += counts[row] * largest[row]
+        log_sums += counts[row] * log_of_at_least_one(sums[row])
+        sums[row] = counts[row] / sums[row]
+    taken_up[_TOPS] += top
+    taken_up[_LOGS] += log_sums
+
+
+@njit(inline="always")
+def _take_up_unweighted(largest, sums, n_rows, n_padded, taken_up):
+    """Set sums to 1 / sums, and multiply them up before.
+
+    So there is one logarithm a pass and not one a row. Of a block's product the power of two is
+    taken out, lest the next one leaves the range of a double.
+    """
+    for row in range(n_rows, n_padded):
+        largest[row] = 0.0
+        sums[row] = 1.0
+    for first in range(0, n_padded, BLOCK_ROWS):
+        top, product = load(taken_up, _TOPS), load(taken_up, _PRODUCTS)
+        for row in range(first, min(first + BLOCK_ROWS, n_padded), LANES):
+            total = load(sums, row)
+            top = add(top, load(largest, row))
+            product = multiply(product, total)
+            store(sums, row, reciprocal(total))
+        store(taken_up, _TOPS, top)
+        store(taken_up, _PRODUCTS, product)
+        for lane in range(LANES):
+            taken_up[_PRODUCTS + lane], n = without_powers(taken_up[_PRODUCTS + lane])
+            taken_up[_POWERS + lane] += n
+    for row in range(n_rows, n_padded):
+        sums[row] = 0.0
+
+
+@njit(inline="always")
+def _take_up(is_weighted, counts, largest, sums, n_rows, n_padded, taken_up):
+    """Add a block's rows to what is taken up, and set sums to what γ is p / exp(largest) times."""
+    if is_weighted:
+        _take_up_weighted(largest, sums, n_padded, counts, taken_up)
+    else:
+        _take_up_unweighted(largest, sums, n_rows, n_padded, taken_up)
+
+
+@njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
+def _totals(taken_up):
+    """Return Σ largest and Σ log sums, each row by its weight."""
+    top = 0.0
+    log_sums = 0.0
+    for lane in range(LANES):
+        top += taken_up[_TOPS + lane]
+        log_sums += taken_up[_LOGS + lane]
+        log_sums += LN_2 * taken_up[_POWERS + lane]
+        log_sums += log_of_at_least_one(taken_up[_PRODUCTS + lane])
+    return top, log_sums
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -280,10 +379,15 @@ def _turn_back(by_component, n_components, n_rows, begin, by_row):
 @njit(nogil=True, error_model="numpy", forceinline=True)
 def _first_unreached(largest, n_rows):
     """Return the first row that is beyond every component, or −1."""
-    for row in range(n_rows):
-        if not largest[row] > -np.inf:
-            return row
-    return -1
+    n_reached = 0
+    for row in range(n_rows):  # a loop that may end early has no vectors
+        n_reached += largest[row] > -np.inf
+    if n_reached == n_rows:
+        return -1
+    row = 0
+    while largest[row] > -np.inf:
+        row += 1
+    return row
 
 
 @njit(inline="always")
@@ -324,6 +428,7 @@ def _weigh(
                 joint,
                 k * most_rows + first,
                 n_padded // LANES,
+                False,
                 D,
                 BLOCK_ROWS,
             )
@@ -479,6 +584,11 @@ def _flags(way: Way) -> tuple[bool, bool, bool]:
     return way is Way.UNROLLED, way in TILED_WAYS, way is Way.SHARED
 
 
+def _may_share_center(way: Way, D: int) -> bool:
+    """Return whether a pass has a way of its own for components that are all near one centre."""
+    return way is Way.TILED or (way is Way.UNROLLED and D <= centers.MAX_FEATURES)
+
+
 def _unit(way: Way) -> float:
     """Return what logarithms are weighed in: few features take those to base 2, which cost less."""
     return LN_2 if way is Way.UNROLLED else 1.0
@@ -503,21 +613,27 @@ def _name(way: Way, D: int) -> str:
     return f"{way.name.lower()}_{D}"
 
 
+# What is called from the loop over blocks counts references to all arrays that it is given, once a
+# block, and with few features that shows: so passes are long.
+
+
 @cache
-def expectation_pass(way: Way, D: int):
+def expectation_pass(way: Way, D: int):  # noqa: PLR0915
     """Return the compiled E-step.
 
     It adds to ``moments`` (K, 1 + width, lanes) and ``scatter``, both flat, and returns Σ log p(x),
     Σ log max γ and the first row out of reach of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
+    has_short_rows = 0 < D < LANES
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
     is_gathered, unit = way is Way.GATHERED, _unit(way)
+    may_share_center = _may_share_center(way, D)
     most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
     @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
-    def expectation(
+    def expectation(  # noqa: PLR0912, PLR0915
         X,
         weight,
         constants,
@@ -539,32 +655,78 @@ def expectation_pass(way: Way, D: int):
             else BLOCK_ROWS
         )
         n_numbers = width * max(n_at_once, BLOCK_ROWS)
-        columns = aligned(n_numbers)
-        rows = aligned(n_numbers)
-        columns[:] = 0.0  # padding stays so
-        rows[:] = 0.0
-        deviations = aligned(width * BLOCK_ROWS)
-        scaled = aligned(n_numbers)
+        columns, rows = _zeros(n_numbers), _zeros(n_numbers)  # padding stays so
+        deviations, scaled = aligned(width * BLOCK_ROWS), aligned(n_numbers)
         first = aligned(width)
-        gammas = aligned(most_rows + LANES)
-        roots = aligned(most_rows + LANES)
-        least = aligned(most_rows)
+        gammas, roots = aligned(most_rows + LANES), aligned(most_rows + LANES)
         chosen = np.empty(most_rows + LANES, dtype=np.int64)
         joint = aligned(n_components * most_rows)
         bounds = aligned(n_components * most_rows if is_gathered else 0)
-        largest = aligned(most_rows)
-        sums = aligned(most_rows)
-        counts = aligned(most_rows)
+        least, largest = aligned(most_rows), aligned(most_rows)
+        sums, counts = aligned(most_rows), aligned(most_rows)
+        taken_up = _no_rows()
+        center_at = (
+            _center_place(factors, is_unrolled, n_components, factor_stride, width)
+            if may_share_center
+            else -1
+        )
+        totals = _room_for_sums(is_unrolled, center_at, n_components, width)
+        kept = aligned(_KEPT_NUMBERS if center_at >= 0 else 0)
         n_unbounded = 0
-        log_likelihood = 0.0
-        log_max_resp = 0.0
         n_scaled = max(_LEAST_SCALED, _CACHED_NUMBERS // width // LANES * LANES)
         n_a_block = n_at_once if is_wide else BLOCK_ROWS
         for begin in range(0, len(X), n_at_once):
             n_rows = min(n_at_once, len(X) - begin)
             n_padded = -(-n_rows // BLOCK_ROWS) * BLOCK_ROWS if is_gathered else n_at_once
-            _turn(X, begin, n_rows, n_padded, columns, is_sparing, rows, width)
-            if is_gathered and n_unbounded == 0:
+            _turn(
+                X,
+                begin,
+                n_rows,
+                n_padded,
+                has_short_rows,
+                D,
+                columns,
+                is_sparing,
+                rows,
+                width,
+            )
+            if may_share_center and center_at >= 0:
+                _subtract_center(
+                    factors, center_at, width, columns, rows, BLOCK_ROWS if is_tiled else 0
+                )
+                for k in range(n_components):
+                    whitened_mean_at = center_at + (1 + k) * width + 1
+                    if is_unrolled:
+                        _weigh_unrolled(
+                            columns,
+                            factors,
+                            whitened_mean_at,
+                            factors,
+                            k * factor_stride,
+                            constants[k] / LN_2,
+                            joint,
+                            k * BLOCK_ROWS,
+                            BLOCK_ROWS // LANES,
+                            True,
+                            D,
+                            BLOCK_ROWS,
+                        )
+                    else:
+                        _weigh_by_whitened_means(
+                            columns,
+                            factors,
+                            whitened_mean_at,
+                            factors,
+                            k * factor_stride,
+                            width,
+                            constants[k],
+                            BLOCK_ROWS,
+                            BLOCK_ROWS,
+                            deviations,
+                            joint,
+                            k * BLOCK_ROWS,
+                        )
+            elif is_gathered and n_unbounded == 0:
                 share = _weigh_likely(
                     columns,
                     rows,
@@ -623,41 +785,68 @@ def expectation_pass(way: Way, D: int):
             unreached = _first_unreached(largest, n_rows)
             if unreached >= 0:
                 return 0.0, 0.0, begin + unreached
-            _count(weight, begin, n_rows, n_padded, counts)
-            for row in range(n_padded):
-                log_sum = log_of_at_least_one(sums[row])
-                log_likelihood += counts[row] * (unit * largest[row] + log_sum)
-                log_max_resp -= counts[row] * log_sum
-                sums[row] = counts[row] / sums[row]
+            if len(weight):
+                _count(weight, begin, n_rows, n_padded, counts)
+            _take_up(len(weight) > 0, counts, largest, sums, n_rows, n_padded, taken_up)
             for k in range(0 if is_unrolled else n_components):
                 for row in range(n_padded):
                     joint[k * most_rows + row] *= sums[row]
-            _add_moments(
+            if may_share_center and center_at >= 0:
+                if is_unrolled:
+                    _add_unrolled_products(
+                        columns,
+                        joint,
+                        sums,
+                        n_components,
+                        BLOCK_ROWS // LANES,
+                        kept,
+                        totals,
+                        D,
+                        BLOCK_ROWS,
+                    )
+                else:
+                    _add_products(rows, joint, n_components, BLOCK_ROWS, kept, totals)
+            else:
+                _add_moments(
+                    is_unrolled,
+                    is_tiled,
+                    is_wide,
+                    D,
+                    columns,
+                    rows,
+                    means,
+                    width,
+                    joint,
+                    sums,
+                    n_padded,
+                    chosen,
+                    gammas,
+                    roots,
+                    deviations,
+                    scaled,
+                    first,
+                    moments,
+                    scatter,
+                    scatter_stride,
+                    n_components,
+                    most_rows,
+                    n_scaled,
+                )
+        if may_share_center and center_at >= 0:
+            _move_to_means(
                 is_unrolled,
-                is_tiled,
-                is_wide,
-                D,
-                columns,
-                rows,
+                totals,
+                factors,
+                center_at,
                 means,
+                n_components,
                 width,
-                joint,
-                sums,
-                n_padded,
-                chosen,
-                gammas,
-                roots,
-                deviations,
-                scaled,
-                first,
                 moments,
                 scatter,
                 scatter_stride,
-                n_components,
-                most_rows,
-                n_scaled,
             )
-        return log_likelihood, log_max_resp, -1
+        top, log_sums = _totals(taken_up)
+        return unit * top + log_sums, -log_sums, -1
 
     return expectation
 
@@ -672,6 +861,7 @@ def scoring_pass(way: Way, D: int):
     stops with ``UNSAFE``, unless that is zero.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
+    has_short_rows = 0 < D < LANES
     is_diagonal = way is Way.DIAGONAL
     unit = _unit(way)
 
@@ -690,8 +880,7 @@ def scoring_pass(way: Way, D: int):
         labels,
     ):
         n_components = len(constants)
-        columns = aligned(width * BLOCK_ROWS)
-        columns[:] = 0.0  # padding stays so
+        columns = _zeros(width * BLOCK_ROWS)  # padding stays so
         rows = aligned(0)
         deviations = aligned(width * BLOCK_ROWS)
         whitened = aligned(width * BLOCK_ROWS if is_shared else 0)
@@ -702,7 +891,7 @@ def scoring_pass(way: Way, D: int):
         for begin in range(0, len(X), n_at_once):
             n_rows = min(n_at_once, len(X) - begin)
             n_padded = -(-n_rows // LANES) * LANES
-            _turn(X, begin, n_rows, n_padded, columns, False, rows, width)
+            _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, False, rows, width)
             if safe_sum > 0.0 and not _sum_of_squares(columns, width, n_rows) < safe_sum:
                 return UNSAFE
             _weigh(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine.kernels import passes
+from gmm_engine.kernels.centers import appended_size
 from gmm_engine.kernels.lanes import LANES
 from gmm_engine.kernels.layout import lay_out, take_up_moments, take_up_scatter
 from gmm_engine.kernels.passes import Way
@@ -76,6 +77,8 @@ class Prepared:
         projection_begin = n_numbers
         if way is Way.SHARED:  # a centre and, from there, the whitened means
             n_numbers += (1 + n_components) * width
+        if is_dense and not is_shared:
+            n_numbers += appended_size(is_unrolled, n_components, width)
         n_numbers += projection_size(n_components, width, n_directions)
         constants, constants_of_densities = np.empty((2, n_components))
         padded_means, factors = np.empty(n_components * width), np.empty(n_numbers)

@@ -36,7 +36,7 @@ _ENOUGH_CHAINS = 8
 """Sums side by side that hide the latency of a product."""
 
 
-class _Emitter:
+class Emitter:
     """Emits loads, stores and sums about one builder, with integers of the machine's width."""
 
     def __init__(self, context: BaseContext, builder: IRBuilder) -> None:
@@ -76,20 +76,21 @@ class _Emitter:
 
 
 def _projected_panel(
-    emit: _Emitter,
+    emit: Emitter,
     n_vectors: int,
     n_rows: Value,
     factors: Value,
     deviations_of: Callable[[Value], Sequence[Value]],
     *,
     square_at: Value | None = None,
+    starts: Sequence[Value] = (ZERO,) * LANES,
 ) -> list[list[Value]]:
     """Emit the sums Σ_i p_ij d_i of a panel of columns j; registers by column and vector.
 
     ``factors`` points to the panel, of which ``n_rows`` rows are multiplied as a whole. Behind
     them, of what is upper triangular, a square follows: its rows from the diagonal on.
     """
-    sums = [[emit.register(ZERO) for _ in range(n_vectors)] for _ in range(LANES)]
+    sums = [[emit.register(start) for _ in range(n_vectors)] for start in starts]
 
     def add_row(i: Value, columns: Sequence[int]) -> None:
         deviations = deviations_of(i)
@@ -107,15 +108,18 @@ def _projected_panel(
 
 
 def _whitened_panel(
-    emit: _Emitter,
+    emit: Emitter,
     n_vectors: int,
     panel: Value,
     factors: Value,
     deviations_of: Callable[[Value], Sequence[Value]],
+    starts: Sequence[Value] = (ZERO,) * LANES,
 ) -> list[list[Value]]:
     """Emit the sums Σ_i u_ij d_i likewise, of U that is upper triangular."""
     square = emit.scaled(panel, LANES)
-    return _projected_panel(emit, n_vectors, square, factors, deviations_of, square_at=square)
+    return _projected_panel(
+        emit, n_vectors, square, factors, deviations_of, square_at=square, starts=starts
+    )
 
 
 @intrinsic(prefer_literal=True)
@@ -133,19 +137,21 @@ def _squared_lengths_of_vectors(
     deviations,
     out,
     out_offset,
+    are_whitened,
     n_vectors,
 ):
     """Set out = constant − ½ |Uᵀ(x − μ)|² for vectors of rows that begin at ``row``.
 
     Of the panels of columns of U the last comes first: it needs all deviations, and leaves them
-    for the others.
+    for the others. Where the means ``are_whitened``, Uᵀμ, there are none.
     """
     V, B = n_vectors.literal_value, block_rows.literal_value
+    has_whitened_means = bool(are_whitened.literal_value)
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
-        emit = _Emitter(context, builder)
+        emit = Emitter(context, builder)
         x, mu, u, kept, target = (
             array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 5, 9, 10)
         )
@@ -153,12 +159,15 @@ def _squared_lengths_of_vectors(
         stride = emit.scaled(width, LANES)
         totals = [emit.register(ZERO) for _ in range(V)]
 
+        def numbers(i: Value) -> list[Value]:
+            source = builder.add(row, emit.scaled(i, B))
+            return [emit.load(x, emit.place(source, vector * LANES)) for vector in range(V)]
+
         def subtracted(i: Value) -> list[Value]:
             mean = emit.spread(mu, builder.add(mu_at, i))
-            source = builder.add(row, emit.scaled(i, B))
             deviations = []
-            for vector in range(V):
-                deviation = builder.fsub(emit.load(x, emit.place(source, vector * LANES)), mean)
+            for vector, number in enumerate(numbers(i)):
+                deviation = builder.fsub(number, mean)
                 emit.store(
                     kept, emit.place(emit.scaled(i, ROWS_AT_ONCE), vector * LANES), deviation
                 )
@@ -171,7 +180,14 @@ def _squared_lengths_of_vectors(
 
         def add_panel(panel: Value, deviations_of: Callable[[Value], Sequence[Value]]) -> None:
             begin = builder.gep(u, [builder.add(u_at, builder.mul(panel, stride))])
-            columns = _whitened_panel(emit, V, panel, begin, deviations_of)
+            means_begin = builder.add(mu_at, emit.scaled(panel, LANES))
+            starts = [
+                builder.fneg(emit.spread(mu, emit.place(means_begin, column)))
+                if has_whitened_means
+                else ZERO
+                for column in range(LANES)
+            ]
+            columns = _whitened_panel(emit, V, panel, begin, deviations_of, starts)
             for vector, total in enumerate(totals):
                 halves = columns[: LANES // 2], columns[LANES // 2 :]  # two chains, for latency
                 sums = [emit.register(ZERO) for _ in halves]
@@ -183,9 +199,9 @@ def _squared_lengths_of_vectors(
                 builder.store(builder.fadd(builder.load(total), length), total)
 
         last = builder.sub(builder.sdiv(width, emit.integer(LANES)), emit.integer(1))
-        add_panel(last, subtracted)
+        add_panel(last, numbers if has_whitened_means else subtracted)
         with emit.loop(last) as panels:
-            add_panel(panels.index, read)
+            add_panel(panels.index, numbers if has_whitened_means else read)
         start = spread_scalar(builder, args[8])
         minus_half = ir.Constant(VECTOR, [-0.5] * LANES)
         for vector, total in enumerate(totals):
@@ -208,6 +224,7 @@ def _squared_lengths_of_vectors(
             deviations,
             out,
             types.intp,
+            are_whitened,
             n_vectors,
         ),
         codegen,
@@ -249,6 +266,7 @@ def weigh(
             deviations,
             out,
             out_offset,
+            False,
             VECTORS,
         )
         row += ROWS_AT_ONCE
@@ -266,9 +284,45 @@ def weigh(
             deviations,
             out,
             out_offset,
+            False,
             1,
         )
         row += LANES
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def weigh_by_whitened_means(
+    columns,
+    whitened_means,
+    means_offset,
+    factors,
+    factors_offset,
+    n_features,
+    constant,
+    n_rows,
+    block_rows,
+    deviations,
+    out,
+    out_offset,
+):
+    """Set out likewise, given Uᵀμ; ``n_rows`` is a multiple of ``ROWS_AT_ONCE``."""
+    for row in range(0, n_rows, ROWS_AT_ONCE):
+        _squared_lengths_of_vectors(
+            columns,
+            row,
+            block_rows,
+            whitened_means,
+            means_offset,
+            factors,
+            factors_offset,
+            n_features,
+            constant,
+            deviations,
+            out,
+            out_offset,
+            True,
+            VECTORS,
+        )
 
 
 @intrinsic(prefer_literal=True)
@@ -290,7 +344,7 @@ def _project_vectors(
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
-        emit = _Emitter(context, builder)
+        emit = Emitter(context, builder)
         x, p, target = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3, 8))
         row, p_at, width, n_panels = (args[i] for i in (1, 4, 5, 6))
         stride = emit.scaled(width, LANES)
@@ -384,7 +438,7 @@ def _scale_stripe(
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
-        emit = _Emitter(context, builder)
+        emit = Emitter(context, builder)
         x, mu, picked, root_of, target, totals = (
             array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 3, 4, 8, 9)
         )
@@ -463,7 +517,7 @@ def _tile(places: Sequence[tuple[int, int]], *, subtracts: bool = False):
         def codegen(
             context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
         ) -> Value:
-            emit = _Emitter(context, builder)
+            emit = Emitter(context, builder)
             spread_from, loaded_from, totals = (
                 array_data(context, builder, signature.args[k], args[k]) for k in (0, 1, 5)
             )

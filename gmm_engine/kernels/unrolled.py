@@ -45,14 +45,17 @@ def weigh(
     out,
     out_offset,
     n_vectors,
+    are_whitened,
     n_features,
     block_rows,
 ):
     """Set out = constant − |Uᵀ(x − μ)|² for the rows of a block.
 
     ``columns`` holds the block by feature, ``factors`` the columns of U one after another, scaled.
+    The means are μ, or Uᵀμ where they ``are_whitened``.
     """
     D, B = n_features.literal_value, block_rows.literal_value
+    has_whitened_means = bool(are_whitened.literal_value)
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
@@ -66,16 +69,22 @@ def weigh(
         with cgutils.for_range(builder, args[8], intp=intp) as loop:
             row = builder.mul(loop.index, ir.Constant(intp, LANES))
             deviations = [
-                builder.fsub(
-                    load_vector(builder, x, builder.add(row, ir.Constant(intp, i * B))), mu[i]
-                )
+                load_vector(builder, x, builder.add(row, ir.Constant(intp, i * B)))
                 for i in range(D)
             ]
+            if not has_whitened_means:
+                deviations = [
+                    builder.fsub(number, mean) for number, mean in zip(deviations, mu, strict=True)
+                ]
             value = start
             for j in range(D):
-                y = builder.fmul(u[triangle_index(j, 0)], deviations[0])
+                u_j = u[triangle_index(j, 0) : triangle_index(j + 1, 0)]
+                if has_whitened_means:
+                    y = multiply_add(builder, u_j[0], deviations[0], builder.fneg(mu[j]))
+                else:
+                    y = builder.fmul(u_j[0], deviations[0])
                 for i in range(1, j + 1):
-                    y = multiply_add(builder, u[triangle_index(j, i)], deviations[i], y)
+                    y = multiply_add(builder, u_j[i], deviations[i], y)
                 value = multiply_add(builder, builder.fneg(y), y, value)
             store_vector(builder, target, row, value)
         return context.get_dummy_value()
@@ -91,9 +100,78 @@ def weigh(
             out,
             types.intp,
             types.intp,
+            are_whitened,
             n_features,
             block_rows,
         ),
+        codegen,
+    )
+
+
+@intrinsic(prefer_literal=True)
+def add_products(
+    typing_context,
+    columns,
+    resp,
+    scales,
+    n_components,
+    n_vectors,
+    kept,
+    totals,
+    n_features,
+    block_rows,
+):
+    """Add Σγ, Σγx and the lower triangle of Σγxxᵀ of all components, in a partial sum a lane.
+
+    γ is ``resp`` times the ``scales`` of the rows, which are multiplied into what is the same for
+    all components and ``kept`` by column. So few features that all their sums fit the registers.
+    """
+    D, B = n_features.literal_value, block_rows.literal_value
+
+    def codegen(
+        context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
+    ) -> Value:
+        intp = context.get_value_type(types.intp)
+        x, gamma, scale, z, sums = (
+            array_data(context, builder, signature.args[i], args[i]) for i in (0, 1, 2, 5, 6)
+        )
+        n_sums = 1 + D + triangle_index(D, 0)
+        offsets = [ir.Constant(intp, LANES * place) for place in range(n_sums)]
+
+        def column(pointer: Value, row: Value, i: int) -> Value:
+            return load_vector(builder, pointer, builder.add(row, ir.Constant(intp, i * B)))
+
+        with cgutils.for_range(builder, args[4], intp=intp) as loop:
+            row = builder.mul(loop.index, ir.Constant(intp, LANES))
+            features = [column(x, row, i) for i in range(D)]
+            products = [column(scale, row, 0)]
+            products += [builder.fmul(products[0], feature) for feature in features]
+            products += [
+                builder.fmul(products[1 + i], features[j]) for i in range(D) for j in range(i + 1)
+            ]
+            for i, product in enumerate(products):
+                store_vector(builder, z, builder.add(row, ir.Constant(intp, i * B)), product)
+        with cgutils.for_range(builder, args[3], intp=intp) as components:
+            of_one = builder.gep(
+                sums, [builder.mul(components.index, ir.Constant(intp, n_sums * LANES))]
+            )
+            weights = builder.gep(gamma, [builder.mul(components.index, ir.Constant(intp, B))])
+            registers = [cgutils.alloca_once(builder, VECTOR) for _ in offsets]
+            for register, offset in zip(registers, offsets, strict=True):
+                builder.store(load_vector(builder, of_one, offset), register)
+            with cgutils.for_range(builder, args[4], intp=intp) as loop:
+                row = builder.mul(loop.index, ir.Constant(intp, LANES))
+                weight = column(weights, row, 0)
+                for i, register in enumerate(registers):
+                    total = multiply_add(builder, weight, column(z, row, i), builder.load(register))
+                    builder.store(total, register)
+            for register, offset in zip(registers, offsets, strict=True):
+                store_vector(builder, of_one, offset, builder.load(register))
+        return context.get_dummy_value()
+
+    intp = types.intp
+    return (
+        types.void(columns, resp, scales, intp, intp, kept, totals, n_features, block_rows),
         codegen,
     )
 

@@ -480,7 +480,8 @@ def test_mixing_matrices_one_by_one_is_mixing_all_numbers(
 ) -> None:
     """Beside each other in one vector, or as triangles of large matrices."""
     X = faithful()
-    options = FitOptions(3, tol=1e-10, init_params="kmeans", random_state=0)
+    # With a smaller tolerance the last leap is decided by rounding, which mixing is free to change.
+    options = FitOptions(3, tol=1e-6, init_params="kmeans", random_state=0)
     steps: list[EMStep] = []
     together = fit(X, options, on_step=steps.append)
     monkeypatch.setattr(acceleration, "LARGE", 0)

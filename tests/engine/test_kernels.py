@@ -19,7 +19,15 @@ from gmm_engine.errors import NonFiniteNumberError, OutOfRangeError
 from gmm_engine.kernels import passes
 from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
 from gmm_engine.kernels.compilation import FAST
-from gmm_engine.kernels.lanes import LANES, load, log_of_at_least_one, square_root, store
+from gmm_engine.kernels.lanes import (
+    LANES,
+    load,
+    log_of_at_least_one,
+    reciprocal,
+    square_root,
+    store,
+    without_powers,
+)
 from gmm_engine.kernels.passes import (
     MAX_UNROLLED_FEATURES,
     Way,
@@ -180,6 +188,61 @@ def test_sums_and_scores_are_those_of_plain_numpy(
 
 
 @every_family
+@every_way
+@pytest.mark.parametrize("n_rows", [1, BLOCK_ROWS - 1, 2 * BLOCK_ROWS + 5, GATHERED_ROWS + 5])
+def test_rows_without_weights_count_once(
+    covariance_type: str, n_features: int, n_rows: int
+) -> None:
+    mixture = example(covariance_type, n_features)
+    X = rows_of(mixture, n_rows, np.random.default_rng(n_rows))
+    joint = plain_log_joint(mixture, X)
+    scores = np.logaddexp.reduce(joint, axis=1)
+    resp = np.exp(joint - scores[:, np.newaxis])
+    deviations = X[:, np.newaxis] - mixture.means
+
+    plain = kernels.expectation(mixture.prepared, [(X, None)])
+    ones = kernels.expectation(mixture.prepared, [(X, np.ones(n_rows))])
+
+    np.testing.assert_allclose(plain.nk, resp.sum(axis=0), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        plain.first, np.einsum("nk,nki->ki", resp, deviations), rtol=1e-8, atol=1e-9
+    )
+    np.testing.assert_allclose(plain.scatter, ones.scatter, rtol=1e-13, atol=1e-13 * n_rows)
+    assert plain.log_likelihood == pytest.approx(float(scores.sum()), rel=1e-11)
+    assert plain.log_max_resp == pytest.approx(
+        float(np.log(resp.max(axis=1)).sum()), rel=1e-8, abs=1e-9
+    )
+
+
+@every_family
+def test_the_log_likelihood_of_many_rows_is_the_sum_of_theirs(covariance_type: str) -> None:
+    # All components are the same: a row has their number for a sum, all rows a product of 10**4700.
+    one = random_mixture(
+        covariance_type, n_components=1, n_features=3, rng=np.random.default_rng(0)
+    ).to_arrays()
+    n_components, n_rows = 40, 3000
+    spreads = one["covariances"]
+    is_common = covariance_type == "tied"
+    mixture = Mixture.from_arrays(
+        {
+            "weights": np.full(n_components, 1.0 / n_components),
+            "means": np.repeat(one["means"], n_components, axis=0),
+            "covariances": spreads if is_common else np.repeat(spreads, n_components, axis=0),
+        },
+        covariance_type,
+    )
+    X = rows_of(mixture, n_rows, np.random.default_rng(1))
+    joint = plain_log_joint(mixture, X)
+
+    sums = kernels.expectation(mixture.prepared, [(X, None)])
+
+    assert sums.log_likelihood == pytest.approx(
+        float(np.logaddexp.reduce(joint, axis=1).sum()), rel=1e-12
+    )
+    assert sums.log_max_resp == pytest.approx(-n_rows * np.log(n_components), rel=1e-12)
+
+
+@every_family
 @pytest.mark.parametrize("n_features", [3, 20, 40, 70])
 def test_single_precision_rows_give_what_their_doubles_give(
     covariance_type: str, n_features: int
@@ -306,7 +369,7 @@ log_each = cast("Elementwise", as_passes(_log_each))
 def test_exp_and_log_are_right_to_two_units_in_the_last_place() -> None:
     rng = np.random.default_rng(0)
     x = np.concatenate([-rng.uniform(0, 700, 3000), -(10.0 ** rng.uniform(-18, 0, 1000)), [0.0]])
-    y = np.concatenate([rng.uniform(1, 1e6, 3000), 1 + 10.0 ** rng.uniform(-15, 0, 1000), [1.0]])
+    y = np.concatenate([rng.uniform(1, 1e6, 3000), 1 + 10.0 ** rng.uniform(-15, 308, 1000), [1.0]])
     with mp.workprec(120):
         exact_exp = np.array([float(mp.exp(mpf(v))) for v in x])
         exact_log = np.array([float(mp.log(mpf(v))) for v in y])
@@ -429,3 +492,32 @@ def test_roots_are_right_to_a_unit_in_the_last_place() -> None:
     np.testing.assert_array_equal(
         root_each(np.array([0.0, 1.0, 4.0, 0.25] * 2)), [0, 1, 2, 0.5] * 2
     )
+
+
+_reciprocal = cast("Callable[..., object]", reciprocal)
+_without_powers = cast("Callable[[float], tuple[float, int]]", without_powers)
+
+
+def _invert_each(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    out = np.empty_like(x)
+    for begin in range(0, len(x), LANES):
+        _store(out, begin, _reciprocal(_load(x, begin)))
+    return out
+
+
+invert_each = cast("Elementwise", as_passes(_invert_each))
+
+
+def test_reciprocals_are_right_to_a_unit_in_the_last_place() -> None:
+    x = 10.0 ** np.random.default_rng(0).uniform(0, 300, 1000 * LANES)
+    np.testing.assert_array_max_ulp(invert_each(x), 1.0 / x, maxulp=1)
+    np.testing.assert_array_equal(
+        invert_each(np.array([1.0, 2.0, 4.0, 2.0**900] * 2)) * 4.0, [4.0, 2.0, 1.0, 2.0**-898] * 2
+    )
+
+
+def test_a_number_is_taken_apart_into_a_mantissa_and_a_power_of_two() -> None:
+    for x in (1.0, np.nextafter(2.0, 1.0), 2.0, 3.0, 1e300, np.finfo(float).max):
+        mantissa, power = _without_powers(x)
+        assert 1.0 <= mantissa < 2.0
+        assert mantissa * 2.0**power == x
