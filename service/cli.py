@@ -111,9 +111,7 @@ def serve(host: Host = None, port: Port = None, registry_dir: RegistryDir = None
     settings = read_settings(overrides)
     # First, so that a busy port is told at once; who connects from now on is answered soon.
     with _listener(settings.host, settings.port) as listener:
-        gmm_engine.warm_up()
-        numerals.warm_up()
-        door.warm_up()
+        _make_ready(n_processes=1)
         with _usable(settings):
             services = build_services(settings)
         configure_logging(settings.log_level)
@@ -138,9 +136,7 @@ def openapi(output: Output = None) -> None:
 @app.command()
 def warm_up() -> None:
     """Compile what is compiled, on all cores: a minute the first time, then a few seconds."""
-    gmm_engine.warm_up(gmm_engine.thread_count())
-    numerals.warm_up()
-    door.warm_up()
+    _make_ready(gmm_engine.thread_count())
 
 
 @app.command()
@@ -156,6 +152,10 @@ def audit(last: Last = 100, model: OfModel = None, registry_dir: RegistryDir = N
 def version() -> None:
     """Write the version."""
     typer.echo(__version__)
+
+
+def _make_ready(n_processes: int) -> None:
+    gmm_engine.warm_up(n_processes, others=(door.warm_up, numerals.warm_up))
 
 
 def _listener(host: str, port: int) -> socket.socket:

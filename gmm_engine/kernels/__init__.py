@@ -177,8 +177,8 @@ def _score_ranges(
 def _score_rows(
     prepared: Prepared, X: NDArray[np.floating], answers: _Answers, safe_sum: float, first: int
 ) -> None:
-    unreached = passes.scorer(*prepared.scoring_way, X.dtype.char)(
-        X,
+    unreached = passes.scorer(*prepared.scoring_way)(
+        *passes.as_either_type(X),
         safe_sum,
         prepared.constants,
         prepared.means,

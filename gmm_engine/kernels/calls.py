@@ -14,10 +14,9 @@ from gmm_engine.kernels.passes import Way
 
 
 @cache
-def address_of(way: Way, D: int, row_type: str) -> int:
-    """Return where the compiled E-step of rows of a type, ``"d"`` or ``"f"``, begins."""
-    signature = passes.EXPECTATION_SIGNATURES["df".index(row_type)]
-    compiled = passes.expectation_pass(way, D).get_compile_result(signature)
+def address_of(way: Way, D: int) -> int:
+    """Return where the compiled E-step begins."""
+    compiled = passes.expectation_pass(way, D).get_compile_result(passes.EXPECTATION_SIGNATURE)
     return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_cfunc_wrapper_name))
 
 
@@ -25,7 +24,8 @@ def address_of(way: Way, D: int, row_type: str) -> int:
 def weigh_rows(
     typing_context,
     address,
-    X,
+    doubles,
+    floats,
     weight,
     constants,
     negligible,
@@ -37,8 +37,8 @@ def weigh_rows(
     scatter,
     scatter_stride,
 ):
-    """Call the E-step at ``address``, as ``passes.expectation_pass`` compiles it for such rows."""
-    called = next(each for each in passes.EXPECTATION_SIGNATURES if each.args[0].dtype == X.dtype)
+    """Call the E-step at ``address``, as ``passes.expectation_pass`` compiles it."""
+    called = passes.EXPECTATION_SIGNATURE
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]

@@ -54,7 +54,11 @@ def spread_rows(columns, weight, draws, n_trials, centers):
     """
     n_rows = columns.shape[1]
     nearest, reached = np.empty(n_rows), np.empty(n_rows)
-    running, candidate = np.cumsum(weight), np.empty((1, len(columns)))
+    running, candidate = np.empty(n_rows), np.empty((1, len(columns)))
+    total = 0.0
+    for row in range(n_rows):
+        total += weight[row]
+        running[row] = total
     _take_column(columns, _index_at(running, draws[0]), centers, 0)
     _distances(columns, 0, n_rows, centers, 0, nearest)
     draw = 1
@@ -85,24 +89,11 @@ def spread_rows(columns, weight, draws, n_trials, centers):
             nearest[row] = min(reached[row], nearest[row])
 
 
-@compiled(types.void(READ_TABLE, READ_TABLE, types.int64[:, ::1]))
-def choose_nearest(columns, centers, chosen):
-    """Set each row of ``chosen`` to the rows nearest to a centre, in their order."""
-    n_rows = columns.shape[1]
-    distances, n_near = np.empty(n_rows), chosen.shape[1]
+@compiled(types.void(READ_TABLE, READ_TABLE, WRITTEN_TABLE))
+def measure_distances(columns, centers, distances):
+    """Set each row of ``distances`` to |x − c_k|² of a centre."""
     for k in range(len(centers)):
-        _distances(columns, 0, n_rows, centers, k, distances)
-        farthest = np.partition(distances, n_near - 1)[n_near - 1]
-        n_nearer = 0
-        for row in range(n_rows):
-            n_nearer += distances[row] < farthest
-        place, n_as_far = 0, n_near - n_nearer
-        for row in range(n_rows):
-            is_as_far = distances[row] == farthest and n_as_far > 0
-            n_as_far -= is_as_far
-            if distances[row] < farthest or is_as_far:
-                chosen[k, place] = row
-                place += 1
+        _distances(columns, 0, columns.shape[1], centers, k, distances[k])
 
 
 @njit(nogil=True, error_model="numpy", fastmath={"contract"})
@@ -314,12 +305,16 @@ def near_rows(
     n_near: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int64]:  # (n_centers, n_near)
-    """Return the rows nearest to each of some rows that are spread out."""
+    """Return the rows nearest to each of some rows that are spread out, the first of equals."""
     columns = _columns(X, weight)
     centers = _spread_centers(columns, weight, n_centers, rng)
-    chosen = np.empty((n_centers, n_near), dtype=np.int64)
-    choose_nearest(columns, centers, chosen)
-    return chosen
+    distances = np.empty((n_centers, len(X)))
+    measure_distances(columns, centers, distances)
+    farthest = np.partition(distances, n_near - 1)[:, n_near - 1 : n_near]
+    is_nearer, is_as_far = distances < farthest, distances == farthest
+    n_missing = n_near - is_nearer.sum(axis=1, keepdims=True)
+    is_chosen = is_nearer | (is_as_far & (is_as_far.cumsum(axis=1) <= n_missing))
+    return np.nonzero(is_chosen)[1].reshape(n_centers, n_near)
 
 
 def near_portions(

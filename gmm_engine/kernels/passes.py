@@ -21,6 +21,7 @@ from functools import cache
 
 import numpy as np
 from numba import njit, types
+from numpy.typing import NDArray
 
 from gmm_engine.kernels import centers, diagonal, likely, products, tiled, unrolled
 from gmm_engine.kernels.blocks import BLOCK_ROWS, GATHERED_ROWS
@@ -81,44 +82,42 @@ TILED_WAYS = frozenset({Way.TILED, Way.GATHERED, Way.SHARED})
 
 # With their signatures given, passes are compiled when they are made and never by a call. What is
 # read is declared read-only, which takes writable arrays as well.
+#
+# Rows are handed over twice, as doubles and as floats, of which one is empty: only where they are
+# turned are they not the same, and all else is compiled once for both.
 _ROWS = tuple(types.Array(dtype, 2, "C", readonly=True) for dtype in (types.float64, types.float32))
 _ROWS_EITHER_WAY = tuple(types.Array(rows.dtype, 2, "A", readonly=True) for rows in _ROWS)
 """The numbers of a row stand side by side, or those of a column."""
+_NO_DOUBLES, _NO_FLOATS = (np.empty((0, 0), dtype) for dtype in (np.float64, np.float32))
 _READ = types.Array(types.float64, 1, "C", readonly=True)
 _FLAT = types.float64[::1]
 _TABLE = types.Array(types.float64, 2, "A")
-EXPECTATION_SIGNATURES = [
-    types.Tuple((types.float64, types.float64, types.intp))(
-        rows,
-        _READ,
-        _READ,
-        types.float64,
-        _READ,
-        types.intp,
-        _READ,
-        types.intp,
-        _FLAT,
-        _FLAT,
-        types.intp,
-    )
-    for rows in _ROWS
-]
-_SCORING_SIGNATURES = [
-    types.intp(
-        rows,
-        types.float64,
-        _READ,
-        _READ,
-        types.intp,
-        _READ,
-        types.intp,
-        _TABLE,
-        _TABLE,
-        _FLAT,
-        types.int64[::1],
-    )
-    for rows in _ROWS_EITHER_WAY
-]
+EXPECTATION_SIGNATURE = types.Tuple((types.float64, types.float64, types.intp))(
+    *_ROWS,
+    _READ,
+    _READ,
+    types.float64,
+    _READ,
+    types.intp,
+    _READ,
+    types.intp,
+    _FLAT,
+    _FLAT,
+    types.intp,
+)
+_SCORING_SIGNATURE = types.intp(
+    *_ROWS_EITHER_WAY,
+    types.float64,
+    _READ,
+    _READ,
+    types.intp,
+    _READ,
+    types.intp,
+    _TABLE,
+    _TABLE,
+    _FLAT,
+    types.int64[::1],
+)
 
 ScoringPass = Callable[..., int]
 
@@ -191,6 +190,48 @@ def _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, keeps_rows, ro
         n_with_padding = min(BLOCK_ROWS, n_padded - first)
         place = first * width
         _turn_block(X, begin + first, n_here, n_with_padding, has_short_rows, D, columns, place)
+
+
+@njit(inline="always")
+def _turn_either(
+    doubles,
+    floats,
+    begin,
+    n_rows,
+    n_padded,
+    has_short_rows,
+    D,
+    columns,
+    keeps_rows,
+    rows,
+    width,
+):
+    if len(doubles):
+        _turn(
+            doubles,
+            begin,
+            n_rows,
+            n_padded,
+            has_short_rows,
+            D,
+            columns,
+            keeps_rows,
+            rows,
+            width,
+        )
+    else:
+        _turn(
+            floats,
+            begin,
+            n_rows,
+            n_padded,
+            has_short_rows,
+            D,
+            columns,
+            keeps_rows,
+            rows,
+            width,
+        )
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
@@ -374,6 +415,13 @@ def _turn_back(by_component, n_components, n_rows, begin, by_row):
     for row in range(n_rows):
         for k in range(n_tiled_components if row < n_tiled else 0, n_components):
             by_row[begin + row, k] = by_component[k * BLOCK_ROWS + row]
+
+
+@njit(nogil=True, error_model="numpy", forceinline=True)
+def _scale(by_row, begin, end, factor):
+    for row in range(begin, end):
+        for k in range(by_row.shape[1]):
+            by_row[row, k] *= factor
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -632,9 +680,10 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
     may_share_center = _may_share_center(way, D)
     most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
-    @compiled(*EXPECTATION_SIGNATURES, fastmath=FAST, name=_name(way, D))
+    @compiled(EXPECTATION_SIGNATURE, fastmath=FAST, name=_name(way, D))
     def expectation(  # noqa: PLR0912, PLR0915
-        X,
+        doubles,
+        floats,
         weight,
         constants,
         negligible,
@@ -646,7 +695,7 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
         scatter,
         scatter_stride,
     ):
-        n_components = len(constants)
+        n_components, n_all = len(constants), len(doubles) + len(floats)
         n_at_once = (
             _n_rows_gathered(width)
             if is_gathered
@@ -675,11 +724,12 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
         n_unbounded = 0
         n_scaled = max(_LEAST_SCALED, _CACHED_NUMBERS // width // LANES * LANES)
         n_a_block = n_at_once if is_wide else BLOCK_ROWS
-        for begin in range(0, len(X), n_at_once):
-            n_rows = min(n_at_once, len(X) - begin)
+        for begin in range(0, n_all, n_at_once):
+            n_rows = min(n_at_once, n_all - begin)
             n_padded = -(-n_rows // BLOCK_ROWS) * BLOCK_ROWS if is_gathered else n_at_once
-            _turn(
-                X,
+            _turn_either(
+                doubles,
+                floats,
                 begin,
                 n_rows,
                 n_padded,
@@ -865,9 +915,10 @@ def scoring_pass(way: Way, D: int):
     is_diagonal = way is Way.DIAGONAL
     unit = _unit(way)
 
-    @compiled(*_SCORING_SIGNATURES, fastmath=FAST, name=_name(way, D))
+    @compiled(_SCORING_SIGNATURE, fastmath=FAST, name=_name(way, D))
     def scoring(
-        X,
+        doubles,
+        floats,
         safe_sum,
         constants,
         means,
@@ -879,7 +930,7 @@ def scoring_pass(way: Way, D: int):
         scores,
         labels,
     ):
-        n_components = len(constants)
+        n_components, n_all = len(constants), len(doubles) + len(floats)
         columns = _zeros(width * BLOCK_ROWS)  # padding stays so
         rows = aligned(0)
         deviations = aligned(width * BLOCK_ROWS)
@@ -888,10 +939,22 @@ def scoring_pass(way: Way, D: int):
         largest = aligned(BLOCK_ROWS)
         sums = aligned(BLOCK_ROWS)
         n_at_once = _n_rows_at_once(width) if is_diagonal else BLOCK_ROWS
-        for begin in range(0, len(X), n_at_once):
-            n_rows = min(n_at_once, len(X) - begin)
+        for begin in range(0, n_all, n_at_once):
+            n_rows = min(n_at_once, n_all - begin)
             n_padded = -(-n_rows // LANES) * LANES
-            _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, False, rows, width)
+            _turn_either(
+                doubles,
+                floats,
+                begin,
+                n_rows,
+                n_padded,
+                has_short_rows,
+                D,
+                columns,
+                False,
+                rows,
+                width,
+            )
             if safe_sum > 0.0 and not _sum_of_squares(columns, width, n_rows) < safe_sum:
                 return UNSAFE
             _weigh(
@@ -915,7 +978,7 @@ def scoring_pass(way: Way, D: int):
             if len(joint_out):
                 _turn_back(joint, n_components, n_rows, begin, joint_out)
                 if unit != 1.0:
-                    joint_out[begin : begin + n_rows] *= unit
+                    _scale(joint_out, begin, begin + n_rows, unit)
             if len(labels):
                 _label(joint, n_components, n_rows, largest, labels[begin:])
             _log_sum_exp(
@@ -948,11 +1011,16 @@ def scoring_pass(way: Way, D: int):
 
 
 @cache
-def scorer(way: Way, D: int, row_type: str) -> ScoringPass:
-    """Return the scorer of rows of a type, ``"d"`` or ``"f"``, as C calls it.
+def scorer(way: Way, D: int) -> ScoringPass:
+    """Return the scorer as C calls it.
 
     It looks nothing up by the types of what it is given, so it must be given just those.
     """
-    signature = _SCORING_SIGNATURES["df".index(row_type)]
-    entry_point: ScoringPass = scoring_pass(way, D).get_compile_result(signature).entry_point
+    compiled_pass = scoring_pass(way, D).get_compile_result(_SCORING_SIGNATURE)
+    entry_point: ScoringPass = compiled_pass.entry_point
     return entry_point
+
+
+def as_either_type(X: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+    """Return rows as passes take them: as doubles and as floats, of which one is empty."""
+    return (X, _NO_FLOATS) if X.dtype.char == "d" else (_NO_DOUBLES, X)  # type: ignore[return-value]

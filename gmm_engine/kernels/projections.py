@@ -265,7 +265,8 @@ def append_projection(
     squares = np.empty(K)
     most_amplified = 1.0
     for k in range(K):
-        solved[:] = projection
+        for place in range(len(projection)):
+            solved[place] = projection[place]
         _solve(whitening, k * D * D, D, r, solved)
         amplification = _factor_along(solved, n_found, r, gram, turned, inverse)
         stretched = 4.0 * (D + 4) * _EPS * amplification * amplification

@@ -108,35 +108,33 @@ def _add_lower(k, places, width, sums, is_first, totals):
 
 
 @compiled(
-    *(
-        types.boolean(
-            types.intp,
-            rows,
-            READ,
-            READ,
-            types.float64,
-            READ,
-            types.intp,
-            READ,
-            types.intp,
-            types.intp,
-            types.intp,
-            types.boolean,
-            types.int64[::1],
-            types.boolean,
-            _COUNTERS,
-            WRITTEN_TABLE,
-            WRITTEN_TABLE,
-            WRITTEN_TABLE,
-            WRITTEN,
-            WRITTEN,
-        )
-        for rows in (signature.args[0] for signature in passes.EXPECTATION_SIGNATURES)
+    types.boolean(
+        types.intp,
+        *passes.EXPECTATION_SIGNATURE.args[:2],
+        READ,
+        READ,
+        types.float64,
+        READ,
+        types.intp,
+        READ,
+        types.intp,
+        types.intp,
+        types.intp,
+        types.boolean,
+        types.int64[::1],
+        types.boolean,
+        _COUNTERS,
+        WRITTEN_TABLE,
+        WRITTEN_TABLE,
+        WRITTEN_TABLE,
+        WRITTEN,
+        WRITTEN,
     ),
 )
 def _share(
     address,
-    X,
+    doubles,
+    floats,
     weight,
     constants,
     negligible,
@@ -170,7 +168,8 @@ def _share(
         scatters[place] = 0.0
         likelihood, max_resp, unreached = weigh_rows(
             address,
-            X[begin:end],
+            doubles[begin:end],
+            floats[begin:end],
             weight[begin:end] if len(weight) else weight,
             constants,
             negligible,
@@ -271,8 +270,8 @@ def sums_of(
         results = np.empty((len(portion), 3))
         work = partial(
             _share,
-            address_of(*prepared.way, X.dtype.char),
-            X,
+            address_of(*prepared.way),
+            *passes.as_either_type(X),
             weight,
             prepared.constants,
             prepared.negligible,

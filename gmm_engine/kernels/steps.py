@@ -30,8 +30,6 @@ from gmm_engine.kernels.prepared import Prepared
 from gmm_engine.kernels.projections import append_projection, count_directions
 
 _NO_WEIGHT = np.empty(0)
-_CALLED = passes.EXPECTATION_SIGNATURES[0]
-"""Of the pass over doubles; there are few rows, and those of floats are turned into such."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +96,8 @@ def plain_steps(
     log_likelihood, log_max_resp = np.empty((2, n_steps))
     sums = Sums(*(array.copy() for array in (start.centers, start.nk, start.first, start.scatter)))
     n_taken = steps_loop()(
-        address_of(*like.way, X.dtype.char),
-        X,
+        address_of(*like.way),
+        *passes.as_either_type(X),
         _NO_WEIGHT if weight is None else weight,
         like.is_dense,
         like.is_unrolled,
@@ -142,7 +140,7 @@ def plain_steps(
 
 _LOOP_SIGNATURE = types.intp(
     types.intp,
-    _CALLED.args[0],
+    *passes.EXPECTATION_SIGNATURE.args[:2],
     READ,
     types.boolean,
     types.boolean,
@@ -190,7 +188,8 @@ def steps_loop():
     @compiled(_LOOP_SIGNATURE)
     def loop(
         address,
-        X,
+        doubles,
+        floats,
         weight,
         is_dense,
         is_unrolled,
@@ -276,7 +275,8 @@ def steps_loop():
                 summed[place] = 0.0
             likelihood, max_resp, unreached = weigh_rows(
                 address,
-                X,
+                doubles,
+                floats,
                 weight,
                 constants,
                 negligible,
