@@ -13,9 +13,11 @@ in it every component has the floor's variance.
 """
 
 import math
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,8 +26,9 @@ from scipy.linalg import block_diag, solve_triangular
 from gmm_engine import kernels
 from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.kernels import Chunk, Extent
+from gmm_engine.kernels.ranges import in_order
 from gmm_engine.mixture import Mixture
-from gmm_engine.regularization import FEATURE_FLOOR, DataScale, total
+from gmm_engine.regularization import FEATURE_FLOOR, DataScale, VarianceFloor, total
 from gmm_engine.samples import Samples, SampleSource
 
 WELL_CONDITIONED = 1e-7
@@ -42,8 +45,10 @@ place is none."""
 
 COPIED_NUMBERS = 2**21
 """Rows of no more numbers are mapped once; of others a block at a time, at every pass."""
-BLOCK_NUMBERS = 2**18
+BLOCK_NUMBERS = 2**19
 """Of a block that is mapped."""
+CACHED_NUMBERS = 2**15
+"""Of what a thread maps at a time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -113,9 +118,33 @@ class Coordinates:
     def n_flat(self) -> int:
         return len(self.center) - self.n_varying
 
-    def map(self, X: NDArray[np.floating]) -> NDArray[np.float64]:  # (n_samples, n_varying)
-        """Return rows in these coordinates, but for the flat ones."""
-        return (X - self.center) @ (self.matrix[: self.n_varying] / self.scale).T
+    @property
+    def data_scale(self) -> DataScale:
+        """What the data is measured to be in these coordinates, but for the flat ones."""
+        d = self.n_varying
+        whole = VarianceFloor.of_total(np.eye(d), np.ones(d), np.zeros(d, dtype=np.bool_))
+        return DataScale(np.zeros(d), np.eye(d), whole, constant_features=())
+
+    def map(
+        self, X: NDArray[np.floating], room: NDArray[np.float64] | None = None
+    ) -> NDArray[np.float64]:  # (n_samples, n_varying)
+        """Return rows in these coordinates, but for the flat ones; in the first of ``room``.
+
+        Equal rows are mapped to equal bits.
+        """
+        mapped = np.empty((len(X), self.n_varying)) if room is None else room[: len(X)]
+        onto = np.ascontiguousarray((self.matrix[: self.n_varying] / self.scale).T)
+        n_at_once = max(1, CACHED_NUMBERS // len(self.center))
+        center = np.tile(self.center, (min(2 * n_at_once, len(X)), 1))  # twice as fast as a row
+
+        def fill(rows: slice) -> None:
+            np.matmul(X[rows] - center[: rows.stop - rows.start], onto, out=mapped[rows])
+
+        # None is much shorter than the others: of a few rows products are added up otherwise.
+        edges = [*range(0, len(X) - n_at_once + 1, n_at_once)] or [0]
+        ranges = [slice(*ends) for ends in pairwise([*edges, len(X)])]
+        deque(in_order(fill, ranges), maxlen=0)
+        return mapped
 
     def undo(self, Z: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D)
         """Return rows as they came; in flat directions they are where all rows are."""
@@ -202,6 +231,7 @@ class MappedSamples:
         )
 
     def chunks(self) -> Iterator[Chunk]:
+        """Yield rows and weights; what was yielded lasts until the next."""
         return _mapped_chunks(self.source, self.coordinates)
 
     def drawn(self, n_rows: int, rng: np.random.Generator) -> Samples:
@@ -262,23 +292,25 @@ def _covariance_along(
 
 def _mapped_chunks(source: SampleSource, coordinates: Coordinates) -> Iterator[Chunk]:
     n_at_once = max(1, BLOCK_NUMBERS // coordinates.n_varying)
+    room = np.empty((min(n_at_once, source.n_rows), coordinates.n_varying))
     for X, weight in source.chunks():
         for begin in range(0, len(X), n_at_once):
             rows = slice(begin, begin + n_at_once)
             counted = None if weight is None else weight[rows]
-            yield _mapped_block(coordinates, X[rows], counted), counted
+            yield _mapped_block(coordinates, X[rows], counted, room), counted
 
 
 def _mapped_block(
-    coordinates: Coordinates, X: NDArray[np.floating], weight: NDArray[np.float64] | None
+    coordinates: Coordinates,
+    X: NDArray[np.floating],
+    weight: NDArray[np.float64] | None,
+    room: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
     """Map rows; those of no weight, which may be out of reach, to where all others are."""
     if weight is None or weight.all():
-        return coordinates.map(X)
-    counts = weight > 0.0
-    mapped = np.zeros((len(X), coordinates.n_varying))
-    mapped[counts] = coordinates.map(X[counts])
-    return mapped
+        return coordinates.map(X, room)
+    reached = np.where(weight[:, np.newaxis] > 0.0, X, coordinates.center)
+    return coordinates.map(reached, room)
 
 
 def _marginal_factor(upper: NDArray[np.float64], n_kept: int) -> NDArray[np.float64]:

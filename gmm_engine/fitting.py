@@ -240,8 +240,7 @@ def _fitted(
     is_to_be_round = has_correlations and options.reg_covar == "auto"
     own = Coordinates.of(samples, scale) if is_to_be_round else None
     if own is not None:
-        samples = own.mapped(samples)
-        scale = DataScale.of(samples)
+        samples, scale = own.mapped(samples), own.data_scale
     if isinstance(start, Given):
         start = start.as_whole(options.covariance_type) or start
     search = _Search(
