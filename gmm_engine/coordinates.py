@@ -38,7 +38,7 @@ UNCORRELATED = 1e-6
 """Directions whose correlations are below this are taken to be whitened by what was measured."""
 MAX_ROUNDS = 6
 PIVOT = 1e-14
-"""Added to correlations of one direction with itself, so that they have a factor."""
+"""Added, for each direction, to correlations of one with itself, so that they have a factor."""
 ROUNDING = 16.0
 """Numbers are rounded a few times before they are data: variation below so many units in the last
 place is none."""
@@ -75,6 +75,8 @@ class Coordinates:
         directions = np.zeros((len(varying), len(units)))
         directions[:, varying] = vectors.T[::-1]
         found = _whitened(samples, scale, directions)
+        if found is None:
+            return None
         return cls._completed(scale, found, np.eye(len(units))[is_constant])
 
     @classmethod
@@ -256,8 +258,11 @@ class _Directions:
 
 def _whitened(
     samples: SampleSource, scale: DataScale, directions: NDArray[np.float64]
-) -> _Directions:
-    """Whiten what is left of whitening by the given directions until nothing is left."""
+) -> _Directions | None:
+    """Whiten what is left of whitening by the given directions until nothing is left.
+
+    There are none where all that varies is rounding.
+    """
     largest = np.maximum(np.abs(samples.extent.smallest), np.abs(samples.extent.largest))
     precision = max(float(np.finfo(X.dtype).eps) for X, _ in samples.chunks())
     rounding = ROUNDING * precision * largest / scale.floor.scale
@@ -267,12 +272,14 @@ def _whitened(
         order = np.argsort(-deviations, kind="stable")
         is_flat = deviations <= np.abs(directions) @ rounding
         wide, flat = order[~is_flat[order]], order[is_flat[order]]
+        if not len(wide):
+            return None
         units = deviations[wide]
         correlation = covariance[np.ix_(wide, wide)] / units / units[:, np.newaxis]
-        lower = np.linalg.cholesky(correlation + PIVOT * np.eye(len(wide)))
+        lower = np.linalg.cholesky(correlation + PIVOT * len(wide) * np.eye(len(wide)))
         white = solve_triangular(lower, directions[wide] / units[:, np.newaxis], lower=True)
         found = _Directions(white, directions[flat], covariance[np.ix_(flat, flat)])
-        if not len(wide) or np.abs(np.tril(correlation, -1)).max() <= UNCORRELATED:
+        if np.abs(np.tril(correlation, -1)).max() <= UNCORRELATED:
             break
         lengths = np.linalg.norm(white, axis=1, keepdims=True)
         directions = np.vstack([white / lengths, found.flat])
