@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gmm_engine.convergence import StopReason
+from gmm_engine.coordinates import Coordinates
+from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.errors import GmmEngineError, OutOfRangeError, SingularCovarianceError
 from gmm_engine.fitting import (
     OUT_OF_REACH,
@@ -211,7 +213,10 @@ class Bench:
         """
         if near.mixture.n_components > key.n_components:
             return None
-        start = as_many(as_family(near.mixture, key.covariance_type), key.n_components)
+        frame = _frame(near.mixture, key)
+        density = near.mixture if frame is None else frame.to_own(near.mixture)
+        start = as_many(as_family(density, key.covariance_type), key.n_components)
+        start = start if frame is None else frame.to_given(start)
         criteria = start.criteria(self._samples.X, self._samples.weight)
         if not Place(start, criteria.log_likelihood).is_above(found):
             return None
@@ -222,7 +227,9 @@ class Bench:
             n_iter=1,
             stop_reason=StopReason.MAX_ITER,
             warnings=(
-                *data_warnings(self._scale, has_correlations=start.family.has_correlations),
+                *data_warnings(
+                    self._scale, self._n_flat, has_correlations=start.family.has_correlations
+                ),
                 FitWarning("rests_on_neighbour", RESTING),
             ),
         )
@@ -232,6 +239,11 @@ class Bench:
     @cached_property
     def _scale(self) -> DataScale:
         return DataScale.of(self._samples)
+
+    @cached_property
+    def _n_flat(self) -> int:
+        own = Coordinates.of(self._samples, self._scale)
+        return self._scale.floor.n_flat if own is None else own.n_flat
 
     @property
     def _is_tried_on_all(self) -> bool:
@@ -345,6 +357,21 @@ class Bench:
 
 def _ways(origin: Origin, key: Key, near: Mixture, part: Samples) -> Iterator[Mixture]:
     """Yield starts with as many components and of the family that ``key`` asks for."""
+    frame = _frame(near, key)
+    if frame is not None:
+        own = Samples(frame.map(part.X), part.weight)
+        yield from map(frame.to_given, _ways_as_given(origin, key, frame.to_own(near), own))
+    else:
+        yield from _ways_as_given(origin, key, near, part)
+
+
+def _frame(near: Mixture, key: Key) -> Coordinates | None:
+    """Return coordinates in which covariances say all that the mixture's factors do, if needed."""
+    has_correlations = COVARIANCE_FAMILIES[key.covariance_type].has_correlations
+    return Coordinates.of_component(near) if has_correlations else None
+
+
+def _ways_as_given(origin: Origin, key: Key, near: Mixture, part: Samples) -> Iterator[Mixture]:
     match origin:
         case Origin.SPLIT:
             yield from splits(near, key.n_components, _spread(part))

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import rq
+from scipy.linalg import rq, solve_triangular
 
 from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
@@ -30,6 +30,10 @@ from gmm_engine.validation import require_finite, require_shape
 
 SYMMETRY_TOLERANCE = 1e-8
 """Given matrices may differ from their transpose by this, relative to their diagonal."""
+
+INVERSE_TOLERANCE = 1e-6
+"""Given factors may differ from those of the covariances that they are given with by this, and by
+what rounding makes of it where covariances are nearly singular."""
 
 CHECKED_TOGETHER = 100_000
 """Numbers of matrices that are looked at together, so that what is made of them stays small."""
@@ -56,7 +60,8 @@ class CovarianceFamily(ABC):
     _covariances: NDArray[np.float64]
     _upper: NDArray[np.float64] | None
     """``precisions_cholesky``, or None where it is made again when asked for."""
-    _has_given_factors: bool = False
+    has_given_factors: bool = False
+    """Whether ``precisions_cholesky`` was given, and says more than the covariances may."""
 
     def __init__(
         self,
@@ -68,8 +73,17 @@ class CovarianceFamily(ABC):
         factors: kernels.Factors | None = None,
         precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
-        """Factor covariances in the family's own shape, naming the first that has no factor."""
+        """Factor covariances in the family's own shape, naming the first that has no factor.
+
+        Where factors are given the covariances are kept as they are: in doubles those of nearly
+        collinear features need not have any.
+        """
         self.n_components, self.n_features = n_components, n_features
+        self._covariances = covariances
+        if precisions_cholesky is not None:
+            self._upper, self.has_given_factors = precisions_cholesky, True
+            self.log_det = self._log_det_of(precisions_cholesky)
+            return
         factors = factors or kernels.factors_of(
             covariances,
             n_sets=self.n_sets,
@@ -78,12 +92,8 @@ class CovarianceFamily(ABC):
         )
         if factors.singular >= 0:
             raise SingularCovarianceError(factors.singular, remedy)
-        self._covariances = covariances
         self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
-        if precisions_cholesky is not None:
-            self._upper, self._has_given_factors = precisions_cholesky, True
-            self.log_det = self._log_det_of(precisions_cholesky)
 
     @classmethod
     def of_step(cls, steps: kernels.Steps, row: int) -> Self:
@@ -99,7 +109,7 @@ class CovarianceFamily(ABC):
 
     def bare(self) -> Self:
         """Return the same without its factors, which are as large and can be made again."""
-        if self._has_given_factors:
+        if self.has_given_factors:
             return self
         family = copy(self)
         family._upper = None  # noqa: SLF001 - its own kind
@@ -196,6 +206,46 @@ class CovarianceFamily(ABC):
         """Take factors U with Σ⁻¹ = U Uᵀ, as ``precisions_cholesky`` gives them, and keep them."""
 
     @classmethod
+    def from_both(
+        cls,
+        covariances: NDArray[np.float64],
+        precisions_cholesky: NDArray[np.float64],
+        n_components: int,
+        n_features: int,
+    ) -> Self:
+        """Take covariances and, as given, their ``precisions_cholesky``.
+
+        Raises ``InvalidParameterError`` where, as far as doubles tell, one is not the other's.
+        """
+        family = cls.from_precisions_cholesky(precisions_cholesky, n_components, n_features)
+        require_shape(covariances, cls.shape(n_components, n_features), what="covariances")
+        if cls.has_correlations:
+            covariances = _symmetric(covariances, what="covariances")
+        cls._require_inverse(covariances, family.precisions_cholesky)
+        return cls(
+            covariances,
+            n_components,
+            n_features,
+            precisions_cholesky=family.precisions_cholesky,
+        )
+
+    @classmethod
+    def _require_inverse(
+        cls, covariances: NDArray[np.float64], factors: NDArray[np.float64]
+    ) -> None:
+        """Raise where Uᵀ Σ U misses I by more than rounding of Σ and U makes it."""
+        if not cls.has_correlations:
+            excess = np.abs(covariances * np.square(factors) - 1.0) - INVERSE_TOLERANCE
+        else:
+            excess = np.abs(
+                np.swapaxes(factors, -1, -2) @ covariances @ factors - np.eye(covariances.shape[-1])
+            ) - (INVERSE_TOLERANCE + _rounding_of_inverse(covariances, factors))
+        if not (excess <= 0.0).all():
+            raise InvalidParameterError(
+                "precisions_cholesky", "must be the factors of the inverses of the covariances"
+            )
+
+    @classmethod
     def readers(cls) -> Mapping[str, Callable[[NDArray[np.float64], int, int], Self]]:
         """Return what a family can be made from, by the parameter's name."""
         return {
@@ -219,6 +269,22 @@ class CovarianceFamily(ABC):
     @abstractmethod
     def to_dense(self) -> NDArray[np.float64]:  # (K, D, D)
         """Return the covariance matrix of every component."""
+
+    def along(self, basis: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+        """Return the covariances along directions (D, n), or their precisions' factors, by name.
+
+        Where factors are given it is these: along nearly collinear directions covariances may
+        have none.
+        """
+        if self.has_given_factors and self.has_correlations:
+            factors = np.broadcast_to(self.whitening, self.shape_of_dense)
+            return {"precisions_cholesky": np.stack([_factor_along(U, basis) for U in factors])}
+        dense = basis.T @ self.to_dense() @ basis
+        return {"covariances": (dense + dense.transpose(0, 2, 1)) / 2}
+
+    @property
+    def shape_of_dense(self) -> tuple[int, int, int]:
+        return self.n_components, self.n_features, self.n_features
 
     @property
     @abstractmethod
@@ -245,7 +311,13 @@ class CovarianceFamily(ABC):
 
     def reordered(self, order: NDArray[np.intp]) -> Self:
         """Return the family with its components in another order."""
-        return type(self)(self._covariances[order], self.n_components, self.n_features)
+        given = self.precisions_cholesky[order] if self.has_given_factors else None
+        return type(self)(
+            self._covariances[order],
+            self.n_components,
+            self.n_features,
+            precisions_cholesky=given,
+        )
 
     @property
     @abstractmethod
@@ -332,6 +404,8 @@ class FullCovariances(CovarianceFamily):
         return self.precisions_cholesky
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:
+        if self.has_given_factors:
+            return _colored(noise, self.precisions_cholesky[component])
         lower = _cholesky_factors(self._covariances[component : component + 1], RAISE_REG_COVAR)
         return np.asarray(noise @ lower[0].T)
 
@@ -404,6 +478,8 @@ class TiedCovariances(CovarianceFamily):
         return self.precisions_cholesky[np.newaxis]
 
     def color(self, noise: NDArray[np.float64], component: int) -> NDArray[np.float64]:  # noqa: ARG002 - all components share the matrix
+        if self.has_given_factors:
+            return _colored(noise, self.precisions_cholesky)
         lower = _cholesky_factors(self._covariances[np.newaxis], RAISE_REG_COVAR)
         return np.asarray(noise @ lower[0].T)
 
@@ -610,6 +686,30 @@ def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U."""
     inverses = _inverse_factors(factors.transpose(0, 2, 1), GIVE_ANOTHER_MATRIX)
     return _mirrored(inverses.transpose(0, 2, 1) @ inverses)
+
+
+def _factor_along(upper: NDArray[np.float64], basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return V with (V Vᵀ)⁻¹ = Bᵀ (U Uᵀ)⁻¹ B."""
+    root = np.linalg.qr(solve_triangular(upper, basis), mode="r")
+    return np.asarray(np.linalg.inv(root))
+
+
+def _colored(noise: NDArray[np.float64], upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn standard normal rows into rows whose precisions have this factor."""
+    return np.asarray(solve_triangular(upper, noise.T, trans="T").T)
+
+
+def _rounding_of_inverse(
+    covariances: NDArray[np.float64], factors: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Bound what rounding of Σ, relative to its diagonal, and of U, by rows, does to Uᵀ Σ U."""
+    unit = 64.0 * covariances.shape[-1] * np.finfo(float).eps
+    scale = np.sqrt(np.abs(np.diagonal(covariances, axis1=-2, axis2=-1)))
+    reach = np.einsum("...i,...ij->...j", scale, np.abs(factors))
+    of_rows = unit * np.einsum("...i,...i->...", scale, np.linalg.norm(factors, axis=-1))
+    of_rows = of_rows[..., np.newaxis, np.newaxis]
+    of_covariances = unit * reach[..., np.newaxis] * reach[..., np.newaxis, :]
+    return np.asarray(of_covariances + of_rows + np.square(of_rows))
 
 
 def _reciprocal(array: NDArray[np.float64]) -> NDArray[np.float64]:

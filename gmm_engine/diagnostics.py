@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import entr
 
+from gmm_engine.coordinates import Coordinates
 from gmm_engine.mixture import Mixture
 from gmm_engine.validation import require_integer_at_least
 
@@ -63,6 +64,8 @@ def overlap(mixture: Mixture) -> NDArray[np.float64]:  # (K, K)
     1 for the same density, 0 for densities that nowhere meet; weights play no part
     (Bhattacharyya 1943; Kailath 1967).
     """
+    frame = Coordinates.of_component(mixture)  # it does not depend on units
+    mixture = mixture if frame is None else frame.to_own(mixture)
     dense, means = mixture.to_dense(), mixture.means
     halves = 0.5 * _half_log_det(dense)
     coefficients = np.eye(mixture.n_components)
@@ -79,6 +82,11 @@ def overlap(mixture: Mixture) -> NDArray[np.float64]:  # (K, K)
 
 def condition_numbers(mixture: Mixture) -> NDArray[np.float64]:  # (K,)
     """Return the largest over the smallest variance of each component, over all directions."""
+    family = mixture.family
+    if family.has_given_factors and family.has_correlations:
+        lengths = np.linalg.svd(family.whitening, compute_uv=False)  # 1/σ, the largest first
+        ratios = np.square(lengths[:, 0] / lengths[:, -1])
+        return np.array(np.broadcast_to(ratios, mixture.n_components))
     variances = np.linalg.eigvalsh(mixture.to_dense())
     smallest = np.maximum(variances[:, 0], np.finfo(float).tiny)
     return np.asarray(variances[:, -1] / smallest)

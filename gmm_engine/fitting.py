@@ -16,12 +16,13 @@ from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_accelerator
 from gmm_engine.convergence import LimitEstimate, StopReason, Trail
+from gmm_engine.coordinates import Coordinates, MappedSamples
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import MOST_AT_ONCE, EMStep, em_steps
 from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, TooFewSamplesError
 from gmm_engine.given import Given
-from gmm_engine.initialization import INITIALIZERS, StartRows, from_assignments
+from gmm_engine.initialization import INITIALIZERS, AsTheyCome, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import DataScale, Regularization, regularization
 from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_source
@@ -234,7 +235,12 @@ def _fitted(
     ending: Ending,
     checkpoints: Checkpoints | None,
 ) -> FitResult:
-    scale = DataScale.of(samples)
+    given_scale = scale = DataScale.of(samples)
+    has_correlations = COVARIANCE_FAMILIES[options.covariance_type].has_correlations
+    is_to_be_round = has_correlations and options.reg_covar == "auto"
+    own = Coordinates.of(samples, scale) if is_to_be_round else None
+    if own is not None:
+        samples, scale = own.mapped(samples), own.data_scale
     if isinstance(start, Given):
         start = start.as_whole(options.covariance_type) or start
     search = _Search(
@@ -242,6 +248,8 @@ def _fitted(
         options=options,
         given=start if isinstance(start, Given) else None,
         scale=scale,
+        own=own,
+        given_scale=given_scale,
         held_by=regularization(options.reg_covar, scale),
         on_step=on_step,
         ending=ending,
@@ -251,21 +259,27 @@ def _fitted(
         best = search.best_of_restarts()
     else:
         best = search.from_whole(start)
+    last = search.as_given(best.last, samples.total_weight)
+    raised = last.log_likelihood - best.last.log_likelihood
     result = FitResult(
-        mixture=best.last.mixture,
+        mixture=last.mixture,
         criteria=Criteria(
             n_samples=samples.total_weight,
-            n_parameters=best.last.mixture.n_parameters,
-            log_likelihood=best.last.log_likelihood,
-            log_max_resp=best.last.log_max_resp,
+            n_parameters=last.mixture.n_parameters,
+            log_likelihood=last.log_likelihood,
+            log_max_resp=last.log_max_resp,
         ),
-        log_likelihoods=np.array(best.log_likelihoods),
-        n_iter=best.last.iteration,
+        log_likelihoods=np.array(best.log_likelihoods) + raised,
+        n_iter=last.iteration,
         stop_reason=best.stop_reason or StopReason.MAX_ITER,
-        warnings=_warnings(best, scale, options),
-        trail=best.trail,
+        warnings=_warnings(best, scale, given_scale, options, own),
+        trail=_raised(best.trail, raised),
     )
     return result.in_canonical_order() if start is None else result
+
+
+def _raised(trail: Trail, by: float) -> Trail:
+    return tuple((log_likelihood + by, accelerated) for log_likelihood, accelerated in trail)
 
 
 class _Run:
@@ -436,6 +450,9 @@ class _Search:
     options: FitOptions
     given: Given | None
     scale: DataScale
+    own: Coordinates | None
+    """The coordinates that the samples, and all runs, are in, where they are not as given."""
+    given_scale: DataScale
     held_by: Regularization
     on_step: StepCallback | None
     ending: Ending
@@ -445,12 +462,22 @@ class _Search:
     def family(self) -> type[CovarianceFamily]:
         return COVARIANCE_FAMILIES[self.options.covariance_type]
 
+    def as_given(self, step: EMStep, total_weight: float) -> EMStep:
+        """Return a step on rows of this weight in the units that were given."""
+        if self.own is None:
+            return step
+        return replace(
+            step,
+            mixture=self.own.to_given(step.mixture),
+            log_likelihood=step.log_likelihood + total_weight * self.own.log_density,
+        )
+
     def best_of_restarts(self) -> _Run:
         seeds = np.random.SeedSequence(self.options.random_state).spawn(self.options.n_init)
         state = None if self.checkpoints is None else self.checkpoints.last()
         best: _Run | None = None
         if state is not None:
-            self._require_same_form(state.running.last.mixture)
+            self._require_same_form(state.running.last.mixture, self.samples.n_features)
             if state.restart >= self.options.n_init:
                 raise InvalidParameterError("state", "is of a fit with more restarts")
             if state.best is not None:
@@ -492,23 +519,34 @@ class _Search:
 
     def from_whole(self, start: Mixture | FitResult | ArrayLike) -> _Run:
         if isinstance(start, FitResult):
-            self._require_same_form(start.mixture)
-            return self._finished(
-                self._begun(self.samples, start.mixture, restart=0, trail=start.trail)
-            )
+            trail = start.trail
+            if self.own is not None:
+                trail = _raised(trail, -self.samples.total_weight * self.own.log_density)
+            mixture = self._in_own(start.mixture)
+            return self._finished(self._begun(self.samples, mixture, restart=0, trail=trail))
         if isinstance(start, Mixture):
-            self._require_same_form(start)
-            return self._finished(self._begun(self.samples, start, restart=0))
-        if not isinstance(self.samples, Samples):
+            return self._finished(self._begun(self.samples, self._in_own(start), restart=0))
+        statistics = from_assignments(
+            start, self._in_memory(), self.options.n_components, self.family.form
+        )
+        return self._finished(self._begun(self.samples, statistics, restart=0))
+
+    def _in_own(self, start: Mixture) -> Mixture:
+        """Return a start in the coordinates of the runs, if it has the form that is asked for."""
+        self._require_same_form(start, len(self.given_scale.mean))
+        return start if self.own is None else self.own.to_own(start)
+
+    def _in_memory(self) -> Samples:
+        samples = self.samples
+        if isinstance(samples, MappedSamples) and isinstance(samples.source, Samples):
+            return samples.copied()
+        if not isinstance(samples, Samples):
             raise InvalidParameterError(
                 "start",
                 "can't be labels or responsibilities when the data comes in blocks; give a "
                 "Mixture, a FitResult or Given parameters",
             )
-        statistics = from_assignments(
-            start, self.samples, self.options.n_components, self.family.form
-        )
-        return self._finished(self._begun(self.samples, statistics, restart=0))
+        return samples
 
     def _promising(self, restart: int, rng: np.random.Generator) -> Iterator[_Run]:
         """Yield runs to be carried on, the most promising first.
@@ -530,7 +568,7 @@ class _Search:
     def _starts(self, part: Samples, restart: int, rng: np.random.Generator) -> Iterator[_Run]:
         """Return the runs from each start; those of a portfolio after a few steps, best first."""
         initializers = INITIALIZERS[self.options.init_params]
-        rows = StartRows(part, self.scale)
+        rows = StartRows(part, self.scale, self._as_they_come)
         begun = (
             self._begun(
                 part,
@@ -544,6 +582,10 @@ class _Search:
             for number, initialize in enumerate(initializers)
         )
         return iter(self._ranked(begun, part)) if len(initializers) > 1 else begun
+
+    @property
+    def _as_they_come(self) -> AsTheyCome | None:
+        return None if self.own is None else AsTheyCome(self.own.undo, self.given_scale)
 
     def _ranked(self, begun: Iterator[_Run], part: Samples) -> list[_Run]:
         """Let the starts try a few steps, and the best of them some more; best first."""
@@ -619,7 +661,9 @@ class _Search:
         if self.given is None:
             return start
         found, _ = Mixture.from_statistics(start, self.family, self.held_by)
-        return self.given.in_place_of(found)
+        if self.own is None:
+            return self.given.in_place_of(found)
+        return self.own.to_own(self.given.in_place_of(self.own.to_given(found)))
 
     def _begun(
         self,
@@ -673,7 +717,8 @@ class _Search:
                 restart=restart,
                 run=run,
                 accelerator=accelerator,
-            )
+            ),
+            samples,
         )
 
     def _steps_after(
@@ -690,18 +735,19 @@ class _Search:
             accelerator=accelerator,
         )
         next(steps)
-        return self._reported(steps)
+        return self._reported(steps, samples)
 
-    def _reported(self, steps: Iterator[EMStep]) -> Iterator[EMStep]:
+    def _reported(self, steps: Iterator[EMStep], samples: SampleSource) -> Iterator[EMStep]:
+        total_weight = samples.total_weight
         for step in steps:
             if self.on_step is not None:
-                self.on_step(step)
+                self.on_step(self.as_given(step, total_weight))
             yield step
 
-    def _require_same_form(self, start: Mixture) -> None:
-        if start.n_features != self.samples.n_features:
+    def _require_same_form(self, start: Mixture, n_features: int) -> None:
+        if start.n_features != n_features:
             raise DimensionMismatchError(
-                f"the start has {start.n_features} features, X has {self.samples.n_features}"
+                f"the start has {start.n_features} features, X has {n_features}"
             )
         wanted = (self.options.n_components, self.options.covariance_type)
         if (start.n_components, start.covariance_type) != wanted:
@@ -725,7 +771,13 @@ def canonical_order(mixture: Mixture) -> NDArray[np.intp]:
     return np.lexsort((*mixture.means.T[::-1], -mixture.weights))
 
 
-def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarning, ...]:
+def _warnings(
+    run: _Run,
+    scale: DataScale,
+    given_scale: DataScale,
+    options: FitOptions,
+    own: Coordinates | None,
+) -> tuple[FitWarning, ...]:
     warnings = []
     if run.stop_reason is None and options.tol > 0:
         warnings.append(
@@ -735,7 +787,8 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
             )
         )
     has_correlations = run.last.mixture.family.has_correlations
-    warnings.extend(data_warnings(scale, has_correlations=has_correlations))
+    n_flat = given_scale.floor.n_flat if own is None else own.n_flat
+    warnings.extend(data_warnings(given_scale, n_flat, has_correlations=has_correlations))
     warnings.extend(
         FitWarning(
             "degenerate_component",
@@ -759,7 +812,7 @@ def _warnings(run: _Run, scale: DataScale, options: FitOptions) -> tuple[FitWarn
     return tuple(warnings)
 
 
-def data_warnings(scale: DataScale, *, has_correlations: bool) -> list[FitWarning]:
+def data_warnings(scale: DataScale, n_flat: int, *, has_correlations: bool) -> list[FitWarning]:
     """Return what is to be said of the data itself, for a family with correlations or without."""
     warnings = []
     if scale.constant_features:
@@ -771,7 +824,7 @@ def data_warnings(scale: DataScale, *, has_correlations: bool) -> list[FitWarnin
                 "log-likelihood depend on the variance floor; leave them out",
             )
         )
-    n_collinear = scale.floor.n_flat - len(scale.constant_features)
+    n_collinear = n_flat - len(scale.constant_features)
     if n_collinear > 0 and has_correlations:
         warnings.append(
             FitWarning(

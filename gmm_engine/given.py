@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_engine.mixture import Mixture
+from gmm_engine.mixture import BOTH, Mixture
 from gmm_engine.validation import as_real_array, require_shape
 
 SINGLE_PRECISION_SUM_TOLERANCE = 1e-6
@@ -42,7 +42,8 @@ class Given:
                 require_shape(given[name], own.shape, what=name)
         arrays = {**found.to_arrays(), **given}
         if "precisions" in given:
-            del arrays["covariances"]
+            for name in BOTH:
+                arrays.pop(name, None)
         return Mixture.from_arrays(arrays, found.covariance_type)
 
     def as_whole(self, covariance_type: str) -> Mixture | None:

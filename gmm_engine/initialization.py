@@ -7,6 +7,7 @@ row of weight 2 is drawn like two equal rows. A new start is one function and it
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -42,11 +43,22 @@ MOST_KEPT_NUMBERS = 500_000
 RESPONSIBILITY_SUM_TOLERANCE = 1e-6
 
 
+@dataclass(frozen=True, slots=True)
+class AsTheyCome:
+    """The way back to the units that were given, for rows that are seen in others."""
+
+    undo: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+    scale: DataScale
+
+
 class StartRows:
     """Rows that starts are sought on, and what several kinds of start make of them, made once."""
 
-    def __init__(self, samples: Samples, scale: DataScale) -> None:
+    def __init__(
+        self, samples: Samples, scale: DataScale, as_they_come: AsTheyCome | None = None
+    ) -> None:
         self.samples, self.scale = samples, scale
+        self._as_they_come = as_they_come
         self.weight = samples.weights_or_ones  # (n_samples,)
         self._within_axes: dict[int, NDArray[np.float64]] = {}
 
@@ -70,7 +82,17 @@ class StartRows:
 
     def seen(self, X: NDArray[np.float64]) -> NDArray[np.float64]:  # (n_samples, D or less)
         """Return whitened rows; where whitening leaves nothing to see, standardized ones."""
-        return self.scale.standardized(X) if self.are_a_simplex else self.scale.whitened(X)
+        if not self.are_a_simplex:
+            return self.scale.whitened(X)
+        if self._as_they_come is None:
+            return self.scale.standardized(X)
+        return self._as_they_come.scale.standardized(self._as_they_come.undo(X))
+
+    @property
+    def as_they_come(self) -> NDArray[np.float64]:  # (n_samples, D)
+        """The rows in the units that were given."""
+        X = self.samples.X
+        return X if self._as_they_come is None else self._as_they_come.undo(X)
 
     @cached_property
     def are_a_simplex(self) -> bool:
@@ -131,7 +153,7 @@ def k_means_plus_plus(
 ) -> SufficientStatistics:
     """Rows go to the nearest of spread-out rows (Arthur and Vassilvitskii 2007)."""
     labels = kernels.k_means_labels(
-        rows.samples.X, rows.weight, n_components, rng, max_steps=0, settled=0.0
+        rows.as_they_come, rows.weight, n_components, rng, max_steps=0, settled=0.0
     )
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
@@ -143,7 +165,7 @@ def k_means(
     rng: np.random.Generator,
 ) -> SufficientStatistics:
     """Rows go to the clusters of k-means (Lloyd 1982) from a k-means++ start."""
-    labels = _lloyd(rows.samples.X, rows.weight, n_components, rng)
+    labels = _lloyd(rows.as_they_come, rows.weight, n_components, rng)
     return SufficientStatistics.of_labels(rows.samples, labels, n_components, form)
 
 

@@ -31,6 +31,9 @@ from gmm_engine.validation import (
 WEIGHT_SUM_TOLERANCE = 1e-8
 """Given weights may miss a sum of one by this; they are used as they are."""
 
+BOTH = ("covariances", "precisions_cholesky")
+"""What may be given together."""
+
 _set = object.__setattr__
 """How a frozen mixture sets its own attributes."""
 
@@ -113,7 +116,8 @@ class Mixture:
         arrays : mapping
             ``weights`` (K,), ``means`` (K, D) and ``covariances`` in the family's shape:
             full (K, D, D), tied (D, D), diag (K, D), spherical (K,). In their stead
-            ``precisions`` or ``precisions_cholesky``, as a mixture gives them.
+            ``precisions`` or ``precisions_cholesky``, as a mixture gives them; or the latter
+            beside them, where they say more than covariances of nearly collinear features can.
         covariance_type : str
             A key of ``COVARIANCE_FAMILIES``.
 
@@ -124,24 +128,30 @@ class Mixture:
         NonFiniteNumberError, SingularCovarianceError
         """
         require_known("covariance_type", covariance_type, COVARIANCE_FAMILIES)
-        readers = COVARIANCE_FAMILIES[covariance_type].readers()
+        family = COVARIANCE_FAMILIES[covariance_type]
+        readers = family.readers()
+        are_both = all(name in arrays for name in BOTH)
         spread = next((name for name in readers if name in arrays), "covariances")
-        names = ("weights", "means", spread)
+        names = ("weights", "means", *(BOTH if are_both else [spread]))
         missing = set(names) - set(arrays)
         if missing:
             raise InvalidParameterError(", ".join(sorted(missing)), "must be given")
-        weights, means, spreads = (
+        weights, means, *spreads = (
             np.array(as_real_array(arrays[name], what=name)) for name in names
         )
         if means.ndim != 2 or means.size == 0:
             raise InvalidParameterError("means", "must have shape (n_components, n_features)")
         n_components, n_features = means.shape
         require_shape(weights, (n_components,), what="weights")
-        for name, value in zip(names, (weights, means, spreads), strict=True):
+        for name, value in zip(names, (weights, means, *spreads), strict=True):
             require_finite(value, what=name)
         if weights.min() < 0 or abs(weights.sum() - 1.0) > WEIGHT_SUM_TOLERANCE:
             raise InvalidParameterError("weights", "must not be negative and must sum to 1")
-        return cls(weights, means, readers[spread](spreads, n_components, n_features))
+        if are_both:
+            covariances, factors = spreads
+            both = family.from_both(covariances, factors, n_components, n_features)
+            return cls(weights, means, both)
+        return cls(weights, means, readers[spread](spreads[0], n_components, n_features))
 
     @classmethod
     def from_statistics(
@@ -172,8 +182,11 @@ class Mixture:
         return Mixture(self.weights, self.means, self.family.bare())
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
-        """Return the parameters as ``from_arrays`` takes them."""
-        return {"weights": self.weights, "means": self.means, "covariances": self.covariances}
+        """Return the parameters as ``from_arrays`` takes them, ``precisions_cholesky`` if given."""
+        arrays = {"weights": self.weights, "means": self.means, "covariances": self.covariances}
+        if self.family.has_given_factors:
+            arrays["precisions_cholesky"] = self.precisions_cholesky
+        return arrays
 
     @property
     def covariance_type(self) -> str:
@@ -214,6 +227,22 @@ class Mixture:
     def reordered(self, order: NDArray[np.intp]) -> "Mixture":
         """Return the same density with its components in another order."""
         return Mixture(self.weights[order], self.means[order], self.family.reordered(order))
+
+    def marginal(self, basis: NDArray[np.float64], origin: NDArray[np.float64]) -> "Mixture":
+        """Return the mixture of what is seen of rows along some directions.
+
+        Parameters
+        ----------
+        basis : ndarray of shape (D, n_directions)
+        origin : ndarray of shape (D,)
+            Rows are seen as (X − origin) @ basis.
+        """
+        arrays = {
+            "weights": self.weights,
+            "means": np.ascontiguousarray((self.means - origin) @ basis),
+            **self.family.along(basis),
+        }
+        return Mixture.from_arrays(arrays, "full")
 
     def weighted_log_prob(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return log p(x, component), shape (n_samples, K)."""

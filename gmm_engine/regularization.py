@@ -217,10 +217,10 @@ class DataScale:
         """Measure the data; raises ``OutOfRangeError`` where a square would be."""
         smallest, largest = samples.extent
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused below
-            whole = _total(samples, 0.5 * smallest + 0.5 * largest)
+            whole = total(samples, 0.5 * smallest + 0.5 * largest)
             covariance = whole.central_scatter[0] / whole.n_samples
             if (np.square(whole.shift[0]) > FAR_FROM_MEAN * np.diagonal(covariance)).any():
-                whole = _total(samples, whole.means[0])
+                whole = total(samples, whole.means[0])
                 covariance = whole.central_scatter[0] / whole.n_samples
         magnitude, extent = np.maximum(largest, -smallest), largest - smallest
         constant = extent <= CONSTANT_FEATURE * magnitude
@@ -279,7 +279,7 @@ class DataScale:
         return np.asarray(deviations @ axes)
 
 
-def _total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStatistics:
+def total(samples: SampleSource, center: NDArray[np.float64]) -> SufficientStatistics:
     """Sum up all rows about one centre: a single component that no distance counts for."""
     D = samples.n_features
     indifferent = kernels.Prepared.of(

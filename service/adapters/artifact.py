@@ -21,7 +21,14 @@ from service.adapters.joblib_reader import UnreadableFileError, Value, read_jobl
 
 SCHEMA = 1
 PARAMETERS = ("weights", "means", "covariances")
-FORMS = (PARAMETERS, (*PARAMETERS, *TRANSFORM_ARRAYS[:2]), (*PARAMETERS, *TRANSFORM_ARRAYS))
+FACTORS = "precisions_cholesky"
+"""Beside the covariances where these, of nearly collinear features, say less."""
+ARRAYS = (*PARAMETERS, FACTORS, *TRANSFORM_ARRAYS)
+FORMS = [
+    {*PARAMETERS, *factors, *of_transform}
+    for factors in ((), (FACTORS,))
+    for of_transform in ((), TRANSFORM_ARRAYS[:2], TRANSFORM_ARRAYS)
+]
 """Which arrays a file may hold: a mixture alone, or with the map of the rows before it."""
 SCALAR_NAMES = {"schema", "covariance_type"}
 DTYPE = "<f8"
@@ -86,8 +93,7 @@ def _checked_arrays(
     content: Mapping[str, Value], covariance_type: str
 ) -> dict[str, NDArray[np.float64]]:
     arrays = {name: value for name, value in content.items() if isinstance(value, np.ndarray)}
-    is_known = any(arrays.keys() == set(names) for names in FORMS)
-    if not is_known or content.keys() - arrays.keys() != SCALAR_NAMES:
+    if arrays.keys() not in FORMS or content.keys() - arrays.keys() != SCALAR_NAMES:
         raise ArtifactError("the file has other entries than a mixture")
     if content["schema"] != SCHEMA or content["covariance_type"] != covariance_type:
         raise ArtifactError("the file has another schema or family")
@@ -95,4 +101,4 @@ def _checked_arrays(
 
 
 def _table_of(arrays: Mapping[str, NDArray[np.float64]]) -> tuple[ArraySpec, ...]:
-    return tuple(ArraySpec(name, DTYPE, arrays[name].shape) for name in FORMS[-1] if name in arrays)
+    return tuple(ArraySpec(name, DTYPE, arrays[name].shape) for name in ARRAYS if name in arrays)

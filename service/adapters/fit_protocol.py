@@ -136,11 +136,15 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True)
 class MixtureHead:
-    """The form of a mixture; weights, means and covariances follow as arrays."""
+    """The form of a mixture; weights, means and covariances follow as arrays.
+
+    So do ``precisions_cholesky``, in the shape of the covariances, where these were given.
+    """
 
     n_components: int
     covariance_type: str
     covariances_shape: Sequence[int]
+    has_factors: bool = False
 
 
 @dataclass(frozen=True, slots=True)

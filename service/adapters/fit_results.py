@@ -8,12 +8,18 @@ from numpy.typing import NDArray
 
 from gmm_engine import Criteria, FitResult, FitWarning, GmmEngineError, Mixture, StopReason
 from gmm_engine.preprocessing import MappedMixture, Transform
+from service.adapters.artifact import FACTORS, PARAMETERS
 from service.adapters.fit_protocol import MixtureHead, ProtocolError, ResultHead, Wire
 from service.domain.records import FitWarningRecord
 
 
 def head_of_mixture(mixture: Mixture) -> MixtureHead:
-    return MixtureHead(mixture.n_components, mixture.covariance_type, mixture.covariances.shape)
+    return MixtureHead(
+        mixture.n_components,
+        mixture.covariance_type,
+        mixture.covariances.shape,
+        mixture.family.has_given_factors,
+    )
 
 
 def head_of_result(result: FitResult) -> ResultHead:
@@ -32,8 +38,9 @@ def head_of_result(result: FitResult) -> ResultHead:
 
 def send_arrays(wire: Wire, mixture: Mixture) -> None:
     arrays = mixture.to_arrays()
-    for name in ("weights", "means", "covariances"):
-        wire.send_numbers(arrays[name])
+    for name in (*PARAMETERS, FACTORS):
+        if name in arrays:
+            wire.send_numbers(arrays[name])
 
 
 def send_result_arrays(wire: Wire, result: FitResult) -> None:
@@ -75,6 +82,7 @@ def receive_mixture(
         "weights": (n_components,),
         "means": (n_components, n_features),
         "covariances": covariances,
+        **({FACTORS: covariances} if head.has_factors else {}),
     }
     arrays = {name: wire.receive_numbers(shape, until=until) for name, shape in shapes.items()}
     try:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from gmm_engine import Mixture
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.preprocessing import mixture_from_arrays
-from service.adapters.artifact import DTYPE, FORMS
+from service.adapters.artifact import ARRAYS, DTYPE
 from service.adapters.record_json import DamagedRecordError, sealed, unsealed
 from service.adapters.registry_layout import MAX_VERSION_NUMBER, version_name
 from service.domain.identifiers import LATEST, is_legal_alias, is_legal_id
@@ -136,7 +136,7 @@ def _versions(
     for version in contents.versions:
         if version.model_id != contents.record.id:
             raise ModelFileError("a version is that of another model")
-        found = {name: entries.pop(_entry(version.number, name), None) for name in FORMS[-1]}
+        found = {name: entries.pop(_entry(version.number, name), None) for name in ARRAYS}
         arrays = {name: _array_of(entry) for name, entry in found.items() if entry is not None}
         mixture = mixture_from_arrays(arrays, version.covariance_type)
         _require_fit(version, mixture)

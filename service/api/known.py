@@ -109,6 +109,7 @@ def parameters_of(fitted: FittedModel) -> dict[str, Value]:
         "means": mixture.means,
         "covariances": mixture.covariances,
         "precisions": mixture.precisions,
+        "precisions_cholesky": mixture.precisions_cholesky,
         **fitted.transform_arrays,
     }
 

@@ -803,6 +803,10 @@ class Parameters(VersionAnswer):
         description="full (K, D, D), tied (D, D), diag (K, D), spherical (K,)"
     )
     precisions: list[object] = Field(description="Their inverses, in the same shape.")
+    precisions_cholesky: list[object] = Field(
+        description="Factors U with precisions = U Uᵀ, upper triangular; 1/σ for diag and "
+        "spherical. Where features are nearly collinear they hold digits that covariances can't."
+    )
     center: list[float] = Field(
         [], description="(D,) Subtracted from the rows first; left out without preprocessing."
     )

@@ -50,14 +50,7 @@ class Plane:
 
     def shadow(self, mixture: Mixture) -> Mixture:
         """Return the marginal of a mixture in this plane."""
-        basis = self._basis
-        dense = basis.T @ mixture.to_dense() @ basis  # (K, n_axes, n_axes)
-        arrays = {
-            "weights": mixture.weights,
-            "means": self.project(mixture.means),
-            "covariances": (dense + dense.transpose(0, 2, 1)) / 2,
-        }
-        return Mixture.from_arrays(arrays, "full")
+        return mixture.marginal(self._basis, self.origin)
 
     @property
     def _basis(self) -> NDArray[np.float64]:  # (n_features, n_axes)
