@@ -82,15 +82,15 @@ class ArrivingRows:
 
     async def spooled(self) -> Table:
         """Return all rows as an array on the disk."""
-        spool = ArraySpool(self.services.options.spool_dir)
+        with ArraySpool(self.services.options.spool_dir) as spool:
 
-        def append(table: Table) -> bytes:
-            spool.append(table)
-            return b""
+            def append(table: Table) -> bytes:
+                spool.append(table)
+                return b""
 
-        async for _ in self.each(append):
-            pass
-        return spool.table()
+            async for _ in self.each(append):
+                pass
+            return spool.table()
 
     async def _portions(self) -> AsyncIterator[Iterator[Table]]:
         yield self.reader.feed(self.head)

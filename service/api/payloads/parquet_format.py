@@ -19,6 +19,7 @@ from service.api.payloads.arrow_columns import (
     not_whole,
     refusals,
 )
+from service.api.payloads.spool import close, writing
 from service.api.payloads.values import (
     Body,
     DataAnswer,
@@ -43,15 +44,20 @@ class ParquetReader:
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line
-        finalize(self, self._file.close)
+        finalize(self, close, self._file)
 
     def feed(self, data: Body) -> Iterator[Table]:
-        self._file.write(data)
+        with writing():
+            self._file.write(data)
         yield from ()
 
     def end(self) -> Iterator[Table]:
-        self._file.seek(0)
-        yield from _tables(self._file, self._expected)
+        try:
+            with writing():
+                self._file.seek(0)
+            yield from _tables(self._file, self._expected)
+        finally:
+            close(self._file)
 
 
 class ParquetWriter:
