@@ -17,6 +17,7 @@ from service.api.payloads.values import (
     DataPayload,
     Expected,
     RowReader,
+    admit_any,
     whole_table,
 )
 from service.api.services import Services, services_of
@@ -48,8 +49,8 @@ class WholeBody:
     def is_small(self) -> bool:
         return is_decoded_at_once(len(self.body), self.codec)
 
-    def decode(self) -> DataPayload:
-        return self.codec.decode(self.body, self.expected)
+    def decode(self, admit_like: Callable[[Table, int], None] = admit_any) -> DataPayload:
+        return self.codec.decode(self.body, replace(self.expected, admit_like=admit_like))
 
 
 @dataclass(frozen=True, slots=True)

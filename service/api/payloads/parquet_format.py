@@ -33,6 +33,8 @@ from service.domain.data import Table
 KIND = "Parquet file"
 MAX_THRIFT_BYTES = 16 * 1024**2
 MAX_THRIFT_ITEMS = 1_000_000
+PORTION_NUMBERS = 2**22
+"""Decoded at once, of however many columns."""
 MAX_BYTES_IN_MEMORY = 32 * 1024**2
 
 
@@ -97,8 +99,12 @@ def _tables(source: object, expected: Expected) -> Iterator[Table]:
         n_rows = file.metadata.num_rows
     if n_rows < 0:
         raise not_whole(KIND)
-    expected.admit(n_rows, len(columns.places))
-    batches = file.iter_batches(PORTION_ROWS, use_threads=False)
+    n_columns = len(columns.places)
+    expected.admit(n_rows, n_columns)
+    expected.admit_like(columns.head(), n_rows)
+    batches = file.iter_batches(
+        min(PORTION_ROWS, PORTION_NUMBERS // n_columns or 1), use_threads=False
+    )
     rows_read = 0
     while True:
         with refusals(KIND):
@@ -106,7 +112,7 @@ def _tables(source: object, expected: Expected) -> Iterator[Table]:
         if batch is None:
             break
         rows_read += batch.num_rows
-        expected.admit(rows_read, len(columns.places))
+        expected.admit(rows_read, n_columns)
         yield from columns.tables(batch)
     if rows_read != n_rows:
         raise not_whole(KIND)
