@@ -24,6 +24,7 @@ ServiceError
 └── InternalFailure        a fit broke by a fault of ours
 """
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,6 +33,8 @@ MAX_NAMED_ISSUES = 20
 
 
 DRAINING_RETRY_SECONDS = 5
+NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a full disk says."""
 MODEL_CORRUPT = "model_corrupt"
 """Of what is stored of a model, and fails its integrity check."""
 

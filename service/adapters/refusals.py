@@ -4,9 +4,8 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from service.errors import MODEL_CORRUPT, PreconditionFailed, StorageFull, Unavailable
+from service.errors import MODEL_CORRUPT, NO_SPACE, PreconditionFailed, StorageFull, Unavailable
 
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 RETRY_AFTER_SECONDS = 30
 READ_ONLY = "registry_read_only"

@@ -17,6 +17,7 @@ from service.api.payloads.values import (
     DataPayload,
     Expected,
     RowReader,
+    admit_any,
     whole_table,
 )
 from service.api.services import Services, services_of
@@ -48,8 +49,8 @@ class WholeBody:
     def is_small(self) -> bool:
         return is_decoded_at_once(len(self.body), self.codec)
 
-    def decode(self) -> DataPayload:
-        return self.codec.decode(self.body, self.expected)
+    def decode(self, admit_like: Callable[[Table, int], None] = admit_any) -> DataPayload:
+        return self.codec.decode(self.body, replace(self.expected, admit_like=admit_like))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,15 +83,15 @@ class ArrivingRows:
 
     async def spooled(self) -> Table:
         """Return all rows as an array on the disk."""
-        spool = ArraySpool(self.services.options.spool_dir)
+        with ArraySpool(self.services.options.spool_dir) as spool:
 
-        def append(table: Table) -> bytes:
-            spool.append(table)
-            return b""
+            def append(table: Table) -> bytes:
+                spool.append(table)
+                return b""
 
-        async for _ in self.each(append):
-            pass
-        return spool.table()
+            async for _ in self.each(append):
+                pass
+            return spool.table()
 
     async def _portions(self) -> AsyncIterator[Iterator[Table]]:
         yield self.reader.feed(self.head)

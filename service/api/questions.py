@@ -148,12 +148,22 @@ class AskedQuestion:
 
     def _large_answer(self, verb: Verb, whole: WholeBody) -> tuple[VersionRecord, Content]:
         self.stopwatch.lap("queue")
+        if whole.codec.unfolds:
+            return self._judged_answer(verb, whole)
         payload = whole.decode()
         target = self._found(payload.model)
         self.stopwatch.lap("parse")
         aim = target.model_id, target.version, target.alias
         fitted = self.services.inference.at_hand(*aim)
         return self._opened_and_answered(aim, fitted, verb, payload)
+
+    def _judged_answer(self, verb: Verb, whole: WholeBody) -> tuple[VersionRecord, Content]:
+        """Let the model refuse rows before they unfold; no such format names it in its body."""
+        target = self._found(None)
+        fitted = self.services.inference.open(target.model_id, target.version, target.alias)
+        payload = whole.decode(fitted.require)
+        self.stopwatch.lap("parse")
+        return self._answered(fitted, verb, payload)
 
     def _opened_and_answered(
         self, aim: Asked, fitted: FittedModel | None, verb: Verb, payload: DataPayload

@@ -94,22 +94,14 @@ class Workers:
 
     async def run(self, call: Callable[[], T]) -> T:
         """Call it in one of the threads; the caller waits even if it is cancelled meanwhile."""
-        loop = asyncio.get_running_loop()
-        returned: Future[T] = loop.create_future()
-        context = copy_context()
-
-        def work() -> None:
-            try:
-                tell = partial(_set_result, returned, context.run(call))
-            except BaseException as error:  # raised where it is waited for
-                tell = partial(_set_exception, returned, error)
-            with suppress(RuntimeError):  # the loop is closed: nobody waits
-                loop.call_soon_threadsafe(tell)
-
-        self.begin(work)
+        returned: Future[T] = asyncio.get_running_loop().create_future()
+        self.begin(partial(_call_for, returned, partial(copy_context().run, call)))
         with CancelScope(shield=True):
             await returned
-        return returned.result()
+        try:
+            return returned.result()
+        finally:
+            del returned  # or its error holds this frame, which holds it
 
     def begin(self, call: Callable[[], None]) -> None:
         """Call it in one of the threads; it raises nothing, and tells for itself what it made."""
@@ -128,6 +120,16 @@ def _take(calls: "SimpleQueue[Callable[[], None] | None]") -> None:
     while (call := calls.get()) is not None:
         call()
         del call
+
+
+def _call_for(returned: Future[T], call: Callable[[], T]) -> None:
+    try:
+        tell = partial(_set_result, returned, call())
+    except BaseException as error:  # raised where it is waited for
+        tell = partial(_set_exception, returned, error)
+    with suppress(RuntimeError):  # the loop is closed: nobody waits
+        returned.get_loop().call_soon_threadsafe(tell)
+    del tell, returned  # or the error holds this frame, which holds it
 
 
 def _set_result(returned: Future[T], result: T) -> None:

@@ -120,9 +120,16 @@ class FittedModel:
         n_products: int = n_rows * n_components * n_columns**2
         return n_numbers <= QUICK_NUMBERS and n_products <= QUICK_PRODUCTS
 
+    def require(self, head: Table, n_rows: int) -> None:
+        """Refuse so many rows like these, which may be none, before they are read."""
+        self._ordered(head, n_rows)
+
     def _checked(self, table: Table) -> NDArray[np.float64]:
+        return self._ordered(table, len(table.X))
+
+    def _ordered(self, table: Table, n_rows: int) -> NDArray[np.float64]:
         X = table.ordered_as(self.version.feature_names)
-        n_rows, n_columns = X.shape
+        n_columns = X.shape[1]
         if n_columns != self.mixture.n_features:
             raise InvalidInput(
                 "dimension_mismatch",

@@ -54,6 +54,10 @@ class Columns:
     def places(self) -> list[int]:
         return self._places
 
+    def head(self) -> Table:
+        """Return the columns without rows."""
+        return Table(np.empty((0, len(self._places)), dtype=self._dtype), self._names)
+
     def tables(self, batch: pa.RecordBatch) -> Iterator[Table]:
         """Yield the rows in portions."""
         labels = self._labels(batch)

@@ -10,6 +10,7 @@ from service.api.negotiation import content_encoding
 from service.api.payloads.encodings import ENCODINGS
 from service.api.payloads.values import Body, lies_in
 from service.api.services import services_of
+from service.api.turns import CALLER, require_time
 from service.errors import BodyTooLarge, MalformedRequest
 
 MAX_RATIO = 200
@@ -34,6 +35,8 @@ async def read_body(request: Request, *, max_bytes: int, words_at: int = 0) -> B
     is_plain = "content-encoding" not in request.headers
     if is_plain and (declared > LARGE_BYTES or landing is not None):
         return await _laid_out(chunks, declared, landing, before=-words_at % WORD_BYTES)
+    if not is_plain:
+        chunks = _in_time(chunks)
     return b"".join([chunk async for chunk in chunks])  # a single one is not copied
 
 
@@ -98,6 +101,13 @@ async def _held(request: Request, chunks: AsyncIterator[Body]) -> AsyncIterator[
     request.scope["state"]["holding"] = holding
     async for chunk in chunks:
         holding.add(len(chunk))
+        yield chunk
+
+
+async def _in_time(chunks: AsyncIterator[Body]) -> AsyncIterator[Body]:
+    """Unfold no further for an answer that is late: a small body can be work for seconds."""
+    async for chunk in chunks:
+        require_time(CALLER.get())
         yield chunk
 
 

@@ -19,6 +19,7 @@ from service.api.payloads.arrow_columns import (
     not_whole,
     refusals,
 )
+from service.api.payloads.spool import close, writing
 from service.api.payloads.values import (
     Body,
     DataAnswer,
@@ -32,6 +33,8 @@ from service.domain.data import Table
 KIND = "Parquet file"
 MAX_THRIFT_BYTES = 16 * 1024**2
 MAX_THRIFT_ITEMS = 1_000_000
+PORTION_NUMBERS = 2**22
+"""Decoded at once, of however many columns."""
 MAX_BYTES_IN_MEMORY = 32 * 1024**2
 
 
@@ -43,15 +46,20 @@ class ParquetReader:
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
         self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line
-        finalize(self, self._file.close)
+        finalize(self, close, self._file)
 
     def feed(self, data: Body) -> Iterator[Table]:
-        self._file.write(data)
+        with writing():
+            self._file.write(data)
         yield from ()
 
     def end(self) -> Iterator[Table]:
-        self._file.seek(0)
-        yield from _tables(self._file, self._expected)
+        try:
+            with writing():
+                self._file.seek(0)
+            yield from _tables(self._file, self._expected)
+        finally:
+            close(self._file)
 
 
 class ParquetWriter:
@@ -91,8 +99,12 @@ def _tables(source: object, expected: Expected) -> Iterator[Table]:
         n_rows = file.metadata.num_rows
     if n_rows < 0:
         raise not_whole(KIND)
-    expected.admit(n_rows, len(columns.places))
-    batches = file.iter_batches(PORTION_ROWS, use_threads=False)
+    n_columns = len(columns.places)
+    expected.admit(n_rows, n_columns)
+    expected.admit_like(columns.head(), n_rows)
+    batches = file.iter_batches(
+        min(PORTION_ROWS, PORTION_NUMBERS // n_columns or 1), use_threads=False
+    )
     rows_read = 0
     while True:
         with refusals(KIND):
@@ -100,7 +112,7 @@ def _tables(source: object, expected: Expected) -> Iterator[Table]:
         if batch is None:
             break
         rows_read += batch.num_rows
-        expected.admit(rows_read, len(columns.places))
+        expected.admit(rows_read, n_columns)
         yield from columns.tables(batch)
     if rows_read != n_rows:
         raise not_whole(KIND)

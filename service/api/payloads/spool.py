@@ -2,32 +2,71 @@
 
 import mmap
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from tempfile import TemporaryFile
-from typing import IO
-from weakref import finalize
+from typing import IO, Protocol, Self
 
 import numpy as np
 
 from service.domain.data import Table
-from service.errors import InvalidInput
+from service.errors import NO_SPACE, InvalidInput, StorageFull, Unavailable
 
 MAX_BYTES_IN_MEMORY = 8 * 1024**2
 PART_BYTES = 1024**2
+RETRY_AFTER_SECONDS = 30
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Turn what a disk answers to rows or answers that are laid onto it into a refusal."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in NO_SPACE:
+            raise StorageFull(
+                "storage_full",
+                "The disk has no room for what does not fit into memory; "
+                "send less at once, or enlarge the disk.",
+            ) from error
+        raise Unavailable(
+            "storage_failed",
+            "The disk failed that holds what does not fit into memory; the log says how.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        ) from error
+
+
+class Closeable(Protocol):
+    def close(self) -> None: ...
+
+
+def close(file: Closeable) -> None:
+    """Close what nobody reads any more."""
+    with suppress(OSError):  # of bytes that had no room, and are tried again
+        file.close()
 
 
 class ArraySpool:
     """Rows one after another into an array file, which is mapped in the end."""
 
     def __init__(self, directory: str | None) -> None:
-        self._file = TemporaryFile(dir=directory)  # noqa: SIM115  # closed by the next line
-        finalize(self, self._file.close)
+        with writing():
+            self._file = TemporaryFile(dir=directory)  # noqa: SIM115  # closed by ``__exit__``
         self._first: Table | None = None
         self._n_rows = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file; a mapping of it stays."""
+        close(self._file)
 
     def append(self, table: Table) -> None:
         if self._first is None:
             self._first = Table(table.X[:1].copy(), table.feature_names)
-        self._file.write(np.ascontiguousarray(table.X, dtype=self._first.X.dtype).data)
+        with writing():
+            self._file.write(np.ascontiguousarray(table.X, dtype=self._first.X.dtype).data)
         self._n_rows += len(table.X)
 
     def table(self) -> Table:
@@ -35,7 +74,8 @@ class ArraySpool:
         first = self._first
         if first is None:
             raise InvalidInput("empty_data", "there must be at least one row and one column")
-        self._file.flush()
+        with writing():
+            self._file.flush()
         content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         X = np.frombuffer(content, dtype=first.X.dtype).reshape(self._n_rows, -1)
         return Table(X, first.feature_names, is_on_disk=True)
@@ -71,10 +111,11 @@ class Outbox:
             self._parts.append(part)
             self._n_bytes += len(part)
             return
-        if self._file is None:
-            self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115  # closed by ``close``
-        self._file.seek(self._written)
-        self._written += self._file.write(part)
+        with writing():
+            if self._file is None:
+                self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115  # by ``close``
+            self._file.seek(self._written)
+            self._written += self._file.write(part)
 
     def take(self) -> bytes:
         """Return the next part; nothing when all was taken."""
@@ -84,7 +125,8 @@ class Outbox:
             return part
         if self._file is None:
             return b""
-        self._file.seek(self._read)
+        with writing():
+            self._file.seek(self._read)  # writes what is held of the part before
         part = self._file.read(PART_BYTES)
         self._read += len(part)
         if self._read == self._written:
@@ -93,6 +135,6 @@ class Outbox:
 
     def close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            close(self._file)
             self._file = None
             self._written = self._read = 0

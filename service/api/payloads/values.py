@@ -36,6 +36,10 @@ def admit_all(n_rows: int, n_columns: int) -> None:
     """Let a table of any size in."""
 
 
+def admit_any(head: Table, n_rows: int) -> None:
+    """Let rows of any columns in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expected:
     """What a body may be besides its bytes."""
@@ -52,6 +56,9 @@ class Expected:
     """The column that holds true labels, and is no feature."""
     n_bytes: int | None = None
     """Of the whole body, where that is known before it is there."""
+    admit_like: Callable[[Table, int], None] = admit_any
+    """Told the columns, as a table without rows, and the number of rows, by a format that knows
+    both before it decodes any; refuses what is no question for its model."""
 
     def label_place(self, names: Sequence[str] | None) -> int | None:
         """Return which of the columns of these names holds the labels; None where none is to."""

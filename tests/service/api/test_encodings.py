@@ -1,17 +1,24 @@
 """Compressed bodies: the same rows in fewer bytes, within bounds whatever they unfold to."""
 
 import gzip
+import json
+import struct
+import time
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from typing import cast
 
 import httpx
+import numpy as np
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.api.payloads.encodings import ENCODINGS
+from service.api.payloads.encodings import ENCODINGS, ZlibDecoder
+from service.api.payloads.values import Body
 from service.errors import MalformedRequest
 from service.settings import Settings
 from tests.service.client import JSON_HEADERS, Client, serving
@@ -121,6 +128,96 @@ def test_a_body_is_bounded_by_how_much_it_shrank(fitted: Client, name: str) -> N
 
     assert (response.status_code, response.json()["code"]) == (413, "body_too_large")
     assert "times its size" in response.json()["detail"]
+
+
+SKIPPED = struct.pack("<II", 0x184D2A50, 0)
+"""A skippable frame of zstd with nothing in it (RFC 8878, 3.1.2)."""
+EMPTY: Mapping[str, bytes] = {
+    "gzip": gzip.compress(b""),
+    "deflate": zlib.compress(b""),
+    "zstd": SKIPPED,
+}
+
+
+@pytest.mark.parametrize("name", EMPTY)
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/predict", "application/json"),
+        ("/predict", "application/x-ndjson"),
+        ("/models", "application/json"),
+        ("/models/groups/fit", "application/json"),
+        ("/v2/models/groups/infer", "application/json"),
+    ],
+)
+def test_a_body_of_many_tiny_members_is_refused(
+    fitted: Client, name: str, path: str, media_type: str
+) -> None:
+    headers = {"content-type": media_type, "content-encoding": name}
+    response = fitted.send("POST", path, body=EMPTY[name] * 10_000, headers=headers)
+
+    assert response.status_code == 400
+    assert "must have 64 bytes on average" in response.text
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_some_members_may_be_empty(fitted: Client, name: str) -> None:
+    body = EMPTY[name] * 900 + (zlib.compress(BODY) if name == "deflate" else COMPRESS[name](BODY))
+
+    assert post(fitted, name, body).status_code == 200
+
+
+def test_a_line_may_be_a_member() -> None:
+    rows = np.random.default_rng(0).normal(size=(5000, 4)).tolist()
+    lines = [json.dumps(row).encode() + b"\n" for row in rows]
+
+    assert unfolded("gzip", [b"".join(map(gzip.compress, lines))]) == b"".join(lines)
+
+
+@names
+def test_members_take_time_in_proportion_to_their_number(name: str) -> None:
+    member = COMPRESS[name](bytes(np.random.default_rng(0).bytes(80)))
+
+    def seconds(n_members: int) -> float:
+        begun = time.thread_time()
+        unfolded(name, [member * n_members])
+        return time.thread_time() - begun
+
+    few = min(seconds(3000) for _ in range(3))
+    assert seconds(30_000) < 30 * few
+
+
+def test_a_late_answer_is_told_while_its_body_unfolds(
+    fitted: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n_portions = 0
+
+    class SlowDecoder(ZlibDecoder):
+        def decode(self, data: Body) -> Iterator[bytes]:
+            nonlocal n_portions
+            for portion in super().decode(data):
+                time.sleep(0.05)
+                n_portions += 1
+                yield portion
+
+    monkeypatch.setitem(
+        cast("dict[str, object]", ENCODINGS), "gzip", lambda: SlowDecoder("gzip", 31)
+    )
+    rows = np.random.default_rng(0).integers(0, 2, 12 * MEBIBYTE).astype("S1").tobytes()
+    headers = {**JSON_HEADERS, "content-encoding": "gzip", "request-timeout": "0.1"}
+    response = fitted.send("POST", "/predict", body=gzip.compress(rows, 1), headers=headers)
+
+    assert (response.status_code, response.json()["code"]) == (503, "deadline_exceeded")
+    assert 1 <= n_portions <= 6
+
+
+def test_a_zstd_window_beyond_what_is_taken_is_told_so(fitted: Client) -> None:
+    parameters = zstandard.ZstdCompressionParameters(window_log=24)
+    body = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+    response = post(fitted, "zstd", body.compress(BODY) + body.flush())
+
+    assert (response.status_code, response.json()["code"]) == (400, "malformed_encoding")
+    assert "window of 8388608 bytes at most" in response.json()["detail"]
 
 
 def test_an_unknown_encoding_is_told_which_ones_there_are(fitted: Client) -> None:

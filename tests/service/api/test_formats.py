@@ -20,7 +20,7 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from pyarrow.parquet import encryption
 
-from service.api.payloads import CODECS, codec_of
+from service.api.payloads import CODECS, codec_of, parquet_format
 from service.api.payloads.values import DataAnswer, Expected, whole_table
 from service.errors import InvalidInput, MalformedRequest
 from service.settings import Settings
@@ -561,6 +561,72 @@ def test_encrypted_parquet_is_refused_as_such(has_plain_footer: bool) -> None:
 
     with pytest.raises(InvalidInput, match="encrypted Parquet file"):
         codec_of(PARQUET).decode(file.getvalue(), Expected())
+
+
+@pytest.fixture
+def undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no row of a Parquet file be decoded."""
+
+    def iter_batches(*_: object, **__: object) -> object:
+        raise AssertionError("rows were decoded")
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", iter_batches)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict_proba", "/score_samples", "/score"])
+@pytest.mark.parametrize("form", ["/models/groups{}", "/models/groups/versions/1{}", "{}"])
+@pytest.mark.usefixtures("undecoded")
+def test_parquet_of_another_dimension_is_refused_by_its_footer(
+    fitted: Client, path: str, form: str
+) -> None:
+    zeros = parquet_of(pa.table({f"c{column}": np.zeros(100_000) for column in range(5)}))
+    response = fitted.send("POST", form.format(path), body=zeros, headers={"content-type": PARQUET})
+
+    assert (response.status_code, response.json()["code"]) == (422, "dimension_mismatch")
+
+
+@pytest.mark.usefixtures("undecoded")
+def test_parquet_of_other_columns_is_refused_by_its_footer() -> None:
+    with serving() as client:
+        client.post("/models", {"id": "named"})
+        named = {"columns": ["a", "b"], "data": TWO_GROUPS}
+        assert client.post("/models/named/fit", named).status_code == 200
+        zeros = parquet_of(pa.table({name: np.zeros(100_000) for name in "ac"}))
+        response = client.send(
+            "POST", "/models/named/predict", body=zeros, headers={"content-type": PARQUET}
+        )
+
+    assert (response.status_code, response.json()["code"]) == (422, "feature_names_mismatch")
+    assert [issue["code"] for issue in response.json()["errors"]] == [
+        "missing_feature",
+        "unknown_feature",
+    ]
+
+
+@pytest.mark.usefixtures("undecoded")
+def test_parquet_whose_answer_takes_too_much_memory_is_refused_by_its_footer() -> None:
+    """The rows alone would fit."""
+    with serving(Settings(max_memory_bytes=5_000_000)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        client.post("/models/groups/fit", {"X": TWO_GROUPS})
+        zeros = parquet_of(pa.table({name: np.zeros(200_000) for name in "ab"}))
+        response = client.send(
+            "POST", "/models/groups/predict", body=zeros, headers={"content-type": PARQUET}
+        )
+
+    assert (response.status_code, response.json()["code"]) == (422, "work_budget_exceeded")
+
+
+def test_wide_parquet_is_decoded_few_rows_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet_format, "PORTION_NUMBERS", 1000)
+    X = np.random.default_rng(0).normal(size=(500, 7))
+    reader = codec_of(PARQUET).reader(Expected())
+    assert reader is not None
+    assert not list(reader.feed(TO_BYTES[PARQUET](X)))
+
+    tables = list(reader.end())
+    assert max(table.X.size for table in tables) <= 1000
+    assert np.array_equal(np.concatenate([table.X for table in tables]), X)
 
 
 def test_row_labels_that_pandas_adds_are_not_features() -> None:

@@ -1,7 +1,12 @@
 """Many rows: answered while they arrive, spooled for a fit, and never cut off unnoticed."""
 
 import asyncio
+import errno
+import gc
+import os
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -12,6 +17,7 @@ from starlette.types import Message
 
 from service.api.arrivals import FEW_ROWS, PORTION_BYTES
 from service.api.departures import AnswerCutOff
+from service.api.payloads import parquet_format, spool
 from service.api.payloads.spool import MAX_BYTES_IN_MEMORY, Outbox
 from service.settings import Settings
 from tests.service.api.wire import (
@@ -26,6 +32,7 @@ from tests.service.api.wire import (
     to_arrow,
     to_csv,
     to_npy,
+    to_parquet,
 )
 from tests.service.client import JSON_HEADERS, Client, serving
 from tests.service.rows import TWO_GROUPS
@@ -242,6 +249,93 @@ def test_rows_that_are_spooled_fit_what_rows_in_memory_do(
 
     for name in ("log_likelihood", "n_iter", "n_samples", "weights"):
         assert spooled.json()[name] == fitted_in_memory[name]
+
+
+class FullDisk:
+    """Stands for a temporary file whose disk takes so many bytes."""
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self.closed = False
+
+    def write(self, data: memoryview | bytes) -> int:
+        self._room -= memoryview(data).nbytes
+        if self._room < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return memoryview(data).nbytes
+
+    def seek(self, place: int) -> int:
+        return place
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.closed = True
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize("sent", [CSV, ARROW, NPY, NDJSON])
+@pytest.mark.parametrize("room", [0, 200_000])
+def test_a_fit_that_the_disk_has_no_room_for_is_told_so(
+    groups: Client, monkeypatch: pytest.MonkeyPatch, sent: str, room: int
+) -> None:
+    disk = FullDisk(room)
+    monkeypatch.setattr(spool, "TemporaryFile", lambda **_: disk)
+
+    response = groups.send(
+        "POST", "/models/groups/fit", body=WRITERS[sent](ROWS), headers={"content-type": sent}
+    )
+
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+    assert disk.closed
+
+
+def test_a_parquet_file_that_the_disk_has_no_room_for_is_told_so(
+    groups: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet_format, "SpooledTemporaryFile", lambda *_, **__: FullDisk(1000))
+
+    response = groups.send(
+        "POST", "/models/groups/fit", body=to_parquet(ROWS), headers={"content-type": PARQUET}
+    )
+
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+
+
+def n_unnamed_files() -> int:
+    files = Path("/proc/self/fd")
+    return sum("(deleted)" in str(file.readlink()) for file in files.iterdir() if file.is_symlink())
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="asks Linux for open files")
+@pytest.mark.parametrize("sent", [CSV, ARROW, NPY, PARQUET, NDJSON])
+@pytest.mark.parametrize("query", ["", "?validate_only=true"])
+def test_what_a_refused_fit_laid_onto_the_disk_goes_with_it(
+    groups: Client, monkeypatch: pytest.MonkeyPatch, sent: str, query: str
+) -> None:
+    monkeypatch.setattr(parquet_format, "MAX_BYTES_IN_MEMORY", 1)
+    X = ROWS.copy()
+    X[-1] = np.nan
+    gc.collect()
+    gc.disable()
+    before = n_unnamed_files()
+    try:
+        response = groups.send(
+            "POST",
+            f"/models/groups/fit{query}",
+            body=WRITERS[sent](X),
+            headers={"content-type": sent},
+        )
+        patience = time.monotonic() + 2  # a thread may still be on its way out of the call
+        while n_unnamed_files() > before and time.monotonic() < patience:
+            time.sleep(0.01)
+        after = n_unnamed_files()
+    finally:
+        gc.enable()
+
+    assert response.status_code in (400, 422)
+    assert after <= before
 
 
 def sent_in_pieces(
