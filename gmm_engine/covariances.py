@@ -35,6 +35,9 @@ INVERSE_TOLERANCE = 1e-6
 """Given factors may differ from those of the covariances that they are given with by this, and by
 what rounding makes of it where covariances are nearly singular."""
 
+FLAT_FACTOR = 4 * float(np.finfo(float).eps)
+"""An upper factor whose diagonal is no more than this, relative to its row, has no inverse."""
+
 CHECKED_TOGETHER = 100_000
 """Numbers of matrices that are looked at together, so that what is made of them stays small."""
 
@@ -81,6 +84,7 @@ class CovarianceFamily(ABC):
         self.n_components, self.n_features = n_components, n_features
         self._covariances = covariances
         if precisions_cholesky is not None:
+            self._require_regular(precisions_cholesky)
             self._upper, self.has_given_factors = precisions_cholesky, True
             self.log_det = self._log_det_of(precisions_cholesky)
             return
@@ -94,6 +98,17 @@ class CovarianceFamily(ABC):
             raise SingularCovarianceError(factors.singular, remedy)
         self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
+
+    def _require_regular(self, factors: NDArray[np.float64]) -> None:
+        """Raise for the first set whose factors, or covariances, leave a direction flat."""
+        diagonal, least = factors, np.zeros(1)
+        if self.has_correlations:
+            diagonal = np.diagonal(factors, axis1=-2, axis2=-1)
+            least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
+        is_regular = (diagonal > least).reshape(self.n_sets, -1).all(axis=1)
+        is_regular &= np.isfinite(self._covariances).reshape(self.n_sets, -1).all(axis=1)
+        if not is_regular.all():
+            raise SingularCovarianceError(int(np.argmin(is_regular)), GIVE_ANOTHER_MATRIX)
 
     @classmethod
     def of_step(cls, steps: kernels.Steps, row: int) -> Self:

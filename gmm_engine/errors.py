@@ -6,7 +6,7 @@ GmmEngineError (ValueError)
 │   ├── EmptyDataError         empty_data
 │   ├── DimensionMismatchError dimension_mismatch
 │   ├── NonFiniteNumberError   non_finite_number; knows the positions
-│   ├── OutOfRangeError        value_out_of_range
+│   ├── OutOfRangeError        value_out_of_range; knows them where a value is to blame
 │   └── TooFewSamplesError     too_few_samples
 ├── SingularCovarianceError    singular_covariance; knows the component
 └── NotFittedError             not_fitted
@@ -35,6 +35,8 @@ class InvalidParameterError(GmmEngineError):
 
 class InvalidDataError(GmmEngineError):
     code = "invalid_data"
+    positions: tuple[tuple[int, ...], ...] = ()
+    """The first wrong places as indices into the array: of values, or of rows."""
 
 
 class EmptyDataError(InvalidDataError):
@@ -54,11 +56,14 @@ class NonFiniteNumberError(InvalidDataError):
             "remove or impute such values"
         )
         self.positions = tuple(positions)
-        """The first such places as indices into the array."""
 
 
 class OutOfRangeError(InvalidDataError):
     code = "value_out_of_range"
+
+    def __init__(self, problem: str, positions: Sequence[tuple[int, ...]] = ()) -> None:
+        super().__init__(problem)
+        self.positions = tuple(positions)
 
 
 class TooFewSamplesError(InvalidDataError):

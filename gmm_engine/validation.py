@@ -113,7 +113,8 @@ def require_in_range(array: NDArray[np.floating]) -> None:
     if magnitude > LARGEST_MAGNITUDE:
         raise OutOfRangeError(
             f"X holds magnitudes above {LARGEST_MAGNITUDE:g}, whose squares leave the range of "
-            "a double; rescale the data"
+            "a double; rescale the data",
+            _first_positions(np.abs(array) > LARGEST_MAGNITUDE),
         )
 
 
@@ -208,8 +209,11 @@ def _kinds(dtypes: object) -> Iterator[str]:
 def require_finite(array: NDArray[np.floating], *, what: str) -> None:
     finite = np.isfinite(array)
     if not finite.all():
-        positions = np.argwhere(~finite)[:MAX_NAMED_POSITIONS]
-        raise NonFiniteNumberError(what, [tuple(map(int, position)) for position in positions])
+        raise NonFiniteNumberError(what, _first_positions(~finite))
+
+
+def _first_positions(wrong: NDArray[np.bool_]) -> list[tuple[int, ...]]:
+    return [tuple(map(int, position)) for position in np.argwhere(wrong)[:MAX_NAMED_POSITIONS]]
 
 
 def require_shape(array: NDArray[np.float64], shape: tuple[int, ...], *, what: str) -> None:

@@ -198,5 +198,6 @@ def _require_reached(unreached: int, first: int) -> None:
     if unreached >= 0:
         raise OutOfRangeError(
             f"row {first + unreached} is so far from every component that its squared "
-            "distance leaves the range of a double"
+            "distance leaves the range of a double",
+            [(first + unreached,)],
         )

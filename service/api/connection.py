@@ -119,6 +119,10 @@ TOO_MANY = Unavailable(
     "too_many_connections", "Too many connections are open.", retry_after_seconds=1
 )
 OVERLOADED = overloaded()
+TOO_MUCH_FRAMING = MalformedRequest(
+    "malformed_request",
+    f"Between two parts of a body there are at most {MAX_HEAD_BYTES} bytes.",
+)
 TOO_SLOW = SlowRequest("request_too_slow", "The request did not come in in time.")
 
 
@@ -163,6 +167,8 @@ class BoundedProtocol(HttpToolsProtocol):
     _is_in_head = False
     _is_in_body = False
     _body_bytes = 0
+    _framing_bytes = 0
+    """Of a body in chunks, since its last byte: of a length, or of what is said besides it."""
     _waiting_seconds = 0.0
     """Spent on receiving the body; without the time in which the service did not read on."""
     _last_progress = 0.0
@@ -288,13 +294,14 @@ class BoundedProtocol(HttpToolsProtocol):
         head = self._next_head(data)
         if head and self._is_answered_as_before(head, data):
             return
+        if was_in_body:
+            self._framing_bytes += len(data)
+            self.body_received(len(data))
         self._parse(data)
         if self._is_leaving:
             return
         if self._answered is not None and head:
             self._remember(head, self._answered, len(data) - len(head))
-        if was_in_body:
-            self.body_received(len(data))
         if was_in_head and self._is_in_head:
             self._open_head_bytes += len(data)
             if self._open_head_bytes > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -302,14 +309,22 @@ class BoundedProtocol(HttpToolsProtocol):
         elif self._is_in_head:
             self._watch(self.limits.head_seconds)
         elif self._is_in_body:
-            if not was_in_body:
-                self._begin_body()
-                is_alone = len(head) + sum(map(len, self._pieces)) == len(data)
-                self._land(head if is_alone else b"")
+            self._go_on_with_body(head, data, is_new=not was_in_body)
         elif self._is_answering() or self._idle_since is not None:
             self._unwatch()
+        elif was_in_body:  # it was answered before it was whole
+            self._unwatch()
+            self._be_idle()
         elif self._timer is None:  # empty lines, which may stand before a request
             self._watch(self.limits.head_seconds)
+
+    def _go_on_with_body(self, head: bytes, data: bytes, *, is_new: bool) -> None:
+        if is_new:
+            self._begin_body()
+            is_alone = len(head) + sum(map(len, self._pieces)) == len(data)
+            self._land(head if is_alone else b"")
+        elif self._framing_bytes > MAX_HEAD_BYTES:
+            self._cut_off(TOO_MUCH_FRAMING)
 
     def _next_head(self, data: bytes) -> bytes:
         """Return the head of a request that begins here and follows no other; empty if cut off."""
@@ -388,7 +403,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return b"\r\n".join([*lines, b"", b""])
 
     def _begin_body(self) -> None:
-        self._body_bytes = 0
+        self._body_bytes = self._framing_bytes = 0
         self._waiting_seconds = 0.0
         self._last_progress = self.loop.time()
         self._watch(self.limits.stall_seconds)
@@ -624,10 +639,15 @@ class BoundedProtocol(HttpToolsProtocol):
         stall_seconds = self.limits.stall_seconds
         if waited < stall_seconds and not self._is_below_rate(waited):
             self._watch(stall_seconds - waited)
-        elif self.cycle.response_started:
+        else:
+            self._cut_off(TOO_SLOW)
+
+    def _cut_off(self, error: ServiceError) -> None:
+        """End a request whose body is not taken any further."""
+        if self.cycle is not None and self.cycle.response_started:
             self.transport.close()
         else:
-            self._refuse(TOO_SLOW)
+            self._refuse(error)
 
     def _is_below_rate(self, waited: float) -> bool:
         seconds = self._waiting_seconds + waited
@@ -751,6 +771,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def on_body(self, body: bytes) -> None:
+        self._framing_bytes = 0
         if self._question is not None:  # its body is small, by its length
             self._pieces.append(body)
             return
@@ -845,10 +866,13 @@ class BoundedProtocol(HttpToolsProtocol):
         # As uvicorn's, but for a timer that is set again only when it has run out.
         self.server_state.total_requests += 1
         self.flow.resume_reading()
+        self._be_idle()
+        self._close_if_ended()
+
+    def _be_idle(self) -> None:
         self._idle_since = self.loop.time()
         if self.timeout_keep_alive_task is None:
             self._look_whether_idle(self.timeout_keep_alive)
-        self._close_if_ended()
 
     def _look_whether_idle(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(

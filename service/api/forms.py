@@ -19,7 +19,7 @@ from service.api.questions import (
     target_latest,
     target_version,
 )
-from service.errors import Conflict, ModelUnnamed, NotFound, ServiceError
+from service.errors import Conflict, ModelUnnamed, NotFound, ServiceError, StorageFull
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
 JsonObject = Mapping[str, object]
@@ -96,7 +96,7 @@ def on_every_form(
                     description=description,
                     answers={HTTPStatus.OK: (answer, example)},
                     body=data_body(form.body_schema, form.example),
-                    refusals=(NotFound, Conflict, ModelUnnamed),
+                    refusals=(NotFound, Conflict, ModelUnnamed, StorageFull),
                 ),
             )(handler)
             if form.ask is ask_latest and verb is not None:
@@ -129,6 +129,7 @@ def on_model_and_version(
     refusals: tuple[type[ServiceError], ...] = (),
 ) -> Callable[[Handler], Handler]:
     """Register a handler under its two paths; ``also`` is the answer in other media types."""
+    of_rows = () if body is None else (StorageFull,)
 
     def register(handler: Handler) -> Handler:
         for form in FORMS:
@@ -146,7 +147,7 @@ def on_model_and_version(
                     answers={HTTPStatus.OK: (answer, example)},
                     also=also,
                     body=body,
-                    refusals=(NotFound, Conflict, *refusals),
+                    refusals=(NotFound, Conflict, *of_rows, *refusals),
                 ),
             )(handler)
         return handler

@@ -4,6 +4,7 @@ from types import TracebackType
 
 from gmm_engine.errors import (
     GmmEngineError,
+    InvalidDataError,
     InvalidParameterError,
     NonFiniteNumberError,
     TooFewSamplesError,
@@ -37,13 +38,11 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
 
 def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:
     match error:
-        case NonFiniteNumberError():
+        case InvalidDataError(positions=(_, *_)):
+            is_named = isinstance(error, NonFiniteNumberError)
+            detail = "not a finite number" if is_named else str(error)
             return [
-                Issue(
-                    "#/X" + "".join(f"/{index}" for index in position),
-                    error.code,
-                    "not a finite number",
-                )
+                Issue("#/X" + "".join(f"/{index}" for index in position), error.code, detail)
                 for position in error.positions
             ]
         case InvalidParameterError():

@@ -127,6 +127,60 @@ def test_a_body_that_drips_is_not_waited_for(server: Server) -> None:
     assert not answers[0] or is_too_slow(answers[0])
 
 
+def answer_of(connection: socket.socket) -> bytes:
+    """Return the status line and the content of one answer whose length is told."""
+    head = b""
+    while not head.endswith(b"\r\n\r\n"):
+        head += connection.recv(1)
+    n_bytes = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    content = b""
+    while len(content) < n_bytes:
+        content += connection.recv(n_bytes - len(content))
+    return head.partition(b"\r\n")[0] + content
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [(b"/models/groups/predict", b"200"), (b"/models/none/fit", b"404")]
+)
+def test_a_connection_is_idle_behind_a_body_that_came_in_parts(
+    server: Server, path: bytes, status: bytes
+) -> None:
+    body = json.dumps({"X": ONE_OF_EACH}).encode()
+    head = (
+        b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n" % (path, len(body))
+    )
+    with connected(server) as connection:
+        for part in (head, body[:5], body[5:]):
+            connection.sendall(part)
+            time.sleep(0.1)
+        assert answer_of(connection).startswith(b"HTTP/1.1 " + status)
+        connection.settimeout(3.0)
+        with pytest.raises(TimeoutError):  # nothing comes that nobody has asked for
+            connection.recv(1)
+        connection.settimeout(PATIENCE_SECONDS)
+        connection.sendall(head + body)
+
+        assert answer_of(connection).startswith(b"HTTP/1.1 " + status)
+
+
+def test_what_is_said_beside_a_body_has_an_end(server: Server) -> None:
+    with connected(server) as connection:
+        connection.sendall(
+            POST.replace(b"Content-Length: 1000", b"Transfer-Encoding: chunked") + b"1;"
+        )
+        answers: list[bytes] = []
+        reading = threading.Thread(target=lambda: answers.append(everything_from(connection)))
+        reading.start()
+        with suppress(ConnectionError):
+            while reading.is_alive():
+                connection.sendall(b"x" * 4096)
+                time.sleep(0.01)
+        reading.join()
+
+    assert not answers[0] or answers[0].startswith(b"HTTP/1.1 400 ")
+
+
 def test_a_connection_between_requests_may_wait_longer(server: Server) -> None:
     with server.client() as client:
         first = client.post("/models/groups/predict", json={"X": ONE_OF_EACH})

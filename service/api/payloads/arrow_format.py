@@ -45,6 +45,8 @@ class ArrowReader:
         self._columns: Columns | None = None
         self._kept: list[Body] | None = None
         """The messages of a stream whose labels have a dictionary: it may come after some rows."""
+        self._foreign: Body | None = None
+        """The message of a schema whose numbers are big-endian."""
         self._rows_read = 0
         self._is_over = False
 
@@ -100,6 +102,7 @@ class ArrowReader:
             with refusals(KIND):
                 self._schema = pa.ipc.read_schema(pa.py_buffer(message.content))
                 names = self._schema.names  # not in UTF-8, maybe
+            self._foreign = message.content if message.is_big_endian else None
             place = self._expected.label_place(names)
             self._columns = Columns(self._schema, place)
             if place is not None and pa.types.is_dictionary(self._schema.types[place]):
@@ -119,9 +122,15 @@ class ArrowReader:
             self._kept.append(message.content)
             return
         with refusals(KIND):
-            batch = pa.ipc.read_record_batch(pa.py_buffer(message.content), self._schema)
+            batch = self._batch(message.content)
             batch.validate()
         yield from self._columns.tables(batch)
+
+    def _batch(self, content: Body) -> pa.RecordBatch:
+        if self._foreign is None:
+            return pa.ipc.read_record_batch(pa.py_buffer(content), self._schema)
+        whole = b"".join([self._foreign, content])  # bytes are only swapped in a stream
+        return pa.ipc.open_stream(whole).read_next_batch()
 
 
 class ArrowWriter:

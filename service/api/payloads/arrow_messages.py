@@ -1,7 +1,7 @@
 """The messages of an Arrow IPC stream: how they are framed, and what their metadata claims."""
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.api.payloads.arrow_columns import not_whole
 from service.api.payloads.values import Body
@@ -19,6 +19,7 @@ LENGTH, NODES, BUFFERS, COMPRESSION = range(4)
 """Fields of a RecordBatch."""
 ENDIANNESS = 0
 """Field of a Schema."""
+LITTLE = 0
 DATA = 1
 """Field of a DictionaryBatch: a RecordBatch."""
 
@@ -29,6 +30,8 @@ class Message:
     body_length: int
     n_rows: int = 0
     is_compressed: bool = False
+    is_big_endian: bool = False
+    """Of a schema: the numbers that follow are."""
     content: Body = b""
 
     @classmethod
@@ -37,7 +40,9 @@ class Message:
             message = FlatTable.root_of(metadata)
             kind = message.number(HEADER_TYPE, "<B")
             header = message.table(HEADER)
-            n_rows, is_compressed = 0, False
+            n_rows, is_compressed, is_big_endian = 0, False, False
+            if kind == SCHEMA and header is not None:
+                is_big_endian = header.number(ENDIANNESS, "<h") != LITTLE
             if kind == DICTIONARY_BATCH and header is not None:
                 header = header.table(DATA)
             if kind in {DICTIONARY_BATCH, RECORD_BATCH} and header is not None:
@@ -48,10 +53,10 @@ class Message:
             raise not_whole(KIND) from error
         if n_rows < 0 or body_length < 0:
             raise not_whole(KIND)
-        return cls(kind, body_length, n_rows, is_compressed)
+        return cls(kind, body_length, n_rows, is_compressed, is_big_endian)
 
     def with_content(self, content: Body) -> "Message":
-        return Message(self.kind, self.body_length, self.n_rows, self.is_compressed, content)
+        return replace(self, content=content)
 
 
 @dataclass(frozen=True, slots=True)

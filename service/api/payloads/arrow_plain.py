@@ -19,7 +19,6 @@ from service.api.payloads.arrow_messages import (
     BUFFERS,
     CONTINUATION,
     END,
-    ENDIANNESS,
     HEADER,
     NODES,
     PREFIX,
@@ -125,9 +124,7 @@ def _names(metadata: bytes) -> tuple[str, ...] | None:
     """Return the names of the columns if a schema has nothing but doubles."""
     try:
         message = Message.of(metadata)
-        header = FlatTable.root_of(metadata).table(HEADER)
-        is_little = header is not None and header.number(ENDIANNESS, "<h") == 0
-        if message.kind != SCHEMA or message.body_length or not is_little:
+        if message.kind != SCHEMA or message.body_length or message.is_big_endian:
             return None
         schema = _schema(metadata)
         names = tuple(map(str, schema.names))

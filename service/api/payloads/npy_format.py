@@ -20,11 +20,12 @@ from service.domain.data import Table
 from service.errors import InvalidInput
 
 MAGIC = b"\x93NUMPY"
-LENGTHS = {1: "<H", 2: "<I", 3: "<I"}
-"""By major version: how the length of the header is written."""
+LENGTHS = {b"\x01\x00": "<H", b"\x02\x00": "<I", b"\x03\x00": "<I"}
+"""By version: how the length of the header is written."""
+LONGEST_LENGTH = max(map(struct.calcsize, LENGTHS.values()))
 PREFIX_BYTES = 8
 MAX_HEADER_BYTES = 10_000
-MOST_HEAD_BYTES = PREFIX_BYTES + 4 + MAX_HEADER_BYTES
+MOST_HEAD_BYTES = PREFIX_BYTES + LONGEST_LENGTH + MAX_HEADER_BYTES
 KEPT_HEADERS = 64
 """Clients send few different ones, each of them often; what they say is kept."""
 KINDS = "iuf"
@@ -71,7 +72,7 @@ class NpyReader:
         yield from ()
 
     def _take_header(self) -> Header | None:
-        if len(self._incoming) < PREFIX_BYTES + struct.calcsize(LENGTHS[3]):
+        if len(self._incoming) < PREFIX_BYTES + LONGEST_LENGTH:
             return None
         header, n_bytes = _header_of(self._incoming.peek(MOST_HEAD_BYTES))
         if header is None:
@@ -150,10 +151,9 @@ def _one_array(answer: DataAnswer) -> NDArray[np.void] | NDArray[np.float64] | N
 def _header_of(body: Body) -> tuple[Header | None, int]:
     """Return the header and its length; None as long as it is not whole."""
     prefix = bytes(body[:12])
-    major = prefix[6] if len(prefix) > PREFIX_BYTES else 0
-    if not prefix.startswith(MAGIC) or major not in LENGTHS:
+    length_form = LENGTHS.get(prefix[len(MAGIC) : PREFIX_BYTES])
+    if not prefix.startswith(MAGIC) or length_form is None:
         raise _not_whole("it does not begin like one")
-    length_form = LENGTHS[major]
     begin = PREFIX_BYTES + struct.calcsize(length_form)
     if len(prefix) < begin:
         raise _not_whole("it ends in its header")
@@ -173,9 +173,10 @@ def _parsed(text: bytes) -> Header:
         raise _not_whole("its header can't be read") from error
     if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
         raise _not_whole("its header does not have the fields it should have")
-    return Header(
-        _dtype(fields["descr"]), _shape(fields["shape"]), is_fortran=fields["fortran_order"] is True
-    )
+    is_fortran = fields["fortran_order"]
+    if not isinstance(is_fortran, bool):
+        raise _not_whole("its header does not tell the order of its numbers")
+    return Header(_dtype(fields["descr"]), _shape(fields["shape"]), is_fortran)
 
 
 def _dtype(described: object) -> np.dtype[np.float64]:

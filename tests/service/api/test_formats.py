@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from pyarrow.parquet import encryption
 
 from service.api.payloads import CODECS, codec_of, parquet_format
+from service.api.payloads.arrow_messages import HEADER, FlatTable
 from service.api.payloads.values import DataAnswer, Expected, whole_table
 from service.errors import InvalidInput, MalformedRequest
 from service.settings import Settings
@@ -271,6 +272,41 @@ def arrow_of(table: pa.Table, options: pa.ipc.IpcWriteOptions | None = None) -> 
     return file.getvalue()
 
 
+def big_endian(table: pa.Table) -> bytes:
+    """Return a stream as a machine with the other order of bytes writes it."""
+    stream = bytearray(arrow_of(table))
+    (n_bytes,) = struct.unpack_from("<I", stream, 4)
+    metadata = bytes(stream[8 : 8 + n_bytes])
+    schema = FlatTable.root_of(metadata).table(HEADER)
+    assert schema is not None
+    at = schema.place
+    vtable = at - struct.unpack_from("<i", metadata, at)[0]
+    one = next(
+        place for place in range(at + 2, n_bytes, 2) if metadata[place : place + 2] == b"\x01\x00"
+    )
+    struct.pack_into("<H", stream, 8 + vtable + 4, one - at)  # endianness is the first field
+    for name in table.column_names:
+        numbers = table[name].to_numpy()
+        place = stream.index(numbers.tobytes(), 8 + n_bytes)
+        stream[place : place + numbers.nbytes] = numbers.byteswap().tobytes()
+    return bytes(stream)
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "i2", "u8"])
+def test_an_arrow_stream_tells_the_order_of_its_bytes(kind: str) -> None:
+    columns = {"a": np.array([1, 500, 3], dtype=kind), "b": np.array([1025, 7, 2], dtype=kind)}
+    body = big_endian(pa.table(columns))
+    wanted = np.column_stack(list(columns.values()))
+    assert pa.ipc.open_stream(body).read_all().to_pydict() == pa.table(columns).to_pydict()
+
+    reader = codec_of(ARROW).reader(Expected())
+    assert reader is not None
+    in_parts = [*reader.feed(body[:-60]), *reader.feed(body[-60:]), *reader.end()]
+
+    assert np.array_equal(codec_of(ARROW).decode(body, Expected()).table.X, wanted)
+    assert np.array_equal(np.concatenate([part.X for part in in_parts]), wanted)
+
+
 def parquet_of(table: pa.Table) -> bytes:
     file = io.BytesIO()
     pq.write_table(table, file)
@@ -307,6 +343,11 @@ REFUSED = [
     (NPY, npy_of_shape("(1, 2, 2)", X.tobytes()), "invalid_data"),
     (NPY, npy_of_shape("[2, 2]", X.tobytes()), "invalid_file"),
     (NPY, npy_with("[" * 9000), "invalid_file"),
+    (NPY, to_npy(X).replace(b"\x01\x00", b"\x01\x01", 1), "invalid_file"),
+    (NPY, to_npy(X).replace(b"\x01\x00", b"\x04\x00", 1), "invalid_file"),
+    (NPY, to_npy(X).replace(b"False", b"1    "), "invalid_file"),
+    (NPY, to_npy(X).replace(b"False", b"None "), "invalid_file"),
+    (NPY, to_npy(X).replace(b"False", b"[1]  "), "invalid_file"),
     (NPY, npy_with("{'descr': '<f8'}"), "invalid_file"),
     (NPY, npy_with("__import__('os')"), "invalid_file"),
     (NPY, to_npy(X.astype(bool)), "invalid_data"),
@@ -407,6 +448,18 @@ def test_a_wrong_body_is_refused_with_its_code(
     assert response.status_code in (400, 422)
     assert response.json()["code"] == code
     assert "xqz7" not in response.text
+
+
+@pytest.mark.parametrize("media_type", [JSON, NPY, ARROW, CSV])
+def test_a_value_out_of_range_is_pointed_at(groups: Client, media_type: str) -> None:
+    rows = np.array([[1.0, 2.0], [3.0, -1e200], [1e160, 4.0]])
+    body = TO_BYTES[media_type](rows)
+    headers = {"content-type": media_type}
+    response = groups.send("POST", "/models/groups/predict", body=body, headers=headers)
+
+    assert response.status_code == 422
+    assert response.json()["code"] == "value_out_of_range"
+    assert [issue["pointer"] for issue in response.json()["errors"]] == ["#/X/1/1", "#/X/2/0"]
 
 
 @pytest.mark.parametrize("media_type", IN_PORTIONS)
