@@ -144,12 +144,12 @@ _add_scatter = tiled.add_scatter
 
 
 @njit(inline="always")
-def _turn_block(X, begin, n_rows, n_padded, has_short_rows, D, columns, place):
+def _turn_block(X, begin, n_rows, n_padded, columns, place):
     """Copy rows of a block to their columns from ``place`` on, in tiles as far as they go."""
     n_features = X.shape[1]
     row_stride, stride = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
     n_tiled = n_rows // LANES * LANES
-    is_apart = row_stride == 1 or (has_short_rows and row_stride == n_features)
+    is_apart = row_stride == 1 or row_stride == n_features < LANES
     n_tiled_features = n_features if is_apart else n_features // LANES * LANES
     for row in range(0, n_tiled, LANES):
         source, target = (begin + row) * row_stride, place + row
@@ -157,8 +157,7 @@ def _turn_block(X, begin, n_rows, n_padded, has_short_rows, D, columns, place):
             for i in range(n_features):
                 store(columns, target + i * BLOCK_ROWS, load_doubles(X, source + i * stride))
         elif is_apart:
-            if has_short_rows:
-                take_rows_apart(X, source, columns, target, BLOCK_ROWS, D)
+            take_rows_apart(X, source, columns, target, BLOCK_ROWS, n_features)
         else:
             for i in range(0, n_tiled_features, LANES):
                 tile = target + i * BLOCK_ROWS
@@ -171,8 +170,8 @@ def _turn_block(X, begin, n_rows, n_padded, has_short_rows, D, columns, place):
             columns[column + row] = columns[column]
 
 
-@njit(inline="always")
-def _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, keeps_rows, rows, width):
+@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     """Copy blocks by feature and, where they are kept, by row; fill up the last with a row of it.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
@@ -189,49 +188,15 @@ def _turn(X, begin, n_rows, n_padded, has_short_rows, D, columns, keeps_rows, ro
         n_here = min(BLOCK_ROWS, n_rows - first)
         n_with_padding = min(BLOCK_ROWS, n_padded - first)
         place = first * width
-        _turn_block(X, begin + first, n_here, n_with_padding, has_short_rows, D, columns, place)
+        _turn_block(X, begin + first, n_here, n_with_padding, columns, place)
 
 
 @njit(inline="always")
-def _turn_either(
-    doubles,
-    floats,
-    begin,
-    n_rows,
-    n_padded,
-    has_short_rows,
-    D,
-    columns,
-    keeps_rows,
-    rows,
-    width,
-):
+def _turn_either(doubles, floats, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     if len(doubles):
-        _turn(
-            doubles,
-            begin,
-            n_rows,
-            n_padded,
-            has_short_rows,
-            D,
-            columns,
-            keeps_rows,
-            rows,
-            width,
-        )
+        _turn(doubles, begin, n_rows, n_padded, columns, keeps_rows, rows, width)
     else:
-        _turn(
-            floats,
-            begin,
-            n_rows,
-            n_padded,
-            has_short_rows,
-            D,
-            columns,
-            keeps_rows,
-            rows,
-            width,
-        )
+        _turn(floats, begin, n_rows, n_padded, columns, keeps_rows, rows, width)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
@@ -312,7 +277,7 @@ def _no_rows():
     return taken_up
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
 def _take_up_weighted(largest, sums, n_padded, counts, taken_up):
     """Set sums to counts / sums."""
     top = 0.0
@@ -325,7 +290,7 @@ def _take_up_weighted(largest, sums, n_padded, counts, taken_up):
     taken_up[_LOGS] += log_sums
 
 
-@njit(inline="always")
+@njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
 def _take_up_unweighted(largest, sums, n_rows, n_padded, taken_up):
     """Set sums to 1 / sums, and multiply them up before.
 
@@ -673,7 +638,6 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
     Σ log max γ and the first row out of reach of every component, or −1.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
-    has_short_rows = 0 < D < LANES
     is_wide = way is Way.WIDE_DIAGONAL
     is_sparing = is_tiled or is_wide
     is_gathered, unit = way is Way.GATHERED, _unit(way)
@@ -733,8 +697,6 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
                 begin,
                 n_rows,
                 n_padded,
-                has_short_rows,
-                D,
                 columns,
                 is_sparing,
                 rows,
@@ -911,7 +873,6 @@ def scoring_pass(way: Way, D: int):
     stops with ``UNSAFE``, unless that is zero.
     """
     is_unrolled, is_tiled, is_shared = _flags(way)
-    has_short_rows = 0 < D < LANES
     is_diagonal = way is Way.DIAGONAL
     unit = _unit(way)
 
@@ -948,8 +909,6 @@ def scoring_pass(way: Way, D: int):
                 begin,
                 n_rows,
                 n_padded,
-                has_short_rows,
-                D,
                 columns,
                 False,
                 rows,
