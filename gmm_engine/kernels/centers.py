@@ -82,7 +82,7 @@ def subtract_center(factors, center_at, width, columns, rows, n_kept):
             store(rows, row * width + i, deviations)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _add_about_mean(total, first, second, away, moments, moments_at, scatter, scatter_at, lanes):
     """Add sums that were taken about a point from which the mean is ``away``.
 
@@ -98,7 +98,7 @@ def _add_about_mean(total, first, second, away, moments, moments_at, scatter, sc
             scatter[scatter_at + place] += second[i, j] - about_mean * away[j] - away[i] * first[j]
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def move_to_means(
     is_unrolled, totals, factors, center_at, means, n_components, width, moments, scatter, stride
 ):
@@ -122,7 +122,7 @@ def move_to_means(
         _add_about_mean(total, first, second, away, moments, at, scatter, k * stride, lanes)
 
 
-@njit(nogil=True, error_model="numpy")
+@njit(nogil=True, error_model="numpy", forceinline=True)
 def _sum_of(totals, base, is_unrolled, vector, place):
     """Return a number that is summed up by lane, in a vector, or at its own place."""
     if not is_unrolled:

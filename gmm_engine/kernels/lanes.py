@@ -175,34 +175,43 @@ def turn_tile(typing_context, source, begin, stride, target, place, target_strid
 
 
 @intrinsic
-def take_rows_apart(typing_context, source, begin, target, place, target_stride, n_features):
-    """Copy as many rows as lanes by feature; theirs are fewer, and rows follow one another."""
+def take_rows_apart(
+    typing_context, source, begin, n_tiles, target, place, target_stride, n_features
+):
+    """Copy rows by feature, as many at once as lanes; theirs are fewer, and one follows another."""
 
     def codegen(
         context: BaseContext, builder: IRBuilder, signature: Signature, args: list[Value]
     ) -> Value:
         intp = context.get_value_type(types.intp)
-        rows, out = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 2))
+        rows, out = (array_data(context, builder, signature.args[i], args[i]) for i in (0, 3))
+
+        def copy_tile(tile: Value, D: int) -> None:
+            first = builder.add(args[1], builder.mul(tile, ir.Constant(intp, D * LANES)))
+            row = builder.add(args[4], builder.mul(tile, ir.Constant(intp, LANES)))
+            vectors = [
+                _load_doubles(builder, rows, builder.add(first, ir.Constant(intp, i * LANES)))
+                for i in range(D)
+            ]
+            for i in range(D):
+                offset = builder.mul(args[5], ir.Constant(intp, i))
+                column = _picked(builder, vectors, [row * D + i for row in range(LANES)])
+                store_vector(builder, out, builder.add(row, offset), column)
+
         done = builder.append_basic_block("apart")
-        switch = builder.switch(args[5], done)
+        switch = builder.switch(args[6], done)
         for D in range(1, LANES):
             block = builder.append_basic_block(f"apart.{D}")
             switch.add_case(ir.Constant(intp, D), block)
             builder.position_at_end(block)
-            vectors = [
-                _load_doubles(builder, rows, builder.add(args[1], ir.Constant(intp, i * LANES)))
-                for i in range(D)
-            ]
-            for i in range(D):
-                offset = builder.mul(args[4], ir.Constant(intp, i))
-                column = _picked(builder, vectors, [row * D + i for row in range(LANES)])
-                store_vector(builder, out, builder.add(args[3], offset), column)
+            with cgutils.for_range(builder, args[2], intp=intp) as tiles:
+                copy_tile(tiles.index, D)
             builder.branch(done)
         builder.position_at_end(done)
         return context.get_dummy_value()
 
     intp = types.intp
-    return types.void(source, intp, target, intp, intp, intp), codegen
+    return types.void(source, intp, intp, target, intp, intp, intp), codegen
 
 
 def _picked(builder: IRBuilder, vectors: list[Value], places: list[int]) -> Value:

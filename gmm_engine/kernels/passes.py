@@ -149,17 +149,19 @@ def _turn_block(X, begin, n_rows, n_padded, columns, place):
     n_features = X.shape[1]
     row_stride, stride = X.strides[0] // X.itemsize, X.strides[1] // X.itemsize
     n_tiled = n_rows // LANES * LANES
-    is_apart = row_stride == 1 or row_stride == n_features < LANES
-    n_tiled_features = n_features if is_apart else n_features // LANES * LANES
-    for row in range(0, n_tiled, LANES):
+    n_turned = n_features // LANES * LANES
+    is_apart = row_stride == n_features < LANES
+    n_tiled_features = n_features if is_apart or row_stride == 1 else n_turned
+    if is_apart:
+        n_tiles = n_tiled // LANES
+        take_rows_apart(X, begin * n_features, n_tiles, columns, place, BLOCK_ROWS, n_features)
+    for row in range(0, 0 if is_apart else n_tiled, LANES):
         source, target = (begin + row) * row_stride, place + row
         if row_stride == 1:
             for i in range(n_features):
                 store(columns, target + i * BLOCK_ROWS, load_doubles(X, source + i * stride))
-        elif is_apart:
-            take_rows_apart(X, source, columns, target, BLOCK_ROWS, n_features)
         else:
-            for i in range(0, n_tiled_features, LANES):
+            for i in range(0, n_turned, LANES):
                 tile = target + i * BLOCK_ROWS
                 turn_tile(X, source + i, row_stride, columns, tile, BLOCK_ROWS)
     for i in range(n_features):
@@ -178,8 +180,12 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
     """
     n_features = X.shape[1]
     if keeps_rows:
+        row_stride, n_whole = X.strides[0] // X.itemsize, n_features // LANES * LANES
         for row in range(n_rows):
-            for i in range(n_features):
+            source = (begin + row) * row_stride
+            for i in range(0, n_whole, LANES):
+                store(rows, row * width + i, load_doubles(X, source + i))
+            for i in range(n_whole, n_features):
                 rows[row * width + i] = X[begin + row, i]
         for row in range(n_rows, n_padded):
             for i in range(n_features):
