@@ -8,7 +8,7 @@ from pathlib import Path
 
 import gmm_engine
 
-A_PASS = """
+E_STEP = """
 import numpy as np
 from gmm_engine import kernels
 from gmm_engine.kernels.prepared import Prepared
@@ -40,7 +40,7 @@ def test_it_is_made_ready_by_another_process_first(tmp_path: Path) -> None:
 
 def test_a_pass_has_the_same_bits_compiled_and_loaded_again(tmp_path: Path) -> None:
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    command = [sys.executable, "-c", A_PASS]
+    command = [sys.executable, "-c", E_STEP]
     told = [
         subprocess.run(  # noqa: S603 - our own code
             command, env=environment, capture_output=True, text=True, check=True
