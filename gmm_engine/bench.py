@@ -177,7 +177,9 @@ class Bench:
         self, key: Key, origin: Origin, near: Place, found: Place | None
     ) -> FitResult | None:
         """Go on from a neighbour; return where that led if it is higher than what was found."""
-        starts = list(_ways(origin, key, near.mixture, self._part))
+        starts: list[Mixture] = []
+        with suppress(*NUMERICAL_FAILURES):  # a part of a collapsed component is no start
+            starts.extend(_ways(origin, key, near.mixture, self._part))
         result = self._followed(key, starts, near, found)
         if result is None and found and near.is_above(found):
             result = self._resting(key, near, found)

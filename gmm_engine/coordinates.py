@@ -192,10 +192,7 @@ class Coordinates:
         for k, (covariance, factor) in enumerate(own):
             covariances[k] = back @ block_diag(covariance, flat) @ back.T
             upper[k] = onto @ block_diag(factor, flat)
-        shape = family.shape(family.n_components, D)
-        return type(family).from_both(
-            covariances.reshape(shape), upper.reshape(shape), family.n_components, D
-        )
+        return type(family).of_other_coordinates(covariances, upper, family.n_components)
 
 
 class MappedSamples:

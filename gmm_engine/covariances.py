@@ -36,7 +36,10 @@ INVERSE_TOLERANCE = 1e-6
 what rounding makes of it where covariances are nearly singular."""
 
 FLAT_FACTOR = 4 * float(np.finfo(float).eps)
-"""An upper factor whose diagonal is no more than this, relative to its row, has no inverse."""
+"""A factor that had to be made triangular has no inverse where its diagonal is no more than this,
+relative to a row."""
+LEAST_FACTOR = float(np.finfo(float).eps) / 16
+"""No diagonal of a factor that was found in other coordinates is less, relative to its row."""
 
 CHECKED_TOGETHER = 100_000
 """Numbers of matrices that are looked at together, so that what is made of them stays small."""
@@ -101,11 +104,8 @@ class CovarianceFamily(ABC):
 
     def _require_regular(self, factors: NDArray[np.float64]) -> None:
         """Raise for the first set whose factors, or covariances, leave a direction flat."""
-        diagonal, least = factors, np.zeros(1)
-        if self.has_correlations:
-            diagonal = np.diagonal(factors, axis1=-2, axis2=-1)
-            least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
-        is_regular = (diagonal > least).reshape(self.n_sets, -1).all(axis=1)
+        diagonal = np.diagonal(factors, axis1=-2, axis2=-1) if self.has_correlations else factors
+        is_regular = (diagonal > 0.0).reshape(self.n_sets, -1).all(axis=1)
         is_regular &= np.isfinite(self._covariances).reshape(self.n_sets, -1).all(axis=1)
         if not is_regular.all():
             raise SingularCovarianceError(int(np.argmin(is_regular)), GIVE_ANOTHER_MATRIX)
@@ -232,33 +232,64 @@ class CovarianceFamily(ABC):
 
         Raises ``InvalidParameterError`` where, as far as doubles tell, one is not the other's.
         """
-        family = cls.from_precisions_cholesky(precisions_cholesky, n_components, n_features)
+        factors = cls._as_factors(precisions_cholesky, n_components, n_features)
         require_shape(covariances, cls.shape(n_components, n_features), what="covariances")
         if cls.has_correlations:
             covariances = _symmetric(covariances, what="covariances")
-        cls._require_inverse(covariances, family.precisions_cholesky)
-        return cls(
-            covariances,
-            n_components,
-            n_features,
-            precisions_cholesky=family.precisions_cholesky,
-        )
-
-    @classmethod
-    def _require_inverse(
-        cls, covariances: NDArray[np.float64], factors: NDArray[np.float64]
-    ) -> None:
-        """Raise where Uᵀ Σ U misses I by more than rounding of Σ and U makes it."""
-        if not cls.has_correlations:
-            excess = np.abs(covariances * np.square(factors) - 1.0) - INVERSE_TOLERANCE
-        else:
-            excess = np.abs(
-                np.swapaxes(factors, -1, -2) @ covariances @ factors - np.eye(covariances.shape[-1])
-            ) - (INVERSE_TOLERANCE + _rounding_of_inverse(covariances, factors))
-        if not (excess <= 0.0).all():
+        if not cls._are_inverse(covariances, factors).all():
             raise InvalidParameterError(
                 "precisions_cholesky", "must be the factors of the inverses of the covariances"
             )
+        return cls(covariances, n_components, n_features, precisions_cholesky=factors)
+
+    @classmethod
+    def of_other_coordinates(
+        cls,
+        covariances: NDArray[np.float64],  # (n_sets, D, D)
+        factors: NDArray[np.float64],  # (n_sets, D, D)
+        n_components: int,
+    ) -> Self:
+        """Take correlations that were found, and factored, in other coordinates.
+
+        Factors need not be triangular, nor matrices symmetric to the last bit. Where cancellation
+        has left of a matrix what is not its factor's, that of the factor takes its place.
+        """
+        upper = _raised_diagonal(_triangular(factors))
+        covariances = _mirrored(covariances)
+        is_lost = ~cls._are_inverse(covariances, upper)
+        if is_lost.any():
+            covariances[is_lost] = _inverted(upper[is_lost])
+        shape = cls.shape(n_components, covariances.shape[-1])
+        return cls(
+            covariances.reshape(shape),
+            n_components,
+            covariances.shape[-1],
+            precisions_cholesky=upper.reshape(shape),
+        )
+
+    @classmethod
+    def _are_inverse(
+        cls, covariances: NDArray[np.float64], factors: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Tell of each set whether Uᵀ Σ U misses I by no more than rounding of Σ and U makes it."""
+        if not cls.has_correlations:
+            excess = np.abs(covariances * np.square(factors) - 1.0) - INVERSE_TOLERANCE
+            return np.asarray(excess <= 0.0)
+        excess = np.abs(
+            np.swapaxes(factors, -1, -2) @ covariances @ factors - np.eye(covariances.shape[-1])
+        ) - (INVERSE_TOLERANCE + _rounding_of_inverse(covariances, factors))
+        return np.asarray((excess <= 0.0).all(axis=(-2, -1)))
+
+    @classmethod
+    def _as_factors(
+        cls, array: NDArray[np.float64], n_components: int, n_features: int
+    ) -> NDArray[np.float64]:
+        """Return ``precisions_cholesky`` as they are kept; raise on anything that is not that."""
+        shape = cls.shape(n_components, n_features)
+        require_shape(array, shape, what="precisions_cholesky")
+        if not cls.has_correlations:
+            return np.abs(array)
+        return _as_upper(array.reshape(-1, n_features, n_features)).reshape(shape)
 
     @classmethod
     def readers(cls) -> Mapping[str, Callable[[NDArray[np.float64], int, int], Self]]:
@@ -399,8 +430,7 @@ class FullCovariances(CovarianceFamily):
     def from_precisions_cholesky(
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
-        require_shape(array, (n_components, n_features, n_features), what="precisions_cholesky")
-        factors = _as_upper(array)
+        factors = cls._as_factors(array, n_components, n_features)
         return cls(_inverted(factors), n_components, n_features, precisions_cholesky=factors)
 
     @classmethod
@@ -473,9 +503,9 @@ class TiedCovariances(CovarianceFamily):
     def from_precisions_cholesky(
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
-        require_shape(array, (n_features, n_features), what="precisions_cholesky")
-        factors = _as_upper(array[np.newaxis])
-        return cls(_inverted(factors)[0], n_components, n_features, precisions_cholesky=factors[0])
+        factors = cls._as_factors(array, n_components, n_features)
+        covariances = _inverted(factors[np.newaxis])[0]
+        return cls(covariances, n_components, n_features, precisions_cholesky=factors)
 
     @classmethod
     def from_dense(cls, dense: NDArray[np.float64], weights: NDArray[np.float64]) -> Self:
@@ -687,14 +717,30 @@ def _as_upper(factors: NDArray[np.float64]) -> NDArray[np.float64]:
     That is U itself where it is one already, to the last bit.
     """
     require_finite(factors, what="precisions_cholesky")
+    least = np.zeros(1)
     if np.tril(factors, -1).any() or (np.diagonal(factors, axis1=1, axis2=2) < 0).any():
-        upper = np.stack([rq(factor, mode="r") for factor in factors])
-        signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0, -1.0, 1.0)
-        factors = upper * signs[:, np.newaxis, :]
-    singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) == 0).any(axis=1))
+        factors = _triangular(factors)
+        least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
+    singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) <= least).any(axis=1))
     if singular.size:
         raise SingularCovarianceError(int(singular[0][0]), GIVE_ANOTHER_MATRIX)
     return factors
+
+
+def _triangular(factors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the upper triangular R, whose diagonal is not negative, with R Rᵀ = U Uᵀ."""
+    upper = np.stack([rq(factor, mode="r") for factor in factors])
+    signs = np.where(np.diagonal(upper, axis1=1, axis2=2) < 0, -1.0, 1.0)
+    return np.asarray(upper * signs[:, np.newaxis, :])
+
+
+def _raised_diagonal(upper: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return factors none of which has a zero where rounding has left nothing."""
+    lengths = np.linalg.norm(upper, axis=-1)
+    places = np.arange(upper.shape[-1])
+    diagonal = np.maximum(upper[:, places, places], LEAST_FACTOR * lengths)
+    upper[:, places, places] = diagonal
+    return upper
 
 
 def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -17,9 +17,11 @@ from gmm_engine import (
     EMStep,
     FitOptions,
     Given,
+    Grid,
     Mixture,
     coordinates,
     fit,
+    select,
     to_sklearn,
 )
 from gmm_engine.coordinates import Coordinates
@@ -289,3 +291,42 @@ def test_answers_do_not_need_covariances_to_have_factors() -> None:
     assert mixture.score(drawn) == pytest.approx(mixture.score(X), abs=0.2)
     seen = mixture.marginal(np.eye(4)[:, :2], np.zeros(4))
     assert_allclose(seen.covariances, mixture.covariances[:, :2, :2], rtol=1e-4)
+
+
+def with_flat_groups(kind: str, seed: int) -> NDArray[np.float64]:
+    """Return collinear rows of which components may have features that do not vary in them."""
+    rng = np.random.default_rng(seed)
+    if kind == "dummies":
+        group = rng.integers(0, 2, 150)
+        return np.column_stack([rng.standard_normal((150, 2)), group, 1.0 - group])
+    if kind == "nearly":
+        about = rng.integers(0, 2, 150) + 1e-6 * rng.standard_normal(150)
+        return np.column_stack([rng.standard_normal(150), about, 1.0 - about])
+    counts = rng.integers(0, 3, (150, 2)).astype(float)
+    return np.column_stack([counts, counts.sum(axis=1)])
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+@pytest.mark.parametrize("kind", ["dummies", "nearly", "counts"])
+def test_components_without_variance_in_collinear_features_are_fitted(
+    kind: str, covariance_type: str, seed: int
+) -> None:
+    X = with_flat_groups(kind, seed)
+    options = FitOptions(3, covariance_type, random_state=seed)
+    result = fit(X, options)
+    seen: list[float] = []
+    observed = fit(X, options, on_step=lambda step: seen.append(step.mixture.score(X)))
+
+    assert "collinear_features" in {warning.code for warning in result.warnings}
+    assert observed.log_likelihood == result.log_likelihood
+    assert np.isfinite(seen).all()
+    kept = Mixture.from_arrays(result.mixture.to_arrays(), covariance_type)
+    assert_array_equal(kept.score_samples(X), result.mixture.score_samples(X))
+    assert np.isfinite(result.mixture.sample(9, np.random.default_rng(0))[0]).all()
+
+
+def test_a_selection_goes_on_beside_components_without_variance() -> None:
+    X = with_flat_groups("counts", 39)
+    selection = select(X, Grid((1, 2, 3), ("full", "tied")), FitOptions(random_state=0))
+    assert all(candidate.failure is None for candidate in selection.candidates)
