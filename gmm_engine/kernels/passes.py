@@ -988,4 +988,4 @@ def scorer(way: Way, D: int) -> ScoringPass:
 
 def as_either_type(X: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return rows as passes take them: as doubles and as floats, of which one is empty."""
-    return (X, _NO_FLOATS) if X.dtype.char == "d" else (_NO_DOUBLES, X)  # type: ignore[return-value]
+    return (X, _NO_FLOATS) if X.dtype.char == "d" else (_NO_DOUBLES, X)  # type: ignore[return-value]  # not told by the letter
