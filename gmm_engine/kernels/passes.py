@@ -637,7 +637,7 @@ def _name(way: Way, D: int) -> str:
 
 
 @cache
-def expectation_pass(way: Way, D: int):  # noqa: PLR0915
+def expectation_pass(way: Way, D: int):  # noqa: PLR0915 - as told above
     """Return the compiled E-step.
 
     It adds to ``moments`` (K, 1 + width, lanes) and ``scatter``, both flat, and returns Σ log p(x),
@@ -651,7 +651,7 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915
     most_rows = GATHERED_ROWS if is_gathered else BLOCK_ROWS
 
     @compiled(EXPECTATION_SIGNATURE, fastmath=FAST, name=_name(way, D))
-    def expectation(  # noqa: PLR0912, PLR0915
+    def expectation(  # noqa: PLR0912, PLR0915 - as told above
         doubles,
         floats,
         weight,
@@ -988,4 +988,4 @@ def scorer(way: Way, D: int) -> ScoringPass:
 
 def as_either_type(X: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
     """Return rows as passes take them: as doubles and as floats, of which one is empty."""
-    return (X, _NO_FLOATS) if X.dtype.char == "d" else (_NO_DOUBLES, X)  # type: ignore[return-value]  # not told by the letter
+    return (X, _NO_FLOATS) if X.dtype.char == "d" else (_NO_DOUBLES, X)  # type: ignore[return-value]  # mypy does not narrow by dtype.char

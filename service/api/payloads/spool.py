@@ -113,7 +113,7 @@ class Outbox:
             return
         with writing():
             if self._file is None:
-                self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115  # by ``close``
+                self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115  # closed by ``close``
             self._file.seek(self._written)
             self._written += self._file.write(part)
 
