@@ -265,7 +265,8 @@ def _whitened(
     rounding = ROUNDING * precision * largest / scale.floor.scale
     for _ in range(MAX_ROUNDS):
         covariance = _covariance_along(samples, scale, directions)
-        deviations = np.sqrt(np.diagonal(covariance))
+        variance = np.diagonal(covariance)  # rounding may leave less than none
+        deviations = np.sqrt(np.maximum(variance, 0.0))
         order = np.argsort(-deviations, kind="stable")
         is_flat = deviations <= np.abs(directions) @ rounding
         wide, flat = order[~is_flat[order]], order[is_flat[order]]

@@ -326,6 +326,14 @@ def test_components_without_variance_in_collinear_features_are_fitted(
     assert np.isfinite(result.mixture.sample(9, np.random.default_rng(0))[0]).all()
 
 
+def test_a_direction_whose_variance_is_rounded_below_none_is_flat() -> None:
+    X = np.array([[1.0, 2.0], [5.0, 6.0], [5.0, 6.0]])
+    result = fit(X, FitOptions(1))
+    assert "collinear_features" in {warning.code for warning in result.warnings}
+    assert_allclose(result.mixture.means, [[11.0 / 3.0, 14.0 / 3.0]])
+    assert np.isfinite(result.mixture.score_samples(X)).all()
+
+
 def test_a_selection_goes_on_beside_components_without_variance() -> None:
     X = with_flat_groups("counts", 39)
     selection = select(X, Grid((1, 2, 3), ("full", "tied")), FitOptions(random_state=0))
