@@ -50,16 +50,24 @@ class Table:
 
 def _require_names(names: Sequence[str], n_features: int) -> None:
     if len(names) != n_features:
+        detail = f"{len(names)} names were given for rows of {n_features} values"
         raise InvalidInput(
             "dimension_mismatch",
-            f"{len(names)} names were given for rows of {n_features} values",
+            detail,
+            issues=[Issue("#/columns", "dimension_mismatch", detail)],
         )
-    if len(set(names)) != len(names):
-        raise InvalidInput("invalid_parameter", "each feature needs a name of its own")
-    if not all(0 < len(name) <= MAX_NAME_LENGTH for name in names):
-        raise InvalidInput(
-            "invalid_parameter", f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
-        )
+    first: dict[str, int] = {}
+    repeated = [place for place, name in enumerate(names) if first.setdefault(name, place) < place]
+    if repeated:
+        raise _unfit("each feature needs a name of its own", repeated)
+    unfit = [place for place, name in enumerate(names) if not 0 < len(name) <= MAX_NAME_LENGTH]
+    if unfit:
+        raise _unfit(f"a feature's name has 1 to {MAX_NAME_LENGTH} characters", unfit)
+
+
+def _unfit(detail: str, places: Sequence[int]) -> InvalidInput:
+    issues = [Issue(f"#/columns/{place}", "invalid_parameter", detail) for place in places]
+    return InvalidInput("invalid_parameter", detail, issues=issues)
 
 
 def _require_same(places: dict[str, int], expected: Sequence[str]) -> None:

@@ -659,6 +659,25 @@ def test_parquet_of_other_columns_is_refused_by_its_footer() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("columns", "code", "pointers"),
+    [
+        (["a"], "dimension_mismatch", ["#/columns"]),
+        (["a", "a"], "invalid_parameter", ["#/columns/1"]),
+        (["", "b" * 10_000], "invalid_parameter", ["#/columns/0", "#/columns/1"]),
+    ],
+)
+def test_unfit_names_of_columns_are_pointed_at(
+    fitted: Client, columns: list[str], code: str, pointers: list[str]
+) -> None:
+    named = {"columns": columns, "data": TWO_GROUPS}
+    response = fitted.post("/models/groups/predict", named)
+
+    assert (response.status_code, response.json()["code"]) == (422, code)
+    assert [issue["pointer"] for issue in response.json()["errors"]] == pointers
+    assert {issue["code"] for issue in response.json()["errors"]} == {code}
+
+
 @pytest.mark.usefixtures("undecoded")
 def test_parquet_whose_answer_takes_too_much_memory_is_refused_by_its_footer() -> None:
     """The rows alone would fit."""
