@@ -34,6 +34,7 @@ from service.api.short_way import ShortWay
 from service.command_line import USAGE_ERROR, Overrides, RegistryDir, read_settings
 from service.errors import ServiceError
 from service.main import contract, create_app
+from service.open_files import connections_within_limit
 from service.registry_commands import registry
 from service.settings import Settings
 from service.telemetry import configure_logging
@@ -194,8 +195,12 @@ def _server_config(services: Services, settings: Settings, entry: Door) -> uvico
 
 
 def _connection_limits(settings: Settings) -> ConnectionLimits:
+    n_connections = connections_within_limit(settings.max_connections)
+    if n_connections < settings.max_connections:
+        fewer = {"max_connections": n_connections, "asked_for": settings.max_connections}
+        logger.warning("few_open_files_allowed", extra=fewer)
     return ConnectionLimits(
-        max_connections=settings.max_connections,
+        max_connections=n_connections,
         head_seconds=settings.head_seconds,
         stall_seconds=settings.body_stall_seconds,
         min_bytes_per_second=settings.min_body_rate,

@@ -1,5 +1,6 @@
 """``create_app``: the application from its services, with every route and every guard."""
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import cache
@@ -42,6 +43,8 @@ from service.api.services import Services
 from service.errors import ServiceError
 from service.extras import load_installed
 from service.openapi import canonical_json, openapi_document
+
+logger = logging.getLogger(__name__)
 
 ROUTERS = (
     models.router,
@@ -132,5 +135,8 @@ async def recovering(services: Services) -> None:
     """Take over, again and again, what another process over the same jobs left when it died."""
     while True:
         await anyio.sleep(services.options.recovery_seconds)
-        with suppress(ServiceError):  # logged; the next time may do better
-            await services.threads.look_up(services.fitting.recover)
+        try:
+            with suppress(ServiceError):  # logged
+                await services.threads.look_up(services.fitting.recover)
+        except OSError:  # such as too many open files; the next time may do better
+            logger.exception("recovery_failed")

@@ -106,7 +106,11 @@ class Settings(BaseSettings):
         10.0, gt=0, le=3600, description="How long a question may wait for its turn."
     )
     max_connections: int = Field(
-        512, ge=1, le=100_000, description="Connections that are open at once."
+        512,
+        ge=1,
+        le=100_000,
+        description="Connections that are open at once; fewer where the system allows too few "
+        "open files.",
     )
     head_seconds: float = Field(
         10.0, gt=0, le=3600, description="How long the head of a request may take to come in."

@@ -210,8 +210,13 @@ class Door:
         task.add_done_callback(self._tasks.discard)
 
     async def _accept_again(self, entrance: Entrance) -> None:
+        try:
+            listener = entrance.listener.dup()
+        except OSError:  # too many files are open: the guard waits until there are fewer
+            self._calls.put(True)
+            return
         server = await self._loop.create_server(
-            entrance.protocols, sock=entrance.listener.dup(), backlog=entrance.backlog
+            entrance.protocols, sock=listener, backlog=entrance.backlog
         )
         if self._counts[IS_OVER]:
             server.close()

@@ -1,8 +1,10 @@
 """Who is met at the door while there is no place: the loop's own words are the measure."""
 
 import asyncio
+import errno
 import json
 import logging
+import os
 import random
 import re
 import socket
@@ -599,6 +601,32 @@ def test_the_guard_is_called_when_many_come_at_once(monkeypatch: pytest.MonkeyPa
     assert calls == [0]
     door.arrived(1, 512)  # counted anew
     assert calls == [0]
+
+
+def test_the_guard_stays_while_there_are_too_many_open_files(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked_for: list[socket.socket] = []
+    dup = socket.socket.dup
+
+    def dup_at_last(listener: socket.socket) -> socket.socket:
+        asked_for.append(listener)
+        if len(asked_for) == 1:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return dup(listener)
+
+    async def story() -> tuple[bytes, int]:
+        async with house() as full:
+            monkeypatch.setattr(socket.socket, "dup", dup_at_last)
+            for place in full.kept:
+                place.free()
+            full.kept.clear()
+            await asyncio.sleep(2.5 * CALM_SECONDS)  # calm twice
+            return await in_thread(asked, full.address, head() + bytes(MUCH)), len(full.servers)
+
+    answer, n_servers = within(story)
+    assert answer.startswith(OK)
+    assert (len(asked_for), n_servers) == (2, 1)
 
 
 def test_a_door_that_is_closed_leaves_nobody_behind() -> None:

@@ -1,8 +1,10 @@
 """Fits over HTTP: waited for, queued, cancelled, failed; and their jobs."""
 
+import errno
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import httpx
 import numpy as np
@@ -384,6 +386,32 @@ def test_an_end_that_can_not_be_written_down_is_not_told_as_another() -> None:
 
     assert (job.status_code, open_job["status"]) == (202, "running")
     assert (ended["status"], ended["result"]["version"]) == ("succeeded", 1)
+
+
+def test_recovery_goes_on_after_the_system_has_failed_it() -> None:
+    failed = threading.Event()
+
+    class Store(FailingJobStore):
+        is_down = False
+        is_out_of_files = False
+
+        def abandoned(self) -> Sequence[JobRecord]:
+            if self.is_out_of_files:
+                failed.set()
+                raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+            return super().abandoned()
+
+    jobs = Store()
+    with serving(Settings(recovery_seconds=0.05), jobs=jobs) as client:
+        client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+        jobs.is_out_of_files = True
+        assert failed.wait(10)
+        jobs.is_out_of_files, jobs.is_down = False, True
+        job = client.post("/models/groups/fit?wait=0.2", {"X": TWO_GROUPS})
+        jobs.is_down = False
+        ended = client.get(f"/jobs/{job.json()['id']}?wait=30").json()
+
+    assert (job.status_code, ended["status"]) == (202, "succeeded")
 
 
 def test_a_fit_begins_although_questions_fill_their_queue() -> None:
