@@ -171,6 +171,10 @@ class Fitting:
         self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
 
+    def require_model(self, model_id: str) -> None:
+        """Raise ``NotFound`` for a model that no fit could be of."""
+        self._registry.get_model(model_id)
+
     def estimate(
         self,
         model_id: str,

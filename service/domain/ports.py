@@ -187,6 +187,9 @@ class AnswerStore(Protocol):
         for a new key past the bound.
         """
 
+    def knows(self, key: RequestKey) -> bool:
+        """Tell whether the key was taken, and neither given back nor forgotten."""
+
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         """Remember the answer; it survives a power cut."""
 
