@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -90,7 +90,7 @@ class Order:
     ) -> Response:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
         if not await self.once.has_come_before():
-            await self._require_startable()
+            await self._require(self.door.fitting.require_startable)
         payload = await self._payload()
         asked = () if selection is None else (selection,)
         formats = () if media_type == JSON else (media_type,)
@@ -101,7 +101,7 @@ class Order:
 
     async def estimate(self) -> FitEstimate:
         """Return what the fit is expected to take; nothing begins."""
-        await self._require_startable()
+        await self._require(self.door.fitting.require_model)
         payload = await self._payload()
         estimate = await self.door.threads.compute(
             self.door.fitting.estimate,
@@ -112,10 +112,10 @@ class Order:
         )
         return FitEstimate.of(estimate)
 
-    async def _require_startable(self) -> None:
+    async def _require(self, check: Callable[[str], None]) -> None:
         """Refuse what the head alone decides before the body is read, or even asked for."""
         self.door.lifecycle.require_serving()
-        await self.door.threads.look_up(self.door.fitting.require_model, self.model_id)
+        await self.door.threads.look_up(check, self.model_id)
 
     async def _payload(self) -> DataPayload:
         payload = await read_training_payload(self.request, extra_fields=TRAINING_FIELDS)

@@ -113,6 +113,9 @@ class ModelRegistry(Protocol):
     def check_usable(self) -> None:
         """Return when the registry can be read and written; raise ``Unavailable`` otherwise."""
 
+    def require_room(self) -> None:
+        """Return unless even the smallest version would find no room; raise ``StorageFull``."""
+
 
 class JobStore(Protocol):
     """Jobs, by id. Safe to call from several threads at once."""
