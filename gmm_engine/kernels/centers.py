@@ -70,16 +70,12 @@ def center_place(factors, is_unrolled, n_components, factor_stride, width):
 
 
 @njit(inline="always")
-def subtract_center(factors, center_at, width, columns, rows, n_kept):
-    """Subtract the centre from the columns of a block, and from the rows that are kept of it."""
+def subtract_center(columns, center, width):
+    """Subtract the centre from the columns of a block."""
     for i in range(width):
-        center = spread_at(factors, center_at + i)
+        away = spread_at(center, i)
         for place in range(i * BLOCK_ROWS, (i + 1) * BLOCK_ROWS, LANES):
-            store(columns, place, subtract(load(columns, place), center))
-    for row in range(n_kept):
-        for i in range(0, width, LANES):
-            deviations = subtract(load(rows, row * width + i), load(factors, center_at + i))
-            store(rows, row * width + i, deviations)
+            store(columns, place, subtract(load(columns, place), away))
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
