@@ -102,6 +102,10 @@ def move_to_means(
     n_numbers = len(totals) // n_components
     lanes = LANES if is_unrolled else 1
     first, away, second = np.empty(width), np.empty(width), np.empty((width, width))
+    in_panels = np.empty((width, width), dtype=np.int64)
+    for i in range(width):
+        for j in range(i + 1):
+            in_panels[i, j] = LANES + product_place(i, j)
     for k in range(n_components):
         base = k * n_numbers
         total = 0.0
@@ -112,8 +116,7 @@ def move_to_means(
             first[i] = _sum_of(totals, base, is_unrolled, 1 + i, LANES + i)
             for j in range(i + 1):
                 in_triangle = 1 + width + _triangle_index(i, j)
-                in_panels = LANES + product_place(i, j)
-                second[i, j] = _sum_of(totals, base, is_unrolled, in_triangle, in_panels)
+                second[i, j] = _sum_of(totals, base, is_unrolled, in_triangle, in_panels[i, j])
         at = k * (1 + width) * lanes
         _add_about_mean(total, first, second, away, moments, at, scatter, k * stride, lanes)
 
