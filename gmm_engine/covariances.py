@@ -46,6 +46,8 @@ CHECKED_TOGETHER = 100_000
 
 RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
 GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
+COVARIANCE, PRECISION = "covariance", "precision"
+"""Of which an error says that it is not positive definite: the one that was given."""
 
 
 class CovarianceFamily(ABC):
@@ -76,6 +78,7 @@ class CovarianceFamily(ABC):
         n_features: int,
         *,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        what: str = COVARIANCE,
         factors: kernels.Factors | None = None,
         precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
@@ -98,7 +101,7 @@ class CovarianceFamily(ABC):
             is_dense=self.has_correlations,
         )
         if factors.singular >= 0:
-            raise SingularCovarianceError(factors.singular, remedy)
+            raise SingularCovarianceError(factors.singular, remedy, what=what)
         self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
 
@@ -108,7 +111,8 @@ class CovarianceFamily(ABC):
         is_regular = (diagonal > 0.0).reshape(self.n_sets, -1).all(axis=1)
         is_regular &= np.isfinite(self._covariances).reshape(self.n_sets, -1).all(axis=1)
         if not is_regular.all():
-            raise SingularCovarianceError(int(np.argmin(is_regular)), GIVE_ANOTHER_MATRIX)
+            component = int(np.argmin(is_regular))
+            raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
 
     @classmethod
     def of_step(cls, steps: kernels.Steps, row: int) -> Self:
@@ -572,7 +576,7 @@ class DiagonalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -641,7 +645,7 @@ class SphericalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components,), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -684,22 +688,14 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
 }
 
 
-def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
+def _cholesky_factors(
+    matrices: NDArray[np.float64], remedy: str, *, what: str = COVARIANCE
+) -> NDArray[np.float64]:
     """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
-    factors, singular = kernels.cholesky_factors(covariances)
+    factors, singular = kernels.cholesky_factors(matrices)
     if singular >= 0:
-        raise SingularCovarianceError(singular, remedy)
+        raise SingularCovarianceError(singular, remedy, what=what)
     return factors
-
-
-def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
-    """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
-    inverses = kernels.inverse_transposes(factors)
-    with np.errstate(over="ignore"):
-        precisions = np.einsum("kij,kij->k", inverses, inverses)  # the traces of U Uᵀ
-    if not np.isfinite(precisions).all():
-        raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
-    return inverses
 
 
 def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -707,7 +703,8 @@ def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Cholesky's factor is lower triangular; that of the matrix turned about is U turned about.
     """
-    factors = _cholesky_factors(precisions[:, ::-1, ::-1], GIVE_ANOTHER_MATRIX)
+    turned = precisions[:, ::-1, ::-1]
+    factors = _cholesky_factors(turned, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return np.ascontiguousarray(factors[:, ::-1, ::-1])
 
 
@@ -723,7 +720,8 @@ def _as_upper(factors: NDArray[np.float64]) -> NDArray[np.float64]:
         least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
     singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) <= least).any(axis=1))
     if singular.size:
-        raise SingularCovarianceError(int(singular[0][0]), GIVE_ANOTHER_MATRIX)
+        component = int(singular[0][0])
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return factors
 
 
@@ -744,8 +742,13 @@ def _raised_diagonal(upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U."""
-    inverses = _inverse_factors(factors.transpose(0, 2, 1), GIVE_ANOTHER_MATRIX)
+    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U, refusing one whose Σ is beyond doubles."""
+    inverses = kernels.inverse_transposes(factors.transpose(0, 2, 1))
+    with np.errstate(over="ignore"):
+        traces = np.einsum("kij,kij->k", inverses, inverses)
+    if not np.isfinite(traces).all():
+        component = int(np.argmin(np.isfinite(traces)))
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return _mirrored(inverses.transpose(0, 2, 1) @ inverses)
 
 

@@ -229,6 +229,24 @@ def test_given_parameters_are_in_the_given_units() -> None:
 
 
 @every_dense_family
+def test_given_factors_of_precisions_say_what_precisions_can_not(covariance_type: str) -> None:
+    X = made(0) @ oblique(4, 0, 1e8)
+    options = FitOptions(3, covariance_type, random_state=0)
+    whole = fit(X, options).mixture
+    far_from_it = []
+    for given in (
+        Given(whole.weights, whole.means, precisions_cholesky=whole.precisions_cholesky),
+        Given(whole.weights, whole.means, whole.precisions),
+    ):
+        begun: list[EMStep] = []
+        fit(X, options, start=given, on_step=begun.append)
+        far_from_it.append(abs(begun[0].mixture.score(X) - whole.score(X)))
+    by_factors, by_precisions = far_from_it
+    assert by_factors < 1e-6
+    assert by_precisions > 1000 * by_factors
+
+
+@every_dense_family
 @pytest.mark.parametrize(
     "again",
     [
