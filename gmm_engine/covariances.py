@@ -17,7 +17,7 @@ from scipy.linalg import rq, solve_triangular
 
 from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
-from gmm_engine.regularization import Regularization
+from gmm_engine.regularization import HeldUp, Regularization
 from gmm_engine.statistics import (
     DenseScatter,
     DiagonalScatter,
@@ -166,20 +166,41 @@ class CovarianceFamily(ABC):
             bounds=cls.bounds(regularization),
         )
         K, D = statistics.centers.shape
-        covariances, held = found.covariances.reshape(cls.shape(K, D)), np.zeros(K, dtype=np.intp)
+        covariances = found.covariances.reshape(cls.shape(K, D))
         if found.factors is None:
-            covariances, held = cls._held_up(covariances, regularization)
-        family = cls(covariances, K, D, remedy=RAISE_REG_COVAR, factors=found.factors)
-        return found, family, np.broadcast_to(held, K)
+            held = cls._held_up(covariances, regularization)
+            return found, cls._of_held(held, K, D), np.broadcast_to(held.n_held, K)
+        family = cls(covariances, K, D, factors=found.factors)
+        return found, family, np.zeros(K, dtype=np.intp)
 
     def held_up(self, regularization: Regularization) -> Self:
         """Return this, or what it becomes where it is below the regularisation's floor."""
         if not len(self.bounds(regularization).floor):
             return self
-        covariances, _ = self._held_up(self._covariances, regularization)
-        if np.array_equal(covariances, self._covariances):
+        held = self._held_up(self._covariances, regularization)
+        if np.array_equal(held.covariances, self._covariances):
             return self
-        return type(self)(covariances, self.n_components, self.n_features, remedy=RAISE_REG_COVAR)
+        return self._of_held(held, self.n_components, self.n_features)
+
+    @classmethod
+    def _of_held(cls, held: HeldUp, n_components: int, n_features: int) -> Self:
+        """Take what a regularisation made of covariances, by their factors if it gives some."""
+        upper = held.factors
+        if upper is not None:
+            upper = upper.reshape(-1, n_features, n_features)
+            dense = held.covariances.reshape(upper.shape)
+            is_raised = np.isfinite(upper).all(axis=(1, 2))
+            upper[is_raised] = _triangular(upper[is_raised])
+            lower = _cholesky_factors(dense[~is_raised], RAISE_REG_COVAR)
+            upper[~is_raised] = kernels.inverse_transposes(lower)
+            upper = upper.reshape(held.covariances.shape)
+        return cls(
+            held.covariances,
+            n_components,
+            n_features,
+            remedy=RAISE_REG_COVAR,
+            precisions_cholesky=upper,
+        )
 
     @classmethod
     def estimate(
@@ -200,9 +221,7 @@ class CovarianceFamily(ABC):
 
     @staticmethod
     @abstractmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         """Hold up what is below the floor; tell in how many directions by component, or all."""
 
     @classmethod
@@ -411,11 +430,9 @@ class FullCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances)
-        return _mirrored(raised), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances)
+        return held._replace(covariances=_mirrored(held.covariances))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -484,11 +501,9 @@ class TiedCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances[np.newaxis])
-        return _mirrored(raised[0]), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances[np.newaxis])
+        return held._replace(covariances=_mirrored(held.covariances[0]))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -561,9 +576,7 @@ class DiagonalCovariances(CovarianceFamily):
         return regularization.diagonal_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.diagonal(covariances)
 
     @classmethod
@@ -630,9 +643,7 @@ class SphericalCovariances(CovarianceFamily):
         return regularization.scalar_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.scalar(covariances)
 
     @classmethod
