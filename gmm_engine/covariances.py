@@ -170,7 +170,7 @@ class CovarianceFamily(ABC):
         if found.factors is None:
             held = cls._held_up(covariances, regularization)
             return found, cls._of_held(held, K, D), np.broadcast_to(held.n_held, K)
-        family = cls(covariances, K, D, factors=found.factors)
+        family = cls(covariances, K, D, remedy=RAISE_REG_COVAR, factors=found.factors)
         return found, family, np.zeros(K, dtype=np.intp)
 
     def held_up(self, regularization: Regularization) -> Self:
