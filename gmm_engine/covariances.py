@@ -17,7 +17,7 @@ from scipy.linalg import rq, solve_triangular
 
 from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
-from gmm_engine.regularization import Regularization
+from gmm_engine.regularization import HeldUp, Regularization
 from gmm_engine.statistics import (
     DenseScatter,
     DiagonalScatter,
@@ -46,6 +46,8 @@ CHECKED_TOGETHER = 100_000
 
 RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
 GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
+COVARIANCE, PRECISION = "covariance", "precision"
+"""Of which an error says that it is not positive definite: the one that was given."""
 
 
 class CovarianceFamily(ABC):
@@ -76,6 +78,7 @@ class CovarianceFamily(ABC):
         n_features: int,
         *,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        what: str = COVARIANCE,
         factors: kernels.Factors | None = None,
         precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
@@ -98,7 +101,7 @@ class CovarianceFamily(ABC):
             is_dense=self.has_correlations,
         )
         if factors.singular >= 0:
-            raise SingularCovarianceError(factors.singular, remedy)
+            raise SingularCovarianceError(factors.singular, remedy, what=what)
         self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
 
@@ -108,7 +111,8 @@ class CovarianceFamily(ABC):
         is_regular = (diagonal > 0.0).reshape(self.n_sets, -1).all(axis=1)
         is_regular &= np.isfinite(self._covariances).reshape(self.n_sets, -1).all(axis=1)
         if not is_regular.all():
-            raise SingularCovarianceError(int(np.argmin(is_regular)), GIVE_ANOTHER_MATRIX)
+            component = int(np.argmin(is_regular))
+            raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
 
     @classmethod
     def of_step(cls, steps: kernels.Steps, row: int) -> Self:
@@ -162,20 +166,41 @@ class CovarianceFamily(ABC):
             bounds=cls.bounds(regularization),
         )
         K, D = statistics.centers.shape
-        covariances, held = found.covariances.reshape(cls.shape(K, D)), np.zeros(K, dtype=np.intp)
+        covariances = found.covariances.reshape(cls.shape(K, D))
         if found.factors is None:
-            covariances, held = cls._held_up(covariances, regularization)
+            held = cls._held_up(covariances, regularization)
+            return found, cls._of_held(held, K, D), np.broadcast_to(held.n_held, K)
         family = cls(covariances, K, D, remedy=RAISE_REG_COVAR, factors=found.factors)
-        return found, family, np.broadcast_to(held, K)
+        return found, family, np.zeros(K, dtype=np.intp)
 
     def held_up(self, regularization: Regularization) -> Self:
         """Return this, or what it becomes where it is below the regularisation's floor."""
         if not len(self.bounds(regularization).floor):
             return self
-        covariances, _ = self._held_up(self._covariances, regularization)
-        if np.array_equal(covariances, self._covariances):
+        held = self._held_up(self._covariances, regularization)
+        if np.array_equal(held.covariances, self._covariances):
             return self
-        return type(self)(covariances, self.n_components, self.n_features, remedy=RAISE_REG_COVAR)
+        return self._of_held(held, self.n_components, self.n_features)
+
+    @classmethod
+    def _of_held(cls, held: HeldUp, n_components: int, n_features: int) -> Self:
+        """Take what a regularisation made of covariances, by their factors if it gives some."""
+        upper = held.factors
+        if upper is not None:
+            upper = upper.reshape(-1, n_features, n_features)
+            dense = held.covariances.reshape(upper.shape)
+            is_raised = np.isfinite(upper).all(axis=(1, 2))
+            upper[is_raised] = _triangular(upper[is_raised])
+            lower = _cholesky_factors(dense[~is_raised], RAISE_REG_COVAR)
+            upper[~is_raised] = kernels.inverse_transposes(lower)
+            upper = upper.reshape(held.covariances.shape)
+        return cls(
+            held.covariances,
+            n_components,
+            n_features,
+            remedy=RAISE_REG_COVAR,
+            precisions_cholesky=upper,
+        )
 
     @classmethod
     def estimate(
@@ -196,9 +221,7 @@ class CovarianceFamily(ABC):
 
     @staticmethod
     @abstractmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         """Hold up what is below the floor; tell in how many directions by component, or all."""
 
     @classmethod
@@ -407,11 +430,9 @@ class FullCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances)
-        return _mirrored(raised), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances)
+        return held._replace(covariances=_mirrored(held.covariances))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -480,11 +501,9 @@ class TiedCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances[np.newaxis])
-        return _mirrored(raised[0]), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances[np.newaxis])
+        return held._replace(covariances=_mirrored(held.covariances[0]))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -557,9 +576,7 @@ class DiagonalCovariances(CovarianceFamily):
         return regularization.diagonal_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.diagonal(covariances)
 
     @classmethod
@@ -572,7 +589,7 @@ class DiagonalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -626,9 +643,7 @@ class SphericalCovariances(CovarianceFamily):
         return regularization.scalar_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.scalar(covariances)
 
     @classmethod
@@ -641,7 +656,7 @@ class SphericalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components,), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -684,22 +699,14 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
 }
 
 
-def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
+def _cholesky_factors(
+    matrices: NDArray[np.float64], remedy: str, *, what: str = COVARIANCE
+) -> NDArray[np.float64]:
     """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
-    factors, singular = kernels.cholesky_factors(covariances)
+    factors, singular = kernels.cholesky_factors(matrices)
     if singular >= 0:
-        raise SingularCovarianceError(singular, remedy)
+        raise SingularCovarianceError(singular, remedy, what=what)
     return factors
-
-
-def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
-    """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
-    inverses = kernels.inverse_transposes(factors)
-    with np.errstate(over="ignore"):
-        precisions = np.einsum("kij,kij->k", inverses, inverses)  # the traces of U Uᵀ
-    if not np.isfinite(precisions).all():
-        raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
-    return inverses
 
 
 def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -707,7 +714,8 @@ def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Cholesky's factor is lower triangular; that of the matrix turned about is U turned about.
     """
-    factors = _cholesky_factors(precisions[:, ::-1, ::-1], GIVE_ANOTHER_MATRIX)
+    turned = precisions[:, ::-1, ::-1]
+    factors = _cholesky_factors(turned, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return np.ascontiguousarray(factors[:, ::-1, ::-1])
 
 
@@ -723,7 +731,8 @@ def _as_upper(factors: NDArray[np.float64]) -> NDArray[np.float64]:
         least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
     singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) <= least).any(axis=1))
     if singular.size:
-        raise SingularCovarianceError(int(singular[0][0]), GIVE_ANOTHER_MATRIX)
+        component = int(singular[0][0])
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return factors
 
 
@@ -744,8 +753,13 @@ def _raised_diagonal(upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U."""
-    inverses = _inverse_factors(factors.transpose(0, 2, 1), GIVE_ANOTHER_MATRIX)
+    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U, refusing one whose Σ is beyond doubles."""
+    inverses = kernels.inverse_transposes(factors.transpose(0, 2, 1))
+    with np.errstate(over="ignore"):
+        traces = np.einsum("kij,kij->k", inverses, inverses)
+    if not np.isfinite(traces).all():
+        component = int(np.argmin(np.isfinite(traces)))
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return _mirrored(inverses.transpose(0, 2, 1) @ inverses)
 
 

@@ -73,10 +73,8 @@ class TooFewSamplesError(InvalidDataError):
 class SingularCovarianceError(GmmEngineError):
     code = "singular_covariance"
 
-    def __init__(self, component: int, remedy: str) -> None:
-        super().__init__(
-            f"the covariance of component {component} is not positive definite; {remedy}"
-        )
+    def __init__(self, component: int, remedy: str, *, what: str = "covariance") -> None:
+        super().__init__(f"the {what} of component {component} is not positive definite; {remedy}")
         self.component = component
 
 
