@@ -8,6 +8,7 @@ likelihood wants them; under the constraint Σ_k ⪰ F the M-step has the closed
 a change of units changes nothing but units.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -31,6 +32,8 @@ FAR_FROM_MEAN = 100.0
 mean: two digits are lost by then."""
 SMALLEST_SPREAD = 1e-142
 """The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
+TREATED_TOGETHER = 100_000
+"""Numbers of matrices that are looked at together, so that what is made of them stays small."""
 
 _NONE = np.empty(0)
 
@@ -154,19 +157,30 @@ class VarianceFloor:
     def dense(
         self, covariances: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        held, n_held = covariances.copy(), np.zeros(len(covariances), dtype=np.intp)
+        held, n_held = covariances, np.zeros(len(covariances), dtype=np.intp)
+        n_at_once = max(1, TREATED_TOGETHER // len(self.scale) ** 2)
+        for begin in range(0, len(covariances), n_at_once):
+            for k, raised, n_raised in self._below(covariances[begin : begin + n_at_once]):
+                if held is covariances:
+                    held = covariances.copy()
+                held[begin + k], n_held[begin + k] = raised, n_raised
+        return held, n_held
+
+    def _below(
+        self, covariances: NDArray[np.float64]
+    ) -> Iterator[tuple[int, NDArray[np.float64], int]]:
+        """Yield the places of those below the floor, held up, and in how many directions."""
         n_across = len(self.scale) - len(self.along)
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
         if not n_across and _is_positive_definite(scaled - self.shape):
-            return held, n_held
+            return
         for k, matrix in enumerate(scaled):
             if not n_across and _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 continue
             raised, n_raised = self._raised(self.axes.T @ matrix @ self.axes)
             whole = self.axes @ raised @ self.axes.T + self.across
-            held[k] = whole * self.scale * self.scale[:, np.newaxis]
-            n_held[k] = max(n_raised - (self.n_flat - n_across), 0)
-        return held, n_held
+            n_held = max(n_raised - (self.n_flat - n_across), 0)
+            yield k, whole * self.scale * self.scale[:, np.newaxis], n_held
 
     def diagonal(
         self, variances: NDArray[np.float64]
