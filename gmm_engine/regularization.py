@@ -8,6 +8,7 @@ likelihood wants them; under the constraint Σ_k ⪰ F the M-step has the closed
 a change of units changes nothing but units.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -31,6 +32,8 @@ FAR_FROM_MEAN = 100.0
 mean: two digits are lost by then."""
 SMALLEST_SPREAD = 1e-142
 """The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
+TREATED_TOGETHER = 100_000
+"""Numbers of matrices that are looked at together, so that what is made of them stays small."""
 
 _NONE = np.empty(0)
 
@@ -154,24 +157,38 @@ class VarianceFloor:
         return Bounds(ridge=0.0, scale=self.scale, floor=np.array([self._mean_floor]))
 
     def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
-        held, n_held = covariances.copy(), np.zeros(len(covariances), dtype=np.intp)
+        held, n_held = covariances, np.zeros(len(covariances), dtype=np.intp)
+        factors: NDArray[np.float64] | None = None
+        n_at_once = max(1, TREATED_TOGETHER // len(self.scale) ** 2)
+        for begin in range(0, len(covariances), n_at_once):
+            for k, raised, n_raised, factor in self._below(covariances[begin : begin + n_at_once]):
+                if held is covariances:
+                    held = covariances.copy()
+                held[begin + k], n_held[begin + k] = raised, n_raised
+                if factor is not None:
+                    factors = np.full(held.shape, np.nan) if factors is None else factors
+                    factors[begin + k] = factor
+        return HeldUp(held, n_held, factors)
+
+    def _below(
+        self, covariances: NDArray[np.float64]
+    ) -> Iterator[tuple[int, NDArray[np.float64], int, NDArray[np.float64] | None]]:
+        """Yield the places of those below the floor, held up, in how many directions, and U."""
         n_across = len(self.scale) - len(self.along)
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
         if not n_across and _is_positive_definite(scaled - self.shape):
-            return HeldUp(held, n_held)
-        factors = np.full(held.shape, np.nan)
+            return
         for k, matrix in enumerate(scaled):
             if not n_across and _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 continue
-            along = self.axes.T @ matrix @ self.axes
+            along, factor = self.axes.T @ matrix @ self.axes, None
             root, n_raised = self._raised(along)
             if root is not None:
                 along = root @ root.T
-                factors[k] = self._inverse_root(root) / self.scale[:, np.newaxis]
+                factor = self._inverse_root(root) / self.scale[:, np.newaxis]
             whole = self.axes @ along @ self.axes.T + self.across
-            held[k] = whole * self.scale * self.scale[:, np.newaxis]
-            n_held[k] = max(n_raised - (self.n_flat - n_across), 0)
-        return HeldUp(held, n_held, None if np.isnan(factors).all() else factors)
+            n_held = max(n_raised - (self.n_flat - n_across), 0)
+            yield k, whole * self.scale * self.scale[:, np.newaxis], n_held, factor
 
     def diagonal(self, variances: NDArray[np.float64]) -> HeldUp:
         floor = self._feature_floor
