@@ -23,6 +23,13 @@ class Settings(BaseSettings):
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     registry_dir: Path = Field(Path("registry"), description="Directory of models and versions.")
+    min_free_bytes: int = Field(
+        32 * MEBIBYTE,
+        ge=0,
+        le=1024 * GIBIBYTE,
+        description="Bytes of the registry's disk that are kept free: what would leave less is "
+        "refused; 0 keeps none.",
+    )
     database_url: SecretStr | None = Field(
         None,
         description="SQL database of jobs, such as `postgresql://user@host/name`; a file in the "

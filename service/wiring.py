@@ -46,7 +46,7 @@ def build_services(settings: Settings) -> Services:
     A registry that can't be written is served as it is; every change is refused.
     """
     come_first()
-    registry = FileRegistry(settings.registry_dir)
+    registry = FileRegistry(settings.registry_dir, min_free_bytes=settings.min_free_bytes)
     is_read_only = registry.is_read_only()
     database = _database(settings, is_read_only=is_read_only)
     runner: JobRunner = ReadOnlyRunner() if is_read_only else _process_runner(settings)
@@ -159,7 +159,9 @@ class Upkeep:
 
 def open_upkeep(settings: Settings) -> Upkeep:
     """Open the registry that is there; none is made."""
-    registry = FileRegistry(settings.registry_dir, may_make=False)
+    registry = FileRegistry(
+        settings.registry_dir, min_free_bytes=settings.min_free_bytes, may_make=False
+    )
     return Upkeep(registry, Retention(registry, settings.max_versions))
 
 
@@ -174,7 +176,8 @@ def import_model(settings: Settings, data: bytes, model_id: str | None) -> str:
         raise InvalidInput("model_file_invalid", str(error)) from error
     if model_id is not None and not is_legal_id(model_id):
         raise InvalidInput("invalid_parameter", "that can't be the id of a model")
-    FileRegistry(settings.registry_dir).import_model(bundle.as_new(model_id or bundle.record.id))
+    registry = FileRegistry(settings.registry_dir, min_free_bytes=settings.min_free_bytes)
+    registry.import_model(bundle.as_new(model_id or bundle.record.id))
     return model_id or bundle.record.id
 
 

@@ -47,6 +47,11 @@ class MemoryAnswerStore:
             entry.is_claimed = True
             return Claim(key, entry.token)
 
+    def knows(self, key: RequestKey) -> bool:
+        with self._lock:
+            self._forget_old()
+            return key in self._entries
+
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         with self._lock:
             if claim.key in self._entries:

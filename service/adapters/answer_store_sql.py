@@ -55,6 +55,11 @@ class SqlAnswerStore:
             _set(connection, key, owner=self._database.owner)
             return Claim(key, row.token)
 
+    def knows(self, key: RequestKey) -> bool:
+        with self._database.reading() as connection:
+            found = select(ANSWERS.c.token).where(_is(key), ANSWERS.c.created_at > self._oldest())
+            return connection.execute(found).first() is not None
+
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         headers = json.dumps(dict(answer.headers))
         with self._database.changing() as connection:
@@ -94,8 +99,10 @@ class SqlAnswerStore:
             raise too_many_keys()
 
     def _forget_old(self, connection: Connection) -> None:
-        oldest = int(self._clock() - KEPT_FOR.total_seconds())
-        connection.execute(delete(ANSWERS).where(ANSWERS.c.created_at <= oldest))
+        connection.execute(delete(ANSWERS).where(ANSWERS.c.created_at <= self._oldest()))
+
+    def _oldest(self) -> int:
+        return int(self._clock() - KEPT_FOR.total_seconds())
 
 
 def _insert(dialect: str) -> "sqlite.Insert | postgresql.Insert":

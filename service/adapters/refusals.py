@@ -25,6 +25,15 @@ def storage_full() -> StorageFull:
     )
 
 
+def reserve_touched(min_free_bytes: int, free_bytes: int) -> StorageFull:
+    return StorageFull(
+        "storage_full",
+        f"The registry has no room for this: {min_free_bytes} bytes of its disk are kept free "
+        f"(GMM_MIN_FREE_BYTES), and {free_bytes} are free; delete versions or models, or enlarge "
+        "the disk.",
+    )
+
+
 def artifact_too_large(n_bytes: int, max_bytes: int) -> StorageFull:
     return StorageFull(
         "storage_full",

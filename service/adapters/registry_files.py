@@ -234,6 +234,10 @@ class FileRegistry:
         except StorageFull as error:
             raise Unavailable(error.code, error.detail) from error
 
+    def require_room(self) -> None:
+        with refusals.reading(), self._root() as root:
+            self._check_room(root, 0)
+
     def is_read_only(self) -> bool:
         try:
             self.check_usable()
@@ -407,8 +411,9 @@ class FileRegistry:
             return None  # deleted meanwhile; or damaged, and logged
 
     def _check_room(self, root: Directory, n_bytes: int) -> None:
-        if root.free_bytes() < n_bytes + self._min_free_bytes:
-            raise refusals.storage_full()
+        free_bytes = root.free_bytes()
+        if free_bytes < n_bytes + self._min_free_bytes:
+            raise refusals.reserve_touched(self._min_free_bytes, free_bytes)
 
     def _check_same_model(self, place: _Place, draft: VersionDraft) -> None:
         if draft.model_uid not in {None, self._record(place).uid}:

@@ -117,6 +117,9 @@ class MemoryRegistry:
     def check_usable(self) -> None:
         return
 
+    def require_room(self) -> None:
+        return
+
     def _shelf(self, model_id: str) -> _Shelf:
         try:
             return self._shelves[model_id]

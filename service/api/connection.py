@@ -79,6 +79,8 @@ ARRIVAL_SECONDS = 1.0
 """For which a body on its way keeps its place in the queue; who sends slower than that competes
 with nobody, and could otherwise keep others out."""
 
+VERSIONS = frozenset({"1.0", "1.1"})
+"""Of HTTP; the parser lets through others that it knows."""
 UNREADABLE = MalformedRequest("malformed_request", "This is not a request of HTTP/1.1.")
 TOO_LARGE = HeadTooLarge(
     "head_too_large", f"A request's line and headers have at most {MAX_HEAD_BYTES} bytes."
@@ -698,6 +700,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.headers.append((name, value.rstrip(b" \t")))  # RFC 9110, 5.5
 
     def on_headers_complete(self) -> None:
+        if self.parser.get_http_version() not in VERSIONS:
+            raise httptools.HttpParserCallbackError(UNREADABLE.detail)
         if self._is_upgrade_ignored():
             return
         self._is_in_head = False

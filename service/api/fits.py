@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -72,18 +72,13 @@ async def answered_type(request: Request) -> str:
     return accepted_type(request, CODECS)
 
 
-async def training_payload(request: Request) -> DataPayload:
-    return await read_training_payload(request, extra_fields=TRAINING_FIELDS)
-
-
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Rows that a job is to be made of, and how that is queued, bounded and waited for."""
+    """A job that is to be made of the rows in the body, and how that is bounded and waited for."""
 
     request: Request
     door: Services
     model_id: str
-    payload: DataPayload
     once: OnceOnly
     on_conflict: OnConflict
     budget_seconds: float | None
@@ -94,33 +89,51 @@ class Order:
         self, selection: SelectionRequest | None = None, *, media_type: str = JSON
     ) -> Response:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
-        self.door.lifecycle.require_serving()
+        if not await self.once.has_come_before():
+            await self._require(self.door.fitting.require_startable)
+        payload = await self._payload()
         asked = () if selection is None else (selection,)
         formats = () if media_type == JSON else (media_type,)
         conditions = (*asked, self.on_conflict, self.budget_seconds, *formats)
-        fingerprint = partial(fingerprint_of_data, self.payload, *conditions)
-        return await self.once.answer(fingerprint, partial(self._begin, selection, media_type))
+        fingerprint = partial(fingerprint_of_data, payload, *conditions)
+        begin = partial(self._begin, payload, selection, media_type)
+        return await self.once.answer(fingerprint, begin)
 
     async def estimate(self) -> FitEstimate:
         """Return what the fit is expected to take; nothing begins."""
-        self.door.lifecycle.require_serving()
+        await self._require(self.door.fitting.require_model)
+        payload = await self._payload()
         estimate = await self.door.threads.compute(
             self.door.fitting.estimate,
             self.model_id,
-            self.payload.table,
-            sample_weight=self.payload.sample_weight,
+            payload.table,
+            sample_weight=payload.sample_weight,
             budget_seconds=self.budget_seconds,
         )
         return FitEstimate.of(estimate)
 
+    async def _require(self, check: Callable[[str], None]) -> None:
+        """Refuse what the head alone decides before the body is read, or even asked for."""
+        self.door.lifecycle.require_serving()
+        await self.door.threads.look_up(check, self.model_id)
+
+    async def _payload(self) -> DataPayload:
+        payload = await read_training_payload(self.request, extra_fields=TRAINING_FIELDS)
+        self.door.lifecycle.require_serving()
+        return payload
+
     async def _begin(
-        self, selection: SelectionRequest | None, media_type: str, token: str
+        self,
+        payload: DataPayload,
+        selection: SelectionRequest | None,
+        media_type: str,
+        token: str,
     ) -> Response:
         job = await self.door.threads.begin(
             self.door.fitting.start,
             self.model_id,
-            self.payload.table,
-            sample_weight=self.payload.sample_weight,
+            payload.table,
+            sample_weight=payload.sample_weight,
             budget_seconds=self.budget_seconds,
             on_conflict=self.on_conflict,
             token=token,
@@ -140,7 +153,6 @@ async def ordered(
     request: Request,
     door: Door,
     model_id: ModelId,
-    payload: Annotated[DataPayload, Depends(training_payload)],
     once: Once,
     *,
     on_conflict: OnConflictQuery = OnConflict.QUEUE,
@@ -152,7 +164,6 @@ async def ordered(
         request,
         door,
         model_id,
-        payload,
         once,
         on_conflict=on_conflict,
         budget_seconds=budget_seconds,

@@ -43,6 +43,12 @@ class OnceOnly:
         self._services = services
         self._key = key
 
+    async def has_come_before(self) -> bool:
+        """Tell whether there may be an answer under the key already, whatever is there now."""
+        if self._key is None:
+            return False
+        return await self._services.threads.look_up(self._services.answers.knows, self._key)
+
     async def answer(self, fingerprint: Callable[[], str], act: Act) -> Response:
         """Answer by ``act``, or as the first request under the key was answered.
 

@@ -10,6 +10,10 @@ from fastapi import Request
 from service.errors import NotAcceptable, UnsupportedEncoding, UnsupportedMediaType
 
 JSON = "application/json"
+NO_CODING = frozenset({"", "identity"})
+"""What changes nothing in a list of codings (RFC 9110, 5.6.1.2 and 12.5.3)."""
+CODING_ALIASES: Mapping[str, str] = {"x-gzip": "gzip"}
+"""RFC 9110, 8.4.1.3."""
 
 KEPT_HEADERS = 64
 """Clients send few different ones, each of them often; what they mean is kept."""
@@ -65,10 +69,12 @@ def content_type(request: Request, supported: Iterable[str], *, remark: str = ""
 
 def content_encoding(request: Request, supported: Iterable[str]) -> str | None:
     """Return how the body is compressed, one of ``supported``; None if it is not."""
-    encoding = ",".join(request.headers.getlist("content-encoding")).strip().lower()
-    if encoding in ("", "identity"):
+    sent = ",".join(request.headers.getlist("content-encoding")).lower().split(",")
+    codings = [coding for part in sent if (coding := part.strip(" \t")) not in NO_CODING]
+    if not codings:
         return None
-    if encoding not in supported:
+    encoding = CODING_ALIASES.get(codings[0], codings[0])
+    if len(codings) > 1 or encoding not in supported:
         raise UnsupportedEncoding(tuple(supported))
     return encoding
 

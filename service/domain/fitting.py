@@ -133,6 +133,7 @@ class Fitting:
         with suppress(NotFound):
             return self._jobs.get(job_id)
         model = self._registry.get_model(model_id)
+        self._registry.require_room()
         options = _seeded(model.options)
         if selection is None:
             self._limits.require_options(options)
@@ -170,6 +171,15 @@ class Fitting:
         self._turns.take(job)
         self._cancel_if_deleted(model.id, model.uid, job_id)
         return self._jobs.get(job_id)
+
+    def require_model(self, model_id: str) -> None:
+        """Raise ``NotFound`` for a model that no fit could be of."""
+        self._registry.get_model(model_id)
+
+    def require_startable(self, model_id: str) -> None:
+        """Refuse what no rows could be fitted for: an unknown model, or no room for a version."""
+        self.require_model(model_id)
+        self._registry.require_room()
 
     def estimate(
         self,

@@ -113,6 +113,9 @@ class ModelRegistry(Protocol):
     def check_usable(self) -> None:
         """Return when the registry can be read and written; raise ``Unavailable`` otherwise."""
 
+    def require_room(self) -> None:
+        """Return unless even the smallest version would find no room; raise ``StorageFull``."""
+
 
 class JobStore(Protocol):
     """Jobs, by id. Safe to call from several threads at once."""
@@ -186,6 +189,9 @@ class AnswerStore(Protocol):
         while the request of another claim is at work, or ``TooManyRequests`` (``too_many_keys``)
         for a new key past the bound.
         """
+
+    def knows(self, key: RequestKey) -> bool:
+        """Tell whether the key was taken, and neither given back nor forgotten."""
 
     def keep(self, claim: Claim, answer: KeptAnswer) -> None:
         """Remember the answer; it survives a power cut."""

@@ -75,6 +75,27 @@ def claimed(store: AnswerStore, name: str = "mine") -> Claim:
     return claim
 
 
+def test_a_key_is_known_until_it_is_given_back_or_forgotten(
+    store: AnswerStore, clock: Clock
+) -> None:
+    assert not store.knows(KEY)
+    claim = store.claim(KEY, "payload", "first")
+    assert isinstance(claim, Claim)
+    assert store.knows(KEY)
+    assert not store.knows(RequestKey(KEY.scope, "k-2"))
+    store.forget(claim)
+    assert not store.knows(KEY)
+
+    claim = store.claim(KEY, "payload", "second")
+    assert isinstance(claim, Claim)
+    store.abandon(claim)
+    assert store.knows(KEY)
+    store.keep(claim, ANSWER)
+    assert store.knows(KEY)
+    clock.now += KEPT_FOR.total_seconds() + 1
+    assert not store.knows(KEY)
+
+
 def test_the_first_answer_is_kept(store: AnswerStore) -> None:
     store.keep(claimed(store), ANSWER)
 

@@ -87,9 +87,10 @@ async def model_ready(door: Door, target: AimedAt) -> Response:
     "/infer",
     "model_infer",
     summary="Ask a model",
-    description=f"With `Inference-Header-Content-Length` the JSON part of that many bytes is "
-    f"followed by tensors as raw little-endian bytes, in order; 0 says that all of the body is the "
-    f"one input. An answer with binary outputs is `{OCTETS}` with the same header. The body may be "
+    description="With `Inference-Header-Content-Length` the JSON part of that many bytes is "
+    "followed by tensors as raw little-endian bytes, in order; 0 says that all of the body is the "
+    "one input. Values in JSON are rounded to the datatype, and refused beyond its range. "
+    f"An answer with binary outputs is `{OCTETS}` with the same header. The body may be "
     "compressed.",
     answer=InferenceAnswer,
     example=examples.ANSWER,

@@ -157,9 +157,8 @@ def _rows(
     if size is None:
         if len(binary):
             raise _invalid("there are bytes behind the JSON part that belong to no input")
-        if numbers is not None:
-            return numbers.reshape(shape)
-        return _from_json(tensor.get("data"), shape)
+        X = _from_json(tensor.get("data"), shape) if numbers is None else numbers.reshape(shape)
+        return _rounded(X, datatype)
     if "data" in tensor:
         raise _invalid(f"'{INPUT}' has its numbers in data or as bytes, not both")
     dtype = DATATYPES[datatype]
@@ -174,6 +173,18 @@ def _from_bytes(binary: memoryview, dtype: np.dtype[np.floating]) -> NDArray[np.
         raise _invalid(f"the bytes are no whole number of values of {dtype.itemsize} bytes")
     # What stands at an address that is no multiple of eight is copied: the engine reads in words.
     return np.require(np.frombuffer(binary, dtype), np.float64, ["ALIGNED"])
+
+
+def _rounded(X: NDArray[np.float64], datatype: str) -> NDArray[np.float64]:
+    """Return the values as the datatype has them, like those that come in its bytes."""
+    dtype = DATATYPES[datatype]
+    if dtype == X.dtype:
+        return X
+    with np.errstate(over="ignore"):
+        rounded = X.astype(dtype).astype(np.float64)
+    if not np.isfinite(rounded).all():
+        raise _invalid(f"the data of '{INPUT}' must be within the range of {datatype}")
+    return rounded
 
 
 def _from_json(data: JsonValue, shape: tuple[int, int]) -> NDArray[np.float64]:

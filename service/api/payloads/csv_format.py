@@ -1,6 +1,6 @@
 """Data as CSV (RFC 4180): rows of numbers, with a line of names or without.
 
-The first line is names when a field of it is neither a number nor empty; ``header=present`` or
+The first line is names when it can't be read as a row of values; ``header=present`` or
 ``header=absent`` on the media type settles it. Arrow reads the numbers and the quotes.
 """
 
@@ -64,20 +64,11 @@ class CsvReader:
             return
         self._expected.admit(self._rows_read + rows.count(b"\n"), self._n_columns)
         self._require_closed_quotes(rows)
-        names = [str(column) for column in range(self._n_columns)]
-        types = dict.fromkeys(names, pa.float64())
+        types = _of_numbers(self._n_columns)
         if self._label_place is not None:
-            types[names[self._label_place]] = pa.string()
+            types[str(self._label_place)] = pa.string()
         try:
-            table = pa_csv.read_csv(
-                pa.py_buffer(rows),
-                read_options=pa_csv.ReadOptions(
-                    use_threads=False, column_names=names, block_size=max(1024, len(rows) + 1)
-                ),
-                # An empty line of one column is a missing value, not nothing.
-                parse_options=pa_csv.ParseOptions(ignore_empty_lines=self._n_columns > 1),
-                convert_options=pa_csv.ConvertOptions(column_types=types),
-            )
+            table = _read(rows, types)
         except pa.ArrowInvalid as error:
             raise self._refusal(str(error)) from error
         self._expected.admit(self._rows_read + table.num_rows, self._n_columns)
@@ -110,7 +101,7 @@ class CsvReader:
             raise InvalidInput("invalid_parameter", f"the header of text/csv is {told}")
         has_names = HAS_NAMES[said]
         if has_names is None:
-            has_names = not all(map(_may_be_number, first))
+            has_names = not _is_numbers(text[:end], len(first))
         self._label_place = self._expected.label_place(first if has_names else None)
         if not has_names:
             return text
@@ -185,12 +176,29 @@ def _place_behind(rows: bytes) -> tuple[int, int]:
     return len(records) - 1, len(records[-1]) - 1
 
 
-def _may_be_number(field: str) -> bool:
+def _of_numbers(n_columns: int) -> dict[str, pa.DataType]:
+    return {str(column): pa.float64() for column in range(n_columns)}
+
+
+def _is_numbers(record: bytes, n_columns: int) -> bool:
+    """Say whether a record can be read as a row of values."""
     try:
-        float(field or "0")
-    except ValueError:
+        _read(record, _of_numbers(n_columns))
+    except pa.ArrowInvalid:
         return False
     return True
+
+
+def _read(rows: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+    return pa_csv.read_csv(
+        pa.py_buffer(rows),
+        read_options=pa_csv.ReadOptions(
+            use_threads=False, column_names=list(types), block_size=max(1024, len(rows) + 1)
+        ),
+        # An empty line of one column is a missing value, not nothing.
+        parse_options=pa_csv.ParseOptions(ignore_empty_lines=len(types) > 1),
+        convert_options=pa_csv.ConvertOptions(column_types=types),
+    )
 
 
 def _line(names: Sequence[str]) -> bytes:

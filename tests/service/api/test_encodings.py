@@ -229,3 +229,31 @@ def test_an_unknown_encoding_is_told_which_ones_there_are(fitted: Client) -> Non
 
 def test_a_body_may_say_that_it_is_not_compressed(fitted: Client) -> None:
     assert post(fitted, "identity", BODY).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "said", ["x-gzip", "X-GZip", ", gzip", "gzip ,, ", "identity, gzip", "gzip,identity"]
+)
+def test_gzip_is_known_by_its_old_name_and_among_what_changes_nothing(
+    fitted: Client, said: str
+) -> None:
+    headers = {"content-type": "application/json", "content-encoding": said}
+    body = gzip.compress(BODY)
+
+    response = fitted.send("POST", "/predict", body=body, headers=headers)
+
+    assert response.status_code == 200
+    assert response.content == fitted.post("/predict", {"X": ONE_OF_EACH}).content
+
+
+@pytest.mark.parametrize("said", ["gzip, gzip", "x-gzip, deflate", "identity, br", "x-deflate"])
+def test_one_coding_over_another_is_refused(fitted: Client, said: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": said}
+    response = fitted.send("POST", "/predict", body=gzip.compress(BODY), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_encoding")
+
+
+@pytest.mark.parametrize("said", ["identity", "", ",", "identity,, Identity"])
+def test_codings_that_change_nothing_are_none(fitted: Client, said: str) -> None:
+    headers = {"content-type": "application/json", "content-encoding": said}
+    assert fitted.send("POST", "/predict", body=BODY, headers=headers).status_code == 200

@@ -254,6 +254,26 @@ def test_a_version_that_can_not_be_stored_is_a_failed_job(
         assert client.get("/models/groups").json()["status"] == "created"
 
 
+class FullRegistry(MemoryRegistry):
+    """A registry whose disk has been filled up since its models were declared."""
+
+    def require_room(self) -> None:
+        raise StorageFull("storage_full", "no room")
+
+
+@pytest.mark.parametrize("path", ["fit", "select?n_components=1-2"])
+def test_no_fit_begins_that_no_room_is_known_for(path: str) -> None:
+    with serving(registry=FullRegistry()) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+
+        response = client.post(f"/models/groups/{path}", {"X": TWO_GROUPS})
+        estimate = client.post("/models/groups/fit?validate_only=true", {"X": TWO_GROUPS})
+
+        assert (response.status_code, response.json()["code"]) == (507, "storage_full")
+        assert client.get("/jobs").json()["jobs"] == []
+        assert estimate.status_code == 200
+
+
 def test_a_corrupt_version_is_unavailable_and_never_replaced() -> None:
     corrupt = Unavailable.model_corrupt("groups", 2)
     registry = BrokenRegistry(load=corrupt)

@@ -575,6 +575,10 @@ def test_a_wrong_line_of_ndjson_is_pointed_at() -> None:
         ("text/csv; header=present", b"2019,2020\n1,2\n", ("2019", "2020"), 1),
         ("text/csv;charset=UTF-8;header=Absent", b"1,2\n3,4\n", None, 2),
         ("text/csv", b"1,2\n\n3,4\n\n", None, 2),
+        ("text/csv", b"2020_01,2020_02\n1,2\n", ("2020_01", "2020_02"), 1),
+        ("text/csv", b"1e5_0,1\n1,2\n", ("1e5_0", "1"), 1),
+        ("text/csv", "\u0661,\u0662\n1,2\n".encode(), ("\u0661", "\u0662"), 1),
+        ("text/csv", b' 1.5,"2e3"\n1,2\n', None, 2),
     ],
 )
 def test_the_first_line_of_csv_is_names_or_a_row(

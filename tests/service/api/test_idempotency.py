@@ -240,3 +240,16 @@ def test_an_answer_is_replayed_after_a_restart(tmp_path: Path) -> None:
 
     assert again.content == first.content
     assert again.headers["idempotency-replayed"] == "true"
+
+
+def test_the_first_answer_comes_again_when_its_model_is_gone(client: Client) -> None:
+    client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+    once = {"idempotency-key": "k"}
+    first = client.post("/models/groups/fit", {"X": TWO_GROUPS}, once)
+    client.delete("/models/groups")
+
+    again = client.post("/models/groups/fit", {"X": TWO_GROUPS}, once)
+
+    assert first.status_code == 200
+    assert (again.status_code, again.content) == (200, first.content)
+    assert again.headers["idempotency-replayed"] == "true"

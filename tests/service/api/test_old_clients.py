@@ -73,6 +73,17 @@ def test_a_head_that_is_not_clear_is_refused(
     assert json.loads(answer.content)["code"] == "malformed_request"
 
 
+@pytest.mark.parametrize("version", ["0.9", "1.2", "2.0", "3.0"])
+@pytest.mark.parametrize("line", ["Accept: */*", "Upgrade: h2c"])
+def test_a_request_of_another_version_is_refused(fitted: Client, version: str, line: str) -> None:
+    answer = Answer(
+        received(fitted, asked(SMALL, line, version=version, media_type="application/json"))
+    )
+
+    assert answer.status == 400
+    assert json.loads(answer.content)["code"] == "malformed_request"
+
+
 def test_chunks_in_capitals_are_read(fitted: Client) -> None:
     body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(SMALL), SMALL)
     sent = asked(body, "Transfer-Encoding: Chunked", version="1.1", media_type="application/json")

@@ -303,6 +303,30 @@ def test_a_parquet_file_that_the_disk_has_no_room_for_is_told_so(
     assert (response.status_code, response.json()["code"]) == (507, "storage_full")
 
 
+@pytest.mark.parametrize("verb", ["fit", "select", "fit?validate_only=true"])
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "new"}])
+def test_a_fit_of_an_unknown_model_is_refused_before_its_rows_are_read(
+    groups: Client, verb: str, headers: dict[str, str]
+) -> None:
+    n_sent = 0
+
+    async def rows() -> AsyncIterator[bytes]:
+        nonlocal n_sent
+        for _ in range(20):
+            n_sent += 1
+            yield b"1.5,2.5\n" * (PORTION_BYTES // 8)
+
+    async def ask() -> httpx.Response:
+        return await groups.http.post(
+            f"/models/nope/{verb}", content=rows(), headers={"content-type": CSV, **headers}
+        )
+
+    response = groups.portal.call(ask)
+
+    assert (response.status_code, response.json()["code"]) == (404, "model_not_found")
+    assert n_sent == 0
+
+
 def n_unnamed_files() -> int:
     files = Path("/proc/self/fd")
     return sum("(deleted)" in str(file.readlink()) for file in files.iterdir() if file.is_symlink())

@@ -156,7 +156,18 @@ def test_without_room_nothing_is_begun(path: Path, registry: FileRegistry) -> No
     with pytest.raises(StorageFull) as refusal:
         full.create_model(a_model())
     assert refusal.value.code == "storage_full"
+    assert f"{2**60} bytes of its disk are kept free" in refusal.value.detail
     assert list(registry.list_models()) == []
+
+
+def test_room_is_told_apart_from_none_before_there_is_a_version(
+    path: Path, registry: FileRegistry
+) -> None:
+    FileRegistry(path, min_free_bytes=0).require_room()
+    registry.require_room()
+    with pytest.raises(StorageFull) as refusal:
+        FileRegistry(path, min_free_bytes=2**60).require_room()
+    assert refusal.value.code == "storage_full"
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import struct
 import zlib
 from collections.abc import Mapping
 
@@ -510,3 +511,25 @@ def test_the_answer_tells_how_long_it_took(fitted: Client) -> None:
         "encode",
     ]
     assert response.headers["gmm-model-version"] == "1"
+
+
+@pytest.mark.parametrize("is_nested", [False, True])
+def test_numbers_in_json_are_rounded_to_their_datatype(fitted: Client, is_nested: bool) -> None:
+    X = np.array([[0.1, 1.7], [5.3, 6.1]])
+    outputs = [{"name": "score_samples"}]
+    data = X.tolist() if is_nested else X.ravel().tolist()
+
+    response = asked(fitted, {"inputs": [tensor(data, datatype="FP32")], "outputs": outputs})
+
+    rounded = [[struct.unpack("<f", struct.pack("<f", x))[0] for x in row] for row in X.tolist()]
+    same = asked(fitted, {"inputs": [tensor(rounded)], "outputs": outputs})
+    other = asked(fitted, {"inputs": [tensor(data)], "outputs": outputs})
+    assert response.json()["outputs"] == same.json()["outputs"] != other.json()["outputs"]
+
+
+@pytest.mark.parametrize("data", [[1e39, 1.0, 2.0, 3.0], [[1.0, 2.0], [3.0, -3.5e38]]])
+def test_numbers_in_json_beyond_their_datatype_are_refused(fitted: Client, data: object) -> None:
+    response = asked(fitted, {"inputs": [tensor(data, datatype="FP32")]})
+
+    assert response.status_code == 400
+    assert "range of FP32" in refusal_of(response)
