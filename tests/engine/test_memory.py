@@ -35,7 +35,6 @@ print(mebibytes("VmHWM") - before)
     ("n", "D", "K", "family"),
     [
         (12_000, 128, 16, "full"),
-        (12_000, 128, 24, "full"),
         (12_000, 128, 16, "tied"),
         (60_000, 16, 16, "full"),
     ],
