@@ -9,13 +9,15 @@ how far the limit is.
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gmm_engine.covariances import from_lower_triangles, lower_triangles
 from gmm_engine.errors import GmmEngineError
 from gmm_engine.mixture import Mixture
 from gmm_engine.validation import as_count
@@ -35,11 +37,9 @@ DAMPING = 1e-10
 """Keeps the least squares of nearly dependent residuals solvable, relative to their size."""
 
 
-LARGE = 20_000
-"""Covariances of more numbers are remembered as triangles, and mixed one after another."""
-
 _Point = Mixture | NDArray[np.float64]
-"""A mixture, or its parameters as one vector in units of the data's spread."""
+"""A mixture, or its parameters as one vector in units of the data's spread, in which large
+covariances are triangles. Of a large mixture no more is kept than of one that waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,17 +50,8 @@ class _Step:
     after: _Point
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """Numbers of the vectors that are mixed together: all, or the matrix of one component."""
-
-    place: slice
-    whole: NDArray[np.intp] | None = None
-    """Where in its triangle each number of a matrix is."""
-
-    def of(self, vectors: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        rows = np.array([vector[self.place] for vector in vectors])
-        return rows if self.whole is None else rows[:, self.whole]
+_Part = Callable[[list[_Point]], NDArray[np.float64]]
+"""Takes of points, row by row, numbers that are mixed together: all, or a component's matrix."""
 
 
 class Accelerator:
@@ -96,8 +87,10 @@ class Accelerator:
         return accelerator
 
     def to_arrays(self) -> dict[str, NDArray[np.generic]]:
+        steps = self._steps or ()
+        points = [[self._vector(point) for point in (s.before, s.after)] for s in steps]
         return {
-            "points": np.array(list(zip(*self._as_vectors(), strict=True))),
+            "points": np.array(points),
             "most": np.array(0 if self._steps is None else self._steps.maxlen),
             "gains": np.array([self._last_log_likelihood, self._gain]),
             "counts": np.array([self._is_slow, self._plain_left, self._bout_left], dtype=np.int64),
@@ -109,6 +102,11 @@ class Accelerator:
         if self._plain_left:
             return self._plain_left
         return 0 if self._is_slow else LIKELY_PLAIN
+
+    @property
+    def may_leap(self) -> bool:
+        """Whether a longer step is likely to be proposed next."""
+        return self._is_slow and not self._plain_left and self._bout_left > 0
 
     def proposal(self, before: Mixture, after: Mixture, log_likelihood: float) -> Mixture | None:
         """Propose a mixture instead of ``after``, EM's next, or None.
@@ -152,29 +150,21 @@ class Accelerator:
         if self._plain_left >= most:  # others will have taken its place before steps are mixed
             return True
         goes_on = self._newest is not None and self._newest[0] is before.means
-        begun = self._newest[1] if goes_on and self._newest else self._point(before)
-        self._newest = after.means, self._point(after)
+        begun = self._newest[1] if goes_on and self._newest else _kept(before)
+        self._newest = after.means, _kept(after)
         self._steps.append(_Step(begun, self._newest[1]))
         return True
 
-    def _point(self, mixture: Mixture) -> _Point:
-        """Return what is kept of a mixture: few of the small ones are ever made into vectors."""
-        return self._vector(mixture) if _is_large(mixture) else mixture
-
-    def _as_vectors(self) -> tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]]:
-        """Return where the remembered steps began and ended, made into vectors when first asked."""
+    def _as_vectors(self) -> None:
+        """Make vectors of the remembered steps: few of the small ones are ever asked for it."""
         if self._steps is None:
-            return [], []
-        made: dict[int, NDArray[np.float64]] = {}
+            return
         points = [point for step in self._steps for point in (step.before, step.after)]
-        for point in points:
-            if isinstance(point, Mixture) and id(point) not in made:
-                made[id(point)] = self._vector(point)
-        vectors = [made[id(point)] if isinstance(point, Mixture) else point for point in points]
-        befores, afters = vectors[::2], vectors[1::2]
+        made = {id(point): point for point in points}
+        made = {name: self._vector(point) for name, point in made.items()}
+        vectors = [made[id(point)] for point in points]
         self._steps.clear()
-        self._steps.extend(map(_Step, befores, afters))
-        return befores, afters
+        self._steps.extend(map(_Step, vectors[::2], vectors[1::2]))
 
     def _watch(self, log_likelihood: float) -> None:
         """Judge the rate by plain gains; those of accelerated steps tell nothing about EM."""
@@ -185,11 +175,14 @@ class Accelerator:
 
     def _mixed(self, after: Mixture) -> Mixture | None:
         """Return what the combination of the remembered steps with the least residual leads to."""
-        (befores, afters), parts = self._as_vectors(), _parts(after)
+        if not after.family.is_large:
+            self._as_vectors()
+        steps = self._steps or ()
+        befores, afters = [step.before for step in steps], [step.after for step in steps]
         n_changes = len(befores) - 1
         gram, towards = np.zeros((n_changes, n_changes)), np.zeros(n_changes)
-        for part in parts:
-            residuals = part.of(afters) - part.of(befores)
+        for part in self._parts(after):
+            residuals = part(afters) - part(befores)
             changes = residuals[1:] - residuals[:-1]
             gram += changes @ changes.T
             towards += changes @ residuals[-1]
@@ -198,23 +191,48 @@ class Accelerator:
             share = np.linalg.solve(gram, towards)
         except np.linalg.LinAlgError:
             return None
-        mixed = []
-        for part in parts:
-            points = part.of(befores)
-            residuals = part.of(afters) - points
+        mixed = np.empty(after.weights.size + after.means.size + after.family.size)
+        end = 0
+        for part in self._parts(after):
+            points = part(befores)
+            residuals = part(afters) - points
             moves, changes = points[1:] - points[:-1], residuals[1:] - residuals[:-1]
-            mixed.append(points[-1] + residuals[-1] - share @ (moves + changes))
-        return self._mixture(np.concatenate(mixed), after)
+            begin, end = end, end + points.shape[1]
+            mixed[begin:end] = points[-1] + residuals[-1] - share @ (moves + changes)
+        return self._mixture(mixed, after)
 
-    def _vector(self, mixture: Mixture) -> NDArray[np.float64]:
+    def _parts(self, like: Mixture) -> Iterator[_Part]:
+        """Yield the parts of points in the order that they have in a vector."""
+        if not like.family.is_large:
+            yield lambda points: np.array([self._vector(point) for point in points])
+            return
+        D, begin = like.n_features, like.weights.size + like.means.size
+        yield lambda points: np.array([self._beginning(begin, point) for point in points])
+        size = D * (D + 1) // 2
+        places = from_lower_triangles(np.arange(size), D).ravel()
+        units = lower_triangles(like.family.units(self._scale))
+        for k in range(like.family.n_sets):
+            yield partial(
+                _matrices, k, slice(begin + k * size, begin + (k + 1) * size), units, places
+            )
+
+    def _beginning(self, end: int, point: _Point) -> NDArray[np.float64]:
+        """Return the logarithms of the weights, and the means: up to ``end`` in a vector."""
+        if not isinstance(point, Mixture):
+            return point[:end]
+        log_weights = np.log(np.maximum(point.weights, np.finfo(float).tiny))
+        return np.concatenate((log_weights, (point.means / self._scale).ravel()))
+
+    def _vector(self, point: _Point) -> NDArray[np.float64]:
         """Return the parameters as one vector, in units of the data's spread."""
-        log_weights = np.log(np.maximum(mixture.weights, np.finfo(float).tiny))
-        covariances = mixture.covariances / mixture.family.units(self._scale)
-        if _is_large(mixture):
-            covariances = covariances[..., *np.tril_indices(mixture.n_features)]
-        return np.concatenate(
-            (log_weights, (mixture.means / self._scale).ravel(), covariances.ravel())
-        )
+        if not isinstance(point, Mixture):
+            return point
+        begin, units = self._beginning(0, point), point.family.units(self._scale)
+        if point.family.is_large:
+            covariances = point.family.lower_triangles / lower_triangles(units)
+        else:
+            covariances = point.covariances / units
+        return np.concatenate((begin, covariances.ravel()))
 
     def _mixture(self, vector: NDArray[np.float64], like: Mixture) -> Mixture | None:
         if not np.isfinite(vector).all():
@@ -235,7 +253,9 @@ def require_accelerator(arrays: Mapping[str, NDArray[np.generic]], like: Mixture
     """Raise ``ValueError`` or its like where these arrays are no accelerator's of such mixtures."""
     points, most = np.asarray(arrays["points"], dtype=np.float64), as_count(arrays["most"].item())
     K, D = like.means.shape
-    n_of_covariances = K * D * (D + 1) // 2 if _is_large(like) else like.covariances.size
+    n_of_covariances = like.family.size
+    if like.family.is_large:
+        n_of_covariances = like.family.n_sets * D * (D + 1) // 2
     holds = points.shape in {(0,), (len(points), 2, K + K * D + n_of_covariances)}
     holds &= len(points) <= most and most in {0, most_remembered(like.n_parameters)}
     holds &= bool(np.isfinite(points).all())
@@ -246,23 +266,24 @@ def require_accelerator(arrays: Mapping[str, NDArray[np.generic]], like: Mixture
         as_count(count)
 
 
-def _is_large(mixture: Mixture) -> bool:
-    return mixture.family.has_correlations and mixture.covariances.size > LARGE
+def _kept(mixture: Mixture) -> Mixture:
+    """Return what is kept of a mixture."""
+    return mixture.bare() if mixture.family.is_large else mixture
 
 
-def _parts(like: Mixture) -> list[_Part]:
-    if not _is_large(like):
-        return [_Part(slice(None))]
-    D = like.n_features
-    begin, size = like.weights.size + like.means.size, D * (D + 1) // 2
-    whole = np.empty((D, D), dtype=np.intp)
-    rows, columns = np.tril_indices(D)
-    whole[rows, columns] = whole[columns, rows] = np.arange(size)
-    matrices = (
-        _Part(slice(begin + k * size, begin + (k + 1) * size), whole.ravel())
-        for k in range(like.family.n_sets)
-    )
-    return [_Part(slice(begin)), *matrices]
+def _matrices(
+    k: int,
+    here: slice,
+    units: NDArray[np.float64],
+    places: NDArray[np.intp],
+    points: list[_Point],
+) -> NDArray[np.float64]:  # (n_points, D²)
+    """Return the matrices of one component, whose triangle is ``here`` in a vector."""
+    triangles = [
+        point.family.lower_triangles[k] / units if isinstance(point, Mixture) else point[here]
+        for point in points
+    ]
+    return np.array(triangles)[:, places]
 
 
 def most_remembered(n_numbers: int) -> int:

@@ -12,6 +12,11 @@ LEAST_OBSERVED = 3
 LEAST_RATES = 3
 """Rates of plain steps that must be known: the quickest part of the way comes first."""
 REMEMBERED_RATES = 50
+RATES_IN_A_ROW = 2
+"""Rates that must be known since an accelerated step: it takes what EM would gain next, so that the
+rest looks small until a few steps tell how slowly it shrinks."""
+STEPS_AHEAD = 4
+"""A rising rate is taken to rise for so many steps more."""
 MOST_AHEAD = 0.99
 """A rising rate is not taken to lead beyond between gains that may be rounding."""
 IN_PLACE = 12
@@ -40,7 +45,8 @@ class LimitEstimate:
     EM converges linearly: gains shrink by a rate a, and what is left after a gain δ is about
     δ·a/(1 − a) (McLachlan and Peel 2000, section 2.11). The slowest of the recent rates is used:
     neither a lucky step nor the quick settling after an accelerated one ends a run that is slow.
-    Accelerated steps themselves tell nothing of EM's rate.
+    Accelerated steps themselves tell nothing of EM's rate, and only after two rates behind one is
+    it known again.
     """
 
     def __init__(self) -> None:
@@ -48,6 +54,8 @@ class LimitEstimate:
         self._gain = np.nan
         self._trail: deque[tuple[float, bool]] = deque(maxlen=REMEMBERED_RATES + 2)
         self._rates: deque[float] = deque(maxlen=REMEMBERED_RATES)
+        self._n_in_a_row = 0
+        """Rates since the last accelerated step, or the start."""
 
     @property
     def trail(self) -> Trail:
@@ -69,8 +77,11 @@ class LimitEstimate:
         """Take note of the next step's log-likelihood."""
         self._trail.append((log_likelihood, accelerated))
         gain = np.nan if accelerated else log_likelihood - self._last
+        if accelerated:
+            self._n_in_a_row = 0
         if self._gain > 0.0 and gain > 0.0:
             self._rates.append(gain / self._gain)
+            self._n_in_a_row += 1
         self._last, self._gain = log_likelihood, gain
 
     def is_within(self, tolerance: float) -> bool:
@@ -81,12 +92,18 @@ class LimitEstimate:
             return True
         if not self._gain > 0.0:
             return self._only_moves_in_place(tolerance)
-        if len(self._rates) < LEAST_RATES or self._rates[-1] >= 1.0:
+        if not self._has_settled:
             return False
         ahead = self._rate_ahead()
         if ahead >= 1.0 or self._rest_at(ahead) > tolerance:
             return False
         return self._rest_at(max(rate for rate in self._rates if rate < 1.0)) <= tolerance
+
+    @property
+    def _has_settled(self) -> bool:
+        """Whether enough is known of EM's own rate, and gains shrink."""
+        is_known = len(self._rates) >= LEAST_RATES and self._n_in_a_row >= RATES_IN_A_ROW
+        return is_known and self._rates[-1] < 1.0
 
     def _rate_ahead(self) -> float:
         """Return the last rate, or where it leads: while it rises, the slow part is yet to come.
@@ -94,7 +111,7 @@ class LimitEstimate:
         That may be 1 or more on a plateau, where gains grow before they shrink.
         """
         before, last = self._rates[-2], self._rates[-1]
-        ahead = 2.0 * last - before
+        ahead = last + STEPS_AHEAD * (last - before)
         if self._gain <= NEAR_ROUNDING * abs(self._last):
             ahead = min(ahead, MOST_AHEAD)
         return max(last, ahead)

@@ -6,10 +6,11 @@ matrices, its parameter count and its precision factors. A new family is one cla
 in ``COVARIANCE_FAMILIES``; nothing else asks which family it has.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from copy import copy
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from scipy.linalg import rq, solve_triangular
 
 from gmm_engine import kernels
 from gmm_engine.errors import InvalidParameterError, SingularCovarianceError
-from gmm_engine.regularization import Regularization
+from gmm_engine.regularization import HeldUp, Regularization
 from gmm_engine.statistics import (
     DenseScatter,
     DiagonalScatter,
@@ -41,11 +42,18 @@ relative to a row."""
 LEAST_FACTOR = float(np.finfo(float).eps) / 16
 """No diagonal of a factor that was found in other coordinates is less, relative to its row."""
 
+LARGE = 20_000
+"""Matrices of more numbers are kept as triangles while their mixture waits."""
+
 CHECKED_TOGETHER = 100_000
 """Numbers of matrices that are looked at together, so that what is made of them stays small."""
 
+Number = TypeVar("Number", np.float64, np.intp)
+
 RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
 GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
+COVARIANCE, PRECISION = "covariance", "precision"
+"""Of which an error says that it is not positive definite: the one that was given."""
 
 
 class CovarianceFamily(ABC):
@@ -63,7 +71,10 @@ class CovarianceFamily(ABC):
     n_features: int
     log_det: NDArray[np.float64]  # (K,)
     """log |Σ_k|"""
-    _covariances: NDArray[np.float64]
+    _whole: NDArray[np.float64] | None
+    """The covariances, or None where their triangles are kept in their stead."""
+    _lower: NDArray[np.float64] | None = None  # (n_sets, D (D + 1) / 2)
+    """Their lower triangles, row by row."""
     _upper: NDArray[np.float64] | None
     """``precisions_cholesky``, or None where it is made again when asked for."""
     has_given_factors: bool = False
@@ -76,6 +87,7 @@ class CovarianceFamily(ABC):
         n_features: int,
         *,
         remedy: str = GIVE_ANOTHER_MATRIX,
+        what: str = COVARIANCE,
         factors: kernels.Factors | None = None,
         precisions_cholesky: NDArray[np.float64] | None = None,
     ) -> None:
@@ -85,7 +97,7 @@ class CovarianceFamily(ABC):
         collinear features need not have any.
         """
         self.n_components, self.n_features = n_components, n_features
-        self._covariances = covariances
+        self._whole = covariances
         if precisions_cholesky is not None:
             self._require_regular(precisions_cholesky)
             self._upper, self.has_given_factors = precisions_cholesky, True
@@ -98,7 +110,7 @@ class CovarianceFamily(ABC):
             is_dense=self.has_correlations,
         )
         if factors.singular >= 0:
-            raise SingularCovarianceError(factors.singular, remedy)
+            raise SingularCovarianceError(factors.singular, remedy, what=what)
         self._upper = factors.upper.reshape(covariances.shape)
         self.log_det = self._by_component(factors.log_det)
 
@@ -108,7 +120,8 @@ class CovarianceFamily(ABC):
         is_regular = (diagonal > 0.0).reshape(self.n_sets, -1).all(axis=1)
         is_regular &= np.isfinite(self._covariances).reshape(self.n_sets, -1).all(axis=1)
         if not is_regular.all():
-            raise SingularCovarianceError(int(np.argmin(is_regular)), GIVE_ANOTHER_MATRIX)
+            component = int(np.argmin(is_regular))
+            raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
 
     @classmethod
     def of_step(cls, steps: kernels.Steps, row: int) -> Self:
@@ -117,30 +130,71 @@ class CovarianceFamily(ABC):
         shape = cls.shape(n_components, n_features)
         self = cls.__new__(cls)
         self.n_components, self.n_features = n_components, n_features
-        self._covariances = steps.covariances[row].reshape(shape)
+        self._whole = steps.covariances[row].reshape(shape)
         self._upper = steps.upper[row].reshape(shape)
         self.log_det = self._by_component(steps.log_det[row])
         return self
 
+    @property
+    def _covariances(self) -> NDArray[np.float64]:
+        if self._whole is not None:
+            return self._whole
+        assert self._lower is not None  # noqa: S101 - one of them is kept
+        whole = from_lower_triangles(self._lower, self.n_features)
+        return whole.reshape(self.shape(self.n_components, self.n_features))
+
+    @property
+    def size(self) -> int:
+        """How many numbers the covariances are."""
+        return math.prod(self.shape(self.n_components, self.n_features))
+
+    @property
+    def is_large(self) -> bool:
+        """Whether they are so many that memory counts."""
+        return self.has_correlations and self.size > LARGE
+
+    @property
+    def lower_triangles(self) -> NDArray[np.float64]:  # (n_sets, D (D + 1) / 2)
+        """The lower triangles of the matrices, row by row; kept for whoever asks again."""
+        if self._lower is None:
+            D = self.n_features
+            self._lower = lower_triangles(self._covariances.reshape(self.n_sets, D, D))
+        return self._lower
+
     def bare(self) -> Self:
-        """Return the same without its factors, which are as large and can be made again."""
-        if self.has_given_factors:
+        """Return the same without its factors, which are as large and can be made again.
+
+        Large matrices are symmetric to the last bit, and kept as triangles.
+        """
+        is_small = self._whole is None or not self.is_large
+        if self.has_given_factors or (self._upper is None and is_small):
             return self
         family = copy(self)
         family._upper = None  # noqa: SLF001 - its own kind
+        if not is_small:
+            family._lower, family._whole = self.lower_triangles, None  # noqa: SLF001 - as above
+        return family
+
+    def whole(self) -> Self:
+        """Return the same with covariances as they are asked for."""
+        if self._whole is not None:
+            return self
+        family = copy(self)
+        family._whole, family._lower = self._covariances, None  # noqa: SLF001 - its own kind
         return family
 
     @property
     def precisions_cholesky(self) -> NDArray[np.float64]:
         """Factors U with Σ⁻¹ = U Uᵀ, upper triangular; 1/σ where the family is diagonal."""
         if self._upper is None:
+            covariances = self._covariances
             factors = kernels.factors_of(
-                self._covariances,
+                covariances,
                 n_sets=self.n_sets,
                 n_features=self.n_features,
                 is_dense=self.has_correlations,
             )
-            self._upper = factors.upper.reshape(self._covariances.shape)
+            self._upper = factors.upper.reshape(covariances.shape)
         return self._upper
 
     @classmethod
@@ -162,20 +216,42 @@ class CovarianceFamily(ABC):
             bounds=cls.bounds(regularization),
         )
         K, D = statistics.centers.shape
-        covariances, held = found.covariances.reshape(cls.shape(K, D)), np.zeros(K, dtype=np.intp)
+        covariances = found.covariances.reshape(cls.shape(K, D))
         if found.factors is None:
-            covariances, held = cls._held_up(covariances, regularization)
+            held = cls._held_up(covariances, regularization)
+            return found, cls._of_held(held, K, D), np.broadcast_to(held.n_held, K)
         family = cls(covariances, K, D, remedy=RAISE_REG_COVAR, factors=found.factors)
-        return found, family, np.broadcast_to(held, K)
+        return found, family, np.zeros(K, dtype=np.intp)
 
     def held_up(self, regularization: Regularization) -> Self:
         """Return this, or what it becomes where it is below the regularisation's floor."""
         if not len(self.bounds(regularization).floor):
             return self
-        covariances, _ = self._held_up(self._covariances, regularization)
-        if np.array_equal(covariances, self._covariances):
+        given = self._covariances
+        held = self._held_up(given, regularization)
+        if held.covariances is given or np.array_equal(held.covariances, given):
             return self
-        return type(self)(covariances, self.n_components, self.n_features, remedy=RAISE_REG_COVAR)
+        return self._of_held(held, self.n_components, self.n_features)
+
+    @classmethod
+    def _of_held(cls, held: HeldUp, n_components: int, n_features: int) -> Self:
+        """Take what a regularisation made of covariances, by their factors if it gives some."""
+        upper = held.factors
+        if upper is not None:
+            upper = upper.reshape(-1, n_features, n_features)
+            dense = held.covariances.reshape(upper.shape)
+            is_raised = np.isfinite(upper).all(axis=(1, 2))
+            upper[is_raised] = _triangular(upper[is_raised])
+            lower = _cholesky_factors(dense[~is_raised], RAISE_REG_COVAR)
+            upper[~is_raised] = kernels.inverse_transposes(lower)
+            upper = upper.reshape(held.covariances.shape)
+        return cls(
+            held.covariances,
+            n_components,
+            n_features,
+            remedy=RAISE_REG_COVAR,
+            precisions_cholesky=upper,
+        )
 
     @classmethod
     def estimate(
@@ -196,9 +272,7 @@ class CovarianceFamily(ABC):
 
     @staticmethod
     @abstractmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         """Hold up what is below the floor; tell in how many directions by component, or all."""
 
     @classmethod
@@ -407,11 +481,11 @@ class FullCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances)
-        return _mirrored(raised), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances)
+        if held.covariances is covariances:
+            return held
+        return held._replace(covariances=_mirrored(held.covariances))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -480,11 +554,9 @@ class TiedCovariances(CovarianceFamily):
         return regularization.dense_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        raised, held = regularization.dense(covariances[np.newaxis])
-        return _mirrored(raised[0]), held
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
+        held = regularization.dense(covariances[np.newaxis])
+        return held._replace(covariances=_mirrored(held.covariances[0]))
 
     @classmethod
     def from_array(cls, array: NDArray[np.float64], n_components: int, n_features: int) -> Self:
@@ -557,9 +629,7 @@ class DiagonalCovariances(CovarianceFamily):
         return regularization.diagonal_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.diagonal(covariances)
 
     @classmethod
@@ -572,7 +642,7 @@ class DiagonalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components, n_features), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -626,9 +696,7 @@ class SphericalCovariances(CovarianceFamily):
         return regularization.scalar_bounds
 
     @staticmethod
-    def _held_up(
-        covariances: NDArray[np.float64], regularization: Regularization
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def _held_up(covariances: NDArray[np.float64], regularization: Regularization) -> HeldUp:
         return regularization.scalar(covariances)
 
     @classmethod
@@ -641,7 +709,7 @@ class SphericalCovariances(CovarianceFamily):
         cls, array: NDArray[np.float64], n_components: int, n_features: int
     ) -> Self:
         require_shape(array, (n_components,), what="precisions")
-        return cls(_reciprocal(array), n_components, n_features)
+        return cls(_reciprocal(array), n_components, n_features, what=PRECISION)
 
     @classmethod
     def from_precisions_cholesky(
@@ -684,22 +752,14 @@ COVARIANCE_FAMILIES: dict[str, type[CovarianceFamily]] = {
 }
 
 
-def _cholesky_factors(covariances: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
+def _cholesky_factors(
+    matrices: NDArray[np.float64], remedy: str, *, what: str = COVARIANCE
+) -> NDArray[np.float64]:
     """Return the lower factors of (K, D, D) matrices, naming the first that has none."""
-    factors, singular = kernels.cholesky_factors(covariances)
+    factors, singular = kernels.cholesky_factors(matrices)
     if singular >= 0:
-        raise SingularCovarianceError(singular, remedy)
+        raise SingularCovarianceError(singular, remedy, what=what)
     return factors
-
-
-def _inverse_factors(factors: NDArray[np.float64], remedy: str) -> NDArray[np.float64]:
-    """Return U = L⁻ᵀ for every lower factor L, refusing one whose U Uᵀ is beyond doubles."""
-    inverses = kernels.inverse_transposes(factors)
-    with np.errstate(over="ignore"):
-        precisions = np.einsum("kij,kij->k", inverses, inverses)  # the traces of U Uᵀ
-    if not np.isfinite(precisions).all():
-        raise SingularCovarianceError(int(np.argmin(np.isfinite(precisions))), remedy)
-    return inverses
 
 
 def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -707,7 +767,8 @@ def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
 
     Cholesky's factor is lower triangular; that of the matrix turned about is U turned about.
     """
-    factors = _cholesky_factors(precisions[:, ::-1, ::-1], GIVE_ANOTHER_MATRIX)
+    turned = precisions[:, ::-1, ::-1]
+    factors = _cholesky_factors(turned, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return np.ascontiguousarray(factors[:, ::-1, ::-1])
 
 
@@ -723,7 +784,8 @@ def _as_upper(factors: NDArray[np.float64]) -> NDArray[np.float64]:
         least = FLAT_FACTOR * np.linalg.norm(factors, axis=-1)
     singular = np.argwhere((np.diagonal(factors, axis1=1, axis2=2) <= least).any(axis=1))
     if singular.size:
-        raise SingularCovarianceError(int(singular[0][0]), GIVE_ANOTHER_MATRIX)
+        component = int(singular[0][0])
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return factors
 
 
@@ -744,8 +806,13 @@ def _raised_diagonal(upper: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _inverted(factors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U."""
-    inverses = _inverse_factors(factors.transpose(0, 2, 1), GIVE_ANOTHER_MATRIX)
+    """Return Σ = U⁻ᵀ U⁻¹ for every upper factor U, refusing one whose Σ is beyond doubles."""
+    inverses = kernels.inverse_transposes(factors.transpose(0, 2, 1))
+    with np.errstate(over="ignore"):
+        traces = np.einsum("kij,kij->k", inverses, inverses)
+    if not np.isfinite(traces).all():
+        component = int(np.argmin(np.isfinite(traces)))
+        raise SingularCovarianceError(component, GIVE_ANOTHER_MATRIX, what=PRECISION)
     return _mirrored(inverses.transpose(0, 2, 1) @ inverses)
 
 
@@ -779,6 +846,29 @@ def _reciprocal(array: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(1.0 / array)
 
 
+def lower_triangles(matrices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the lower triangles of (..., D, D) matrices, (..., D (D + 1) / 2), row by row."""
+    D = matrices.shape[-1]
+    lower = np.empty((*matrices.shape[:-2], D * (D + 1) // 2))
+    for i in range(D):
+        lower[..., _row_of_triangle(i)] = matrices[..., i, : i + 1]
+    return lower
+
+
+def from_lower_triangles(lower: NDArray[Number], n_features: int) -> NDArray[Number]:
+    """Return symmetric matrices (..., D, D) of these lower triangles."""
+    matrices = np.empty((*lower.shape[:-1], n_features, n_features), dtype=lower.dtype)
+    for i in range(n_features):
+        row = lower[..., _row_of_triangle(i)]
+        matrices[..., i, : i + 1] = matrices[..., : i + 1, i] = row
+    return matrices
+
+
+def _row_of_triangle(i: int) -> slice:
+    begin = i * (i + 1) // 2
+    return slice(begin, begin + i + 1)
+
+
 def read_only(array: NDArray[np.float64]) -> NDArray[np.float64]:
     view = array.view()
     view.flags.writeable = False
@@ -790,18 +880,26 @@ def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
     What is stored and read back is then the same mixture: ``_symmetric`` changes nothing in it.
     """
-    mirrored = 0.5 * array
-    mirrored += 0.5 * np.swapaxes(array, -1, -2)
+    D = array.shape[-1]
+    mirrored = np.multiply(0.5, array, order="C")
+    halves, matrices = _portions(mirrored.reshape(-1, D, D)), _portions(array.reshape(-1, D, D))
+    for half, portion in zip(halves, matrices, strict=True):
+        np.add(half, 0.5 * np.swapaxes(portion, -1, -2), out=half)
     return mirrored
+
+
+def _portions(matrices: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
+    """Yield consecutive matrices that are looked at together."""
+    n_at_once = max(1, CHECKED_TOGETHER // matrices.shape[-1] ** 2)
+    for begin in range(0, len(matrices), n_at_once):
+        yield matrices[begin : begin + n_at_once]
 
 
 def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
     require_finite(array, what=what)
     D = array.shape[-1]
-    matrices, n_at_once = array.reshape(-1, D, D), max(1, CHECKED_TOGETHER // D**2)
-    for begin in range(0, len(matrices), n_at_once):
-        if not _are_symmetric(matrices[begin : begin + n_at_once]):
-            raise InvalidParameterError(what, "must be symmetric")
+    if not all(map(_are_symmetric, _portions(array.reshape(-1, D, D)))):
+        raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
 
 

@@ -103,12 +103,8 @@ def em_steps(
             way.look(AT_ONCE)
             accelerated = False
         else:
-            way.look(accelerator.n_plain_ahead)
-            leap = accelerator.proposal(here.mixture, way.following, here.log_likelihood)
-            accelerated = leap is not None and way.leap(leap)
-            if leap is not None and not accelerated:
-                accelerator.reject()
-            del leap
+            way.look(accelerator.n_plain_ahead, leaps=accelerator.may_leap)
+            accelerated = way.leap(accelerator)
         if not accelerated:
             way.step()
 
@@ -121,6 +117,17 @@ class _Place:
     log_likelihood: float
     log_max_resp: float
     degenerate: tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Following:
+    """What the M-step has found."""
+
+    mixture: Mixture
+    held: NDArray[np.intp]
+    """By component, in how many directions its covariance is held up."""
+    prepared: kernels.Prepared | None = None
+    """Laid out for its pass already, or None."""
 
 
 class _Way:
@@ -139,12 +146,14 @@ class _Way:
         self._n_looked = 0
         self._n_vain = self._n_to_wait = 0
         """Looks in a row that found no step, and steps until the next look: twice as many each."""
-        self._next: tuple[Mixture, NDArray[np.intp]] | None = None
+        self._next: _Following | None = None
 
     def begin(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
         """Stand at a mixture."""
         self._few_rows = self._samples_if_few(*mixture.means.shape)
-        self._weigh_by(mixture, held)
+        self._next = _Following(mixture, held)
+        del mixture
+        self._weigh_next()
 
     def begin_by(self, start: SufficientStatistics) -> None:
         """Stand at the mixture that these statistics make."""
@@ -157,14 +166,21 @@ class _Way:
         else:
             self.begin(*Mixture.from_statistics(start, self._family, self._held_by))
 
-    def look(self, n_plain: int) -> None:
-        """Find EM's next mixture; ``n_plain`` steps are likely to be taken one after another."""
+    def look(self, n_plain: int, *, leaps: bool = False) -> None:
+        """Find EM's next mixture.
+
+        ``n_plain`` steps are likely to be taken one after another, or, if ``leaps``, none.
+        """
         if not self._ahead and n_plain and self._few_rows is not None and self._is_to_look():
             n_steps = min(n_plain, AT_ONCE, max(self._n_looked, FIRST_AT_ONCE))
             self._look_ahead(n_steps, self._few_rows)
         if not self._ahead:
-            self._next = Mixture.from_statistics(self._sums, self._family, self._held_by)
+            found = _Following(*Mixture.from_statistics(self._sums, self._family, self._held_by))
             self._statistics = None
+            if found.mixture.family.is_large:
+                found.prepared = None if leaps else found.mixture.laid_out()
+                found.mixture = found.mixture.bare()
+            self._next = found
 
     @property
     def following(self) -> Mixture:
@@ -172,7 +188,7 @@ class _Way:
         if self._ahead:
             return self._ahead[0].mixture
         assert self._next is not None  # noqa: S101 - it was looked for
-        return self._next[0]
+        return self._next.mixture
 
     @property
     def _sums(self) -> SufficientStatistics:
@@ -188,34 +204,51 @@ class _Way:
         if self._ahead:
             self.here = self._ahead.popleft()
         elif self._next is not None:
-            (mixture, held), self._next = self._next, None
-            self._weigh_by(mixture, held)
+            self._weigh_next()
 
-    def leap(self, mixture: Mixture) -> bool:
-        """Go to ``mixture`` if it is better than where the run stands; tell whether it is."""
+    def leap(self, accelerator: Accelerator) -> bool:
+        """Go where the accelerator proposes if that is better; tell whether the run went there."""
+        mixture = accelerator.proposal(self.here.mixture, self.following, self.here.log_likelihood)
+        if mixture is None:
+            return False
+        if self._next is not None:
+            self._next.prepared = None
+        statistics = None
         try:
-            family = mixture.family.held_up(self._held_by)
-            if family is not mixture.family:
-                mixture = Mixture(mixture.weights, mixture.means, family)
-            statistics = expectation(mixture, self._samples)
+            mixture = mixture.held_up(self._held_by)
+            prepared = mixture.laid_out()
+            mixture = self._kept(mixture)
+            statistics = expectation(mixture, self._samples, prepared)
         except (OutOfRangeError, SingularCovarianceError):
-            return False  # a leap may land anywhere; the data itself is in range
-        if not statistics.log_likelihood > self.here.log_likelihood:
+            pass  # a leap may land anywhere; the data itself is in range
+        if statistics is None or not statistics.log_likelihood > self.here.log_likelihood:
+            accelerator.reject()
             return False
         self._ahead.clear()
+        self._next = None
         self._go_to(mixture, np.zeros(mixture.n_components, dtype=np.intp), statistics)
         return True
 
-    def _weigh_by(self, mixture: Mixture, held: NDArray[np.intp]) -> None:
-        """Go to a mixture, and weigh the rows by it."""
-        self._go_to(mixture, held, expectation(mixture, self._samples))
+    def _weigh_next(self) -> None:
+        """Go to the mixture that was found, and weigh the rows by it.
+
+        Little of a large one is left while that lasts but what the pass reads.
+        """
+        assert self._next is not None  # noqa: S101 - it was found
+        found, self._next = self._next, None
+        prepared = found.prepared or found.mixture.laid_out()
+        mixture, held = self._kept(found.mixture), found.held
+        del found
+        self._go_to(mixture, held, expectation(mixture, self._samples, prepared))
+
+    def _kept(self, mixture: Mixture) -> Mixture:
+        """Return what is kept of a mixture where threads share a pass."""
+        return mixture.bare() if self._few_rows is None else mixture
 
     def _go_to(
         self, mixture: Mixture, held: NDArray[np.intp], statistics: SufficientStatistics
     ) -> None:
         self._statistics = statistics
-        if self._few_rows is None:
-            mixture = mixture.bare()
         is_degenerate = (held > 0) | (statistics.nk < self._negligible)
         self.here = _Place(
             mixture,
@@ -276,7 +309,12 @@ class _Way:
         )
 
 
-def expectation(mixture: Mixture, samples: SampleSource) -> SufficientStatistics:
-    """Weigh the rows by ``mixture`` and sum up what the M-step needs: the E-step (Bishop 9.23)."""
-    moments = kernels.expectation(mixture.laid_out(), samples.chunks())
+def expectation(
+    mixture: Mixture, samples: SampleSource, prepared: kernels.Prepared | None = None
+) -> SufficientStatistics:
+    """Weigh the rows by ``mixture`` and sum up what the M-step needs: the E-step (Bishop 9.23).
+
+    ``prepared`` is the mixture laid out, if it has been already.
+    """
+    moments = kernels.expectation(prepared or mixture.laid_out(), samples.chunks())
     return SufficientStatistics.of_moments(mixture.family.form, mixture.means, moments)

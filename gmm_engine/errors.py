@@ -16,7 +16,7 @@ What ``GaussianMixture`` does not refuse but wants to be known is a warning, at 
 """
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class GmmEngineError(ValueError):
@@ -38,6 +38,13 @@ class InvalidDataError(GmmEngineError):
     positions: tuple[tuple[int, ...], ...] = ()
     """The first wrong places as indices into the array: of values, or of rows."""
 
+    def in_block(self, number: int, first_row: int) -> Self:
+        """Return the same of one block of many, which begins with this row of all."""
+        return type(self)(f"block {number}, which begins with row {first_row}: {self}")
+
+    def _positions_in_all(self, first_row: int) -> list[tuple[int, ...]]:
+        return [(first_row + row, *rest) for row, *rest in self.positions]
+
 
 class EmptyDataError(InvalidDataError):
     code = "empty_data"
@@ -50,12 +57,18 @@ class DimensionMismatchError(InvalidDataError):
 class NonFiniteNumberError(InvalidDataError):
     code = "non_finite_number"
 
-    def __init__(self, what: str, positions: Sequence[tuple[int, ...]]) -> None:
+    def __init__(
+        self, what: str, positions: Sequence[tuple[int, ...]], *, elsewhere: str = ""
+    ) -> None:
         super().__init__(
-            f"{what} contains NaN or infinity, first at index {list(positions[0])}; "
+            f"{what} contains NaN or infinity, first at index {list(positions[0])}{elsewhere}; "
             "remove or impute such values"
         )
-        self.positions = tuple(positions)
+        self.what, self.positions = what, tuple(positions)
+
+    def in_block(self, number: int, first_row: int) -> Self:
+        elsewhere = f" of all rows, {list(self.positions[0])} of block {number}"
+        return type(self)(self.what, self._positions_in_all(first_row), elsewhere=elsewhere)
 
 
 class OutOfRangeError(InvalidDataError):
@@ -65,6 +78,11 @@ class OutOfRangeError(InvalidDataError):
         super().__init__(problem)
         self.positions = tuple(positions)
 
+    def in_block(self, number: int, first_row: int) -> Self:
+        moved = super().in_block(number, first_row)
+        moved.positions = tuple(self._positions_in_all(first_row))
+        return moved
+
 
 class TooFewSamplesError(InvalidDataError):
     code = "too_few_samples"
@@ -73,10 +91,8 @@ class TooFewSamplesError(InvalidDataError):
 class SingularCovarianceError(GmmEngineError):
     code = "singular_covariance"
 
-    def __init__(self, component: int, remedy: str) -> None:
-        super().__init__(
-            f"the covariance of component {component} is not positive definite; {remedy}"
-        )
+    def __init__(self, component: int, remedy: str, *, what: str = "covariance") -> None:
+        super().__init__(f"the {what} of component {component} is not positive definite; {remedy}")
         self.component = component
 
 

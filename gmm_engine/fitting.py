@@ -262,7 +262,7 @@ def _fitted(
     last = search.as_given(best.last, samples.total_weight)
     raised = last.log_likelihood - best.last.log_likelihood
     result = FitResult(
-        mixture=last.mixture,
+        mixture=last.mixture.whole(),
         criteria=Criteria(
             n_samples=samples.total_weight,
             n_parameters=last.mixture.n_parameters,

@@ -3,11 +3,12 @@
 Whole starts, mixtures as well as labels and responsibilities, need nothing of this.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from gmm_engine.errors import InvalidParameterError
 from gmm_engine.mixture import BOTH, Mixture
 from gmm_engine.validation import as_real_array, require_shape
 
@@ -25,26 +26,27 @@ class Given:
     means: ArrayLike | None = None  # (K, D)
     precisions: ArrayLike | None = None
     """Σ⁻¹ in the family's own shape."""
+    precisions_cholesky: ArrayLike | None = None
+    """In their place: factors U with Σ⁻¹ = U Uᵀ, which say more of nearly collinear features."""
+
+    def __post_init__(self) -> None:
+        if self.precisions is not None and self.precisions_cholesky is not None:
+            message = "can't be given beside precisions: one is made of the other"
+            raise InvalidParameterError("precisions_cholesky", message)
 
     @property
     def is_empty(self) -> bool:
-        return self.weights is None and self.means is None and self.precisions is None
+        return all(getattr(self, each.name) is None for each in fields(self))
 
     def in_place_of(self, found: Mixture) -> Mixture:
         """Return ``found`` with the given parameters in place of its own."""
         given = self._arrays()
-        for name, own in (
-            ("weights", found.weights),
-            ("means", found.means),
-            ("precisions", found.precisions),
-        ):
-            if name in given:
-                require_shape(given[name], own.shape, what=name)
-        arrays = {**found.to_arrays(), **given}
-        if "precisions" in given:
-            for name in BOTH:
-                arrays.pop(name, None)
-        return Mixture.from_arrays(arrays, found.covariance_type)
+        for name, value in given.items():
+            require_shape(value, getattr(found, name).shape, what=name)
+        own = found.to_arrays()
+        if given.keys() & {"precisions", "precisions_cholesky"}:
+            own = {name: value for name, value in own.items() if name not in BOTH}
+        return Mixture.from_arrays({**own, **given}, found.covariance_type)
 
     def as_whole(self, covariance_type: str) -> Mixture | None:
         """Return the mixture that is given, if all of it is."""
@@ -54,8 +56,8 @@ class Given:
     def _arrays(self) -> dict[str, NDArray[np.float64]]:
         arrays = {
             name: as_real_array(value, what=name)
-            for name, value in (("means", self.means), ("precisions", self.precisions))
-            if value is not None
+            for name in ("means", "precisions", "precisions_cholesky")
+            if (value := getattr(self, name)) is not None
         }
         if self.weights is not None:
             arrays["weights"] = normalized_if_single(self.weights)

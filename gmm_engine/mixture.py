@@ -88,9 +88,10 @@ class Mixture:
 
     def laid_out(self) -> kernels.Prepared:
         """Lay the parameters out for one pass; what is laid out is as large as the covariances."""
-        return self._prepared or kernels.Prepared.of(
-            self.weights, self.means, self.family.whitening, self.family.log_det
-        )
+        if self._prepared is not None:
+            return self._prepared
+        family = self.family.whole()  # what is made of triangles is let go with it
+        return kernels.Prepared.of(self.weights, self.means, family.whitening, family.log_det)
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Mixture is frozen; {name} can't be set")
@@ -177,9 +178,20 @@ class Mixture:
         )
         return mixture
 
+    def held_up(self, regularization: Regularization) -> "Mixture":
+        """Return this, or what it becomes where it is below the regularisation's floor."""
+        family = self.family.held_up(regularization)
+        return self if family is self.family else Mixture(self.weights, self.means, family)
+
     def bare(self) -> "Mixture":
         """Return the same without what has been made of the covariances and can be made again."""
-        return Mixture(self.weights, self.means, self.family.bare())
+        family = self.family.bare()
+        return self if family is self.family else Mixture(self.weights, self.means, family)
+
+    def whole(self) -> "Mixture":
+        """Return the same with covariances that need not be put together to be looked at."""
+        family = self.family.whole()
+        return self if family is self.family else Mixture(self.weights, self.means, family)
 
     def to_arrays(self) -> dict[str, NDArray[np.float64]]:
         """Return the parameters as ``from_arrays`` takes them, ``precisions_cholesky`` if given."""

@@ -8,8 +8,9 @@ likelihood wants them; under the constraint Σ_k ⪰ F the M-step has the closed
 a change of units changes nothing but units.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,15 +32,27 @@ FAR_FROM_MEAN = 100.0
 mean: two digits are lost by then."""
 SMALLEST_SPREAD = 1e-142
 """The floor is a fraction of squares; of smaller spreads it, or its inverse, leaves the range."""
+TREATED_TOGETHER = 100_000
+"""Numbers of matrices that are looked at together, so that what is made of them stays small."""
 
 _NONE = np.empty(0)
+
+
+class HeldUp(NamedTuple):
+    """Covariances as a regularisation lets them be."""
+
+    covariances: NDArray[np.float64]
+    n_held: NDArray[np.intp]
+    """For each, in how many directions it had to be held up: 0 is healthy."""
+    factors: NDArray[np.float64] | None = None
+    """U with Σ⁻¹ = U Uᵀ where any of them lies on the floor, of which the numbers of a covariance
+    with others hold but four digits. They need not be triangular; NaN for a healthy one."""
 
 
 class Regularization(Protocol):
     """Makes estimated covariances fit to be factored, form by form.
 
-    The M-step applies the bounds. Where covariances are below the floor, a method returns them
-    held up and, for each, in how many directions they had to be: 0 is healthy.
+    The M-step applies the bounds. Where covariances are below the floor, a method holds them up.
     """
 
     @property
@@ -51,19 +64,13 @@ class Regularization(Protocol):
     @property
     def scalar_bounds(self) -> Bounds: ...
 
-    def dense(
-        self, covariances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
         """Treat (K, D, D) matrices."""
 
-    def diagonal(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def diagonal(self, variances: NDArray[np.float64]) -> HeldUp:
         """Treat (K, D) diagonals."""
 
-    def scalar(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def scalar(self, variances: NDArray[np.float64]) -> HeldUp:
         """Treat (K,) variances common to all features."""
 
 
@@ -79,10 +86,8 @@ class Ridge:
 
     diagonal_bounds = scalar_bounds = dense_bounds
 
-    def dense(
-        self, covariances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        return covariances, np.zeros(len(covariances), dtype=np.intp)  # there is no floor
+    def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
+        return HeldUp(covariances, np.zeros(len(covariances), dtype=np.intp))  # there is no floor
 
     diagonal = scalar = dense
 
@@ -151,35 +156,48 @@ class VarianceFloor:
     def scalar_bounds(self) -> Bounds:
         return Bounds(ridge=0.0, scale=self.scale, floor=np.array([self._mean_floor]))
 
-    def dense(
+    def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
+        held, n_held = covariances, np.zeros(len(covariances), dtype=np.intp)
+        factors: NDArray[np.float64] | None = None
+        n_at_once = max(1, TREATED_TOGETHER // len(self.scale) ** 2)
+        for begin in range(0, len(covariances), n_at_once):
+            for k, raised, n_raised, factor in self._below(covariances[begin : begin + n_at_once]):
+                if held is covariances:
+                    held = covariances.copy()
+                held[begin + k], n_held[begin + k] = raised, n_raised
+                if factor is not None:
+                    factors = np.full(held.shape, np.nan) if factors is None else factors
+                    factors[begin + k] = factor
+        return HeldUp(held, n_held, factors)
+
+    def _below(
         self, covariances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
-        held, n_held = covariances.copy(), np.zeros(len(covariances), dtype=np.intp)
+    ) -> Iterator[tuple[int, NDArray[np.float64], int, NDArray[np.float64] | None]]:
+        """Yield the places of those below the floor, held up, in how many directions, and U."""
         n_across = len(self.scale) - len(self.along)
         scaled = covariances / self.scale / self.scale[:, np.newaxis]
         if not n_across and _is_positive_definite(scaled - self.shape):
-            return held, n_held
+            return
         for k, matrix in enumerate(scaled):
             if not n_across and _is_positive_definite((matrix - self.shape)[np.newaxis]):
                 continue
-            raised, n_raised = self._raised(self.axes.T @ matrix @ self.axes)
-            whole = self.axes @ raised @ self.axes.T + self.across
-            held[k] = whole * self.scale * self.scale[:, np.newaxis]
-            n_held[k] = max(n_raised - (self.n_flat - n_across), 0)
-        return held, n_held
+            along, factor = self.axes.T @ matrix @ self.axes, None
+            root, n_raised = self._raised(along)
+            if root is not None:
+                along = root @ root.T
+                factor = self._inverse_root(root) / self.scale[:, np.newaxis]
+            whole = self.axes @ along @ self.axes.T + self.across
+            n_held = max(n_raised - (self.n_flat - n_across), 0)
+            yield k, whole * self.scale * self.scale[:, np.newaxis], n_held, factor
 
-    def diagonal(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def diagonal(self, variances: NDArray[np.float64]) -> HeldUp:
         floor = self._feature_floor
         n_held = np.count_nonzero((variances < floor) & ~self.is_constant, axis=-1)
-        return np.maximum(variances, floor), n_held
+        return HeldUp(np.maximum(variances, floor), n_held)
 
-    def scalar(
-        self, variances: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
+    def scalar(self, variances: NDArray[np.float64]) -> HeldUp:
         floor = self._mean_floor
-        return np.maximum(variances, floor), (variances < floor).astype(np.intp)
+        return HeldUp(np.maximum(variances, floor), (variances < floor).astype(np.intp))
 
     @property
     def _feature_floor(self) -> NDArray[np.float64]:  # (D,)
@@ -190,17 +208,29 @@ class VarianceFloor:
         counted = ~self.is_constant if not self.is_constant.all() else self.is_constant
         return float(self._feature_floor[counted].sum()) / len(self.scale)
 
-    def _raised(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
-        """Raise what a matrix along ``axes`` has below the floor; tell in how many directions."""
+    def _raised(self, matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64] | None, int]:
+        """Raise what a matrix along ``axes`` has below the floor; tell in how many directions.
+
+        Returns R with R Rᵀ what it becomes, whose columns are orthogonal in units of the floor;
+        None where nothing is below it.
+        """
         if not matrix.size or _is_positive_definite((matrix - np.diag(self.along))[np.newaxis]):
-            return matrix, 0
+            return None, 0
         unit = np.sqrt(self.along)
         relative = matrix / unit / unit[:, np.newaxis]
         eigenvalues, vectors = np.linalg.eigh(0.5 * (relative + relative.T))
         # Rounding in `relative` is of the size of its largest eigenvalue.
         least = max(1.0, 16 * np.finfo(float).eps * len(matrix) * eigenvalues[-1])
         root = unit[:, np.newaxis] * vectors * np.sqrt(np.maximum(eigenvalues, least))
-        return root @ root.T, int(np.count_nonzero(eigenvalues < least))
+        return root, int(np.count_nonzero(eigenvalues < least))
+
+    def _inverse_root(self, root: NDArray[np.float64]) -> NDArray[np.float64]:  # (D, D)
+        """Return U with (U Uᵀ)⁻¹ = A R Rᵀ Aᵀ + ``across``, A the axes and R the root."""
+        relative = root / np.sqrt(self.along)[:, np.newaxis]
+        inverse = relative / np.square(relative).sum(axis=0) / np.sqrt(self.along)[:, np.newaxis]
+        variances, others = np.linalg.eigh(self.across)
+        beyond = slice(len(self.along), None)
+        return np.hstack([self.axes @ inverse, others[:, beyond] / np.sqrt(variances[beyond])])
 
 
 @dataclass(frozen=True, slots=True)

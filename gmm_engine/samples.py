@@ -151,6 +151,7 @@ class Blocks:
 
     ``read`` is called once for every pass over the data and must yield the same blocks each time:
     arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over.
+    What is refused is named by its row among all, and by its block; both count from 0.
     For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow
     dataset is taken as ``Blocks(dataset.to_batches)``.
 
@@ -245,11 +246,16 @@ class BlockedSamples:
         return Samples(np.concatenate(rows), np.concatenate(weights))
 
     def _checked_blocks(self) -> Iterator[Samples]:
-        for block in self._blocks.read():
+        n_rows = 0
+        for number, block in enumerate(self._blocks.read()):
             X, weight = block if isinstance(block, tuple) else (block, None)
             if isinstance(X, Sized) and len(X) == 0:
                 continue
-            rows = Samples.checked(X, weight, n_features=self.n_features or None)
+            try:
+                rows = Samples.checked(X, weight, n_features=self.n_features or None)
+            except InvalidDataError as error:
+                raise error.in_block(number, n_rows) from error
+            n_rows += rows.n_rows
             if rows.weight is not None:
                 counted = without_negligible(rows.weight, largest=self._largest_weight)
                 rows = Samples(rows.X, counted)

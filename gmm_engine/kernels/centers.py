@@ -70,16 +70,12 @@ def center_place(factors, is_unrolled, n_components, factor_stride, width):
 
 
 @njit(inline="always")
-def subtract_center(factors, center_at, width, columns, rows, n_kept):
-    """Subtract the centre from the columns of a block, and from the rows that are kept of it."""
+def subtract_center(columns, center, width):
+    """Subtract the centre from the columns of a block."""
     for i in range(width):
-        center = spread_at(factors, center_at + i)
+        away = spread_at(center, i)
         for place in range(i * BLOCK_ROWS, (i + 1) * BLOCK_ROWS, LANES):
-            store(columns, place, subtract(load(columns, place), center))
-    for row in range(n_kept):
-        for i in range(0, width, LANES):
-            deviations = subtract(load(rows, row * width + i), load(factors, center_at + i))
-            store(rows, row * width + i, deviations)
+            store(columns, place, subtract(load(columns, place), away))
 
 
 @njit(nogil=True, error_model="numpy", forceinline=True)
@@ -106,6 +102,10 @@ def move_to_means(
     n_numbers = len(totals) // n_components
     lanes = LANES if is_unrolled else 1
     first, away, second = np.empty(width), np.empty(width), np.empty((width, width))
+    in_panels = np.empty((width, width), dtype=np.int64)
+    for i in range(width):
+        for j in range(i + 1):
+            in_panels[i, j] = LANES + product_place(i, j)
     for k in range(n_components):
         base = k * n_numbers
         total = 0.0
@@ -116,8 +116,7 @@ def move_to_means(
             first[i] = _sum_of(totals, base, is_unrolled, 1 + i, LANES + i)
             for j in range(i + 1):
                 in_triangle = 1 + width + _triangle_index(i, j)
-                in_panels = LANES + product_place(i, j)
-                second[i, j] = _sum_of(totals, base, is_unrolled, in_triangle, in_panels)
+                second[i, j] = _sum_of(totals, base, is_unrolled, in_triangle, in_panels[i, j])
         at = k * (1 + width) * lanes
         _add_about_mean(total, first, second, away, moments, at, scatter, k * stride, lanes)
 

@@ -38,6 +38,7 @@ from gmm_engine.kernels.lanes import (
     reciprocal,
     square_root,
     store,
+    subtract,
     take_rows_apart,
     turn_tile,
     without_powers,
@@ -173,23 +174,11 @@ def _turn_block(X, begin, n_rows, n_padded, columns, place):
 
 
 @njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
-def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
-    """Copy blocks by feature and, where they are kept, by row; fill up the last with a row of it.
+def _turn(X, begin, n_rows, n_padded, columns, width):
+    """Copy blocks by feature, and fill up the last with a row of it.
 
     The copies are doubles whatever X is, so that float32 data needs no copy of its own.
     """
-    n_features = X.shape[1]
-    if keeps_rows:
-        row_stride, n_whole = X.strides[0] // X.itemsize, n_features // LANES * LANES
-        for row in range(n_rows):
-            source = (begin + row) * row_stride
-            for i in range(0, n_whole, LANES):
-                store(rows, row * width + i, load_doubles(X, source + i))
-            for i in range(n_whole, n_features):
-                rows[row * width + i] = X[begin + row, i]
-        for row in range(n_rows, n_padded):
-            for i in range(n_features):
-                rows[row * width + i] = rows[i]
     for first in range(0, n_padded, BLOCK_ROWS):
         n_here = min(BLOCK_ROWS, n_rows - first)
         n_with_padding = min(BLOCK_ROWS, n_padded - first)
@@ -198,11 +187,45 @@ def _turn(X, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
 
 
 @njit(inline="always")
-def _turn_either(doubles, floats, begin, n_rows, n_padded, columns, keeps_rows, rows, width):
+def _turn_either(doubles, floats, begin, n_rows, n_padded, columns, width):
     if len(doubles):
-        _turn(doubles, begin, n_rows, n_padded, columns, keeps_rows, rows, width)
+        _turn(doubles, begin, n_rows, n_padded, columns, width)
     else:
-        _turn(floats, begin, n_rows, n_padded, columns, keeps_rows, rows, width)
+        _turn(floats, begin, n_rows, n_padded, columns, width)
+
+
+@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _keep(X, begin, n_rows, n_padded, center, rows, width):
+    """Set rows to x − c, doubles whatever X is, and fill up the last block with a row of it."""
+    n_features = X.shape[1]
+    n_whole = n_features // LANES * LANES
+    for row in range(n_rows):
+        source, target = (begin + row) * n_features, row * width
+        for i in range(0, n_whole, LANES):
+            store(rows, target + i, subtract(load_doubles(X, source + i), load(center, i)))
+        for i in range(n_whole, n_features):
+            rows[target + i] = X[begin + row, i] - center[i]
+    for row in range(n_rows, n_padded):
+        for i in range(0, width, LANES):
+            store(rows, row * width + i, load(rows, i))
+
+
+@njit(inline="always")
+def _keep_either(doubles, floats, begin, n_rows, n_padded, center, rows, width):
+    if len(doubles):
+        _keep(doubles, begin, n_rows, n_padded, center, rows, width)
+    else:
+        _keep(floats, begin, n_rows, n_padded, center, rows, width)
+
+
+@njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)
+def _turn_kept(rows, n_padded, columns, width):
+    """Copy blocks of rows that are kept by feature, their padding too."""
+    for first in range(0, n_padded, BLOCK_ROWS):
+        for row in range(first, min(first + BLOCK_ROWS, n_padded), LANES):
+            for i in range(0, width, LANES):
+                target = first * width + i * BLOCK_ROWS + row - first
+                turn_tile(rows, row * width + i, width, columns, target, BLOCK_ROWS)
 
 
 @njit(nogil=True, error_model="numpy", fastmath=set(FAST), forceinline=True)
@@ -689,6 +712,9 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915 - as told above
             if may_share_center
             else -1
         )
+        center = _zeros(width)
+        if center_at >= 0:
+            center[:] = factors[center_at : center_at + width]
         totals = _room_for_sums(is_unrolled, center_at, n_components, width)
         kept = aligned(_KEPT_NUMBERS if center_at >= 0 else 0)
         n_unbounded = 0
@@ -697,21 +723,14 @@ def expectation_pass(way: Way, D: int):  # noqa: PLR0915 - as told above
         for begin in range(0, n_all, n_at_once):
             n_rows = min(n_at_once, n_all - begin)
             n_padded = -(-n_rows // BLOCK_ROWS) * BLOCK_ROWS if is_gathered else n_at_once
-            _turn_either(
-                doubles,
-                floats,
-                begin,
-                n_rows,
-                n_padded,
-                columns,
-                is_sparing,
-                rows,
-                width,
-            )
+            if is_sparing:
+                _keep_either(doubles, floats, begin, n_rows, n_padded, center, rows, width)
+                _turn_kept(rows, n_padded, columns, width)
+            else:
+                _turn_either(doubles, floats, begin, n_rows, n_padded, columns, width)
             if may_share_center and center_at >= 0:
-                _subtract_center(
-                    factors, center_at, width, columns, rows, BLOCK_ROWS if is_tiled else 0
-                )
+                if is_unrolled:
+                    _subtract_center(columns, center, width)
                 for k in range(n_components):
                     whitened_mean_at = center_at + (1 + k) * width + 1
                     if is_unrolled:
@@ -899,7 +918,6 @@ def scoring_pass(way: Way, D: int):
     ):
         n_components, n_all = len(constants), len(doubles) + len(floats)
         columns = _zeros(width * BLOCK_ROWS)  # padding stays so
-        rows = aligned(0)
         deviations = aligned(width * BLOCK_ROWS)
         whitened = aligned(width * BLOCK_ROWS if is_shared else 0)
         joint = aligned(n_components * BLOCK_ROWS)
@@ -909,17 +927,7 @@ def scoring_pass(way: Way, D: int):
         for begin in range(0, n_all, n_at_once):
             n_rows = min(n_at_once, n_all - begin)
             n_padded = -(-n_rows // LANES) * LANES
-            _turn_either(
-                doubles,
-                floats,
-                begin,
-                n_rows,
-                n_padded,
-                columns,
-                False,
-                rows,
-                width,
-            )
+            _turn_either(doubles, floats, begin, n_rows, n_padded, columns, width)
             if safe_sum > 0.0 and not _sum_of_squares(columns, width, n_rows) < safe_sum:
                 return UNSAFE
             _weigh(

@@ -16,7 +16,7 @@ from numba.core.typing.templates import Signature
 from numba.extending import intrinsic
 
 from gmm_engine.kernels.blocks import BLOCK_ROWS
-from gmm_engine.kernels.lanes import LANES, REGISTERS, ZERO, array_data
+from gmm_engine.kernels.lanes import LANES, REGISTERS, ZERO, add, array_data, load, store
 from gmm_engine.kernels.tiled import Emitter
 
 PANELS_WIDTH = 16
@@ -77,7 +77,7 @@ def _add_vectors(
                     value = _vector(builder, panels, vector)
                     emit.store(z, emit.place(target, offset), value)
 
-        def add(first: Value, n_together: int, begin: int) -> None:
+        def sum_up(first: Value, n_together: int, begin: int) -> None:
             def place_of(component: int, offset: int) -> Value:
                 base = builder.mul(emit.place(first, component), stride)
                 return emit.place(base, begin * LANES + offset)
@@ -100,9 +100,9 @@ def _add_vectors(
         for begin in range(0, len(_VECTORS), _VECTORS_AT_ONCE):
             make(_VECTORS[begin : begin + _VECTORS_AT_ONCE])
             with emit.loop(n_groups) as groups:
-                add(emit.scaled(groups.index, _COMPONENTS_AT_ONCE), _COMPONENTS_AT_ONCE, begin)
+                sum_up(emit.scaled(groups.index, _COMPONENTS_AT_ONCE), _COMPONENTS_AT_ONCE, begin)
             with emit.loop(builder.sub(n_components, n_grouped)) as others:
-                add(builder.add(n_grouped, others.index), 1, begin)
+                sum_up(builder.add(n_grouped, others.index), 1, begin)
         return context.get_dummy_value()
 
     intp = types.intp
@@ -129,8 +129,8 @@ def add_products(rows, resp, n_components, n_rows, kept, totals):
     """
     stride = LANES + N_PRODUCTS
     for k in range(n_components):
-        total = 0.0
-        for row in range(n_rows):
-            total += resp[k * BLOCK_ROWS + row]
-        totals[k * stride] += total
+        total = load(totals, k * stride)
+        for row in range(0, n_rows, LANES):
+            total = add(total, load(resp, k * BLOCK_ROWS + row))
+        store(totals, k * stride, total)
     _add_vectors(rows, resp, n_components, n_rows, kept, totals[LANES:], stride, BLOCK_ROWS)

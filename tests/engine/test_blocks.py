@@ -19,6 +19,7 @@ from gmm_engine.errors import (
     InvalidDataError,
     InvalidParameterError,
     NonFiniteNumberError,
+    OutOfRangeError,
     TooFewSamplesError,
 )
 from gmm_engine.samples import Points, Samples, sample_source
@@ -134,6 +135,32 @@ def test_wrong_blocks_are_refused_like_wrong_arrays() -> None:
         fit(in_blocks(X, 2), OPTIONS, start=np.zeros(150))
     with pytest.raises(InvalidDataError, match="sample_weight"):
         fit(in_blocks(X, 2), OPTIONS, sample_weight=np.ones(150))
+
+
+def refusal_of(blocks: list[Any]) -> InvalidDataError:
+    with pytest.raises(InvalidDataError) as caught:
+        fit(Blocks(lambda: blocks), OPTIONS)
+    return caught.value
+
+
+def test_a_wrong_number_is_named_by_its_row_among_all_and_by_its_block() -> None:
+    X, weight = iris(), np.ones(150)
+    spoilt, endless, huge = X.copy(), weight.copy(), X.copy()
+    spoilt[[3, 7], 1], endless[5], huge[4, 2] = np.nan, np.inf, -1e200
+    caught = refusal_of([X, X[:0], spoilt, X])
+    assert isinstance(caught, NonFiniteNumberError)
+    assert caught.positions == ((153, 1), (157, 1))
+    assert "first at index [153, 1] of all rows, [3, 1] of block 2;" in str(caught)
+    caught = refusal_of([(X, weight), (X[:20], weight[:20]), (X, endless)])
+    assert caught.positions == ((175,),)
+    assert "sample_weight contains NaN or infinity, first at index [175]" in str(caught)
+    caught = refusal_of([X, huge])
+    assert isinstance(caught, OutOfRangeError)
+    assert caught.positions == ((154, 2),)
+    assert str(caught).startswith("block 1, which begins with row 150: X holds magnitudes above")
+    caught = refusal_of([X, X, X[:, :2]])
+    assert isinstance(caught, DimensionMismatchError)
+    assert str(caught).startswith("block 2, which begins with row 300: X has 2 features")
 
 
 @pytest.mark.parametrize("n_blocks", [1, 7])

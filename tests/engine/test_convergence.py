@@ -35,6 +35,45 @@ def test_a_rate_that_rises_is_not_taken_for_the_last() -> None:
     assert steps_until_within(heights, 0.02) is None  # 0.02·0.4/0.6 would be
 
 
+def test_a_rate_that_goes_on_rising_for_long_is_not_taken_for_the_last() -> None:
+    """As a fit had it on its way to a plateau; in 1e-9 nats a row, of which 80,000 were to come."""
+    gains = [754.0, 581.5, 451.4, 352.9, 278.2, 221.3, 178.0, 144.8, 119.5, 100.1, 85.26, 73.87]
+    gains += [65.15, 58.48, 53.37, 49.49, 46.53, 44.30, 42.64, 41.40, 40.50, 39.87, 39.44, 39.16]
+    heights = np.cumsum([0.0, *gains]).tolist()
+    assert steps_until_within(heights, 600.0) is None
+
+
+def test_the_little_that_an_accelerated_step_leaves_to_gain_at_once_is_not_the_rest() -> None:
+    """As a fit of overlapping groups had it: 2.3e-3 nats were still to be gained."""
+    estimate, height = LimitEstimate(), 0.0
+    estimate.observe(height)
+    for gain in 1.751e-6 * 0.9 ** np.arange(12):
+        height += gain
+        estimate.observe(height)
+    height += 6.1e-6
+    estimate.observe(height, accelerated=True)
+    for gain in (1.672e-8, 1.347e-8, 1.328e-8):
+        height += gain
+        estimate.observe(height)
+        assert not estimate.is_within(1e-6)
+
+
+def test_a_rate_that_is_steady_behind_an_accelerated_step_counts() -> None:
+    estimate, height = LimitEstimate(), 0.0
+    estimate.observe(height)
+    for gain in (1e-3, 8e-4, 6.4e-4, 5.12e-4):
+        height += gain
+        estimate.observe(height)
+    height += 2e-3
+    estimate.observe(height, accelerated=True)
+    are_within = []
+    for gain in (1e-8, 8e-9, 6.4e-9):
+        height += gain
+        estimate.observe(height)
+        are_within.append(estimate.is_within(1e-6))
+    assert are_within == [False, False, True]
+
+
 def test_a_plateau_is_left_where_the_rate_leads_beyond_one() -> None:
     gains = 1e-6 * np.cumprod([1.0, 0.3, 0.7, 0.9, *np.full(60, 1.1)])
     heights = np.cumsum([-1.0, *gains]).tolist()

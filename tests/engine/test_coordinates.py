@@ -94,6 +94,52 @@ def test_the_fit_is_that_of_rows_whitened_with_more_digits() -> None:
     )
 
 
+def as_exact(array: NDArray[np.float64]) -> NDArray[np.object_]:
+    return np.array([mpf(float(each)) for each in array.flat], dtype=object).reshape(array.shape)
+
+
+def held_by(
+    Y: NDArray[np.float64], A: NDArray[np.float64], b: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return A⁻¹ (y − b) of what the rows are, in forty digits, rounded once."""
+    with mp.workdps(40):
+        inverse = np.array(mp.matrix(A.tolist()) ** -1, dtype=object).reshape(A.shape)
+        return np.asarray((as_exact(Y) - as_exact(b)) @ inverse.T, dtype=np.float64)
+
+
+@every_dense_family
+@pytest.mark.parametrize("far", [0.0, 30.0])
+@pytest.mark.parametrize("condition", [1e4, 1e6, 1e8])
+@pytest.mark.parametrize("name", ["raw", "made"])
+def test_the_fit_is_that_of_what_the_rows_still_hold(
+    name: str, condition: float, far: float, covariance_type: str
+) -> None:
+    X = load_breast_cancer().data[:, :10] if name == "raw" else made(7, n=300, D=6)
+    rng, A = np.random.default_rng(3), oblique(X.shape[1], 3, condition)
+    b = far * rng.standard_normal(X.shape[1]) * (X @ A.T).std(axis=0)
+    Y = X @ A.T + b
+    options = FitOptions(2, covariance_type, random_state=0)
+    found, held = fit(Y, options), held_by(Y, A, b)
+    expected = fit(held, options)
+    log_det = float(np.linalg.slogdet(A)[1])
+    difference = (found.log_likelihood - expected.log_likelihood) / len(X) + log_det
+    assert abs(difference) < 3e-8
+    assert_array_equal(found.mixture.predict(Y), expected.mixture.predict(held))
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_rows_are_mapped_with_the_digits_that_they_have(dtype: type[np.floating]) -> None:
+    A = oblique(10, 0, 1e8 if dtype is np.float64 else 1e2)
+    X = load_breast_cancer().data[:, :10] @ A.T
+    own = Coordinates.of(Samples(X, None), DataScale.of(Samples(X, None)))
+    assert own is not None
+    X = X[:100].astype(dtype)
+    with mp.workdps(40):
+        onto = as_exact(own.matrix / own.scale)
+        expected = (as_exact(X) - as_exact(own.center)) @ onto.T
+    assert_allclose(own.map(X), expected.astype(np.float64), rtol=1e-7, atol=1e-6)
+
+
 def exact_log_prob(mixture: Mixture, x: NDArray[np.float64]) -> float:
     """Return log p(x) by the factors of the precisions, in sixty digits."""
     densities = []
@@ -180,6 +226,24 @@ def test_given_parameters_are_in_the_given_units() -> None:
     mixed: list[EMStep] = []
     fit(X, options, start=whole, on_step=mixed.append)
     assert mixed[0].mixture.score(X) == pytest.approx(whole.score(X), abs=1e-6)
+
+
+@every_dense_family
+def test_given_factors_of_precisions_say_what_precisions_can_not(covariance_type: str) -> None:
+    X = made(0) @ oblique(4, 0, 1e8)
+    options = FitOptions(3, covariance_type, random_state=0)
+    whole = fit(X, options).mixture
+    far_from_it = []
+    for given in (
+        Given(whole.weights, whole.means, precisions_cholesky=whole.precisions_cholesky),
+        Given(whole.weights, whole.means, whole.precisions),
+    ):
+        begun: list[EMStep] = []
+        fit(X, options, start=given, on_step=begun.append)
+        far_from_it.append(abs(begun[0].mixture.score(X) - whole.score(X)))
+    by_factors, by_precisions = far_from_it
+    assert by_factors < 1e-6
+    assert by_precisions > 1000 * by_factors
 
 
 @every_dense_family

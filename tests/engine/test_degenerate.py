@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from gmm_engine import COVARIANCE_FAMILIES, INITIALIZERS, FitOptions, FitResult, fit, kernels
+from gmm_engine import (
+    COVARIANCE_FAMILIES,
+    INITIALIZERS,
+    FitOptions,
+    FitResult,
+    Mixture,
+    fit,
+    kernels,
+)
 from gmm_engine.errors import OutOfRangeError, TooFewSamplesError
+from gmm_engine.regularization import DataScale
+from gmm_engine.samples import Samples
 
 every_family = pytest.mark.parametrize("covariance_type", COVARIANCE_FAMILIES)
 every_start = pytest.mark.parametrize("init_params", INITIALIZERS)
@@ -233,3 +243,51 @@ def test_a_row_of_no_weight_is_near_no_other_however_far_away() -> None:
     for (rows, portions), (expected, expected_portions) in zip(found, alone, strict=True):
         np.testing.assert_array_equal(rows, expected)
         np.testing.assert_array_equal(portions, expected_portions)
+
+
+def with_few_rows_apart(seed: int) -> NDArray[np.float64]:
+    """Return a cloud with rows around it on which components of next to no variance end."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((60, 5))
+    X[:6] = rng.uniform(-15.0, 15.0, (6, 5))
+    if seed % 2:
+        X[-15:] = X[-1]
+    return X if seed % 3 else np.column_stack([X, np.ones(len(X))])
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 5, 6, 7, 9])
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_components_on_the_floor_keep_em_monotone_and_their_own_result_a_limit(
+    covariance_type: str, seed: int
+) -> None:
+    X = with_few_rows_apart(seed)
+    options = FitOptions(5, covariance_type, random_state=0)
+    result = fit(X, options)
+    if covariance_type == "full":
+        assert "degenerate_component" in codes(result)
+    assert np.diff(result.log_likelihoods).min(initial=0.0) > -1e-10 * len(X)
+    for start in (result, result.mixture):
+        again = fit(X, options, start=start)
+        assert again.log_likelihood > result.log_likelihood - 1e-10 * len(X)
+    kept = Mixture.from_arrays(result.mixture.to_arrays(), covariance_type)
+    np.testing.assert_array_equal(kept.score_samples(X), result.mixture.score_samples(X))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_factors_of_what_is_held_up_are_those_of_its_inverse(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((200, 4)) @ np.diag([1.0, 1e3, 1e-3, 1.0])
+    X = np.column_stack([X, np.full(len(X), 7.0)])[:, rng.permutation(5)].copy(order="C")
+    floor = DataScale.of(Samples(X, None)).floor
+    few = np.stack([np.cov(X[:n].T, bias=True) for n in (2, 3, 4, 200)])
+    held = floor.dense(few)
+    assert held.factors is not None
+    assert held.n_held.tolist() == [3, 2, 1, 0]
+    assert np.isnan(held.factors[3]).all()
+    for k, n_on_the_floor in enumerate(held.n_held[:3]):
+        white = held.factors[k].T @ held.covariances[k] @ held.factors[k]
+        np.testing.assert_allclose(white, np.eye(5), atol=1e-2)  # the covariance has no more digits
+        precision = held.factors[k] @ held.factors[k].T
+        of_floor = np.linalg.eigvals(precision @ (floor.shape * np.outer(floor.scale, floor.scale)))
+        on_it = np.abs(of_floor - 1.0) < 1e-9
+        assert on_it.sum() == n_on_the_floor + 1  # and the feature that does not vary

@@ -17,7 +17,7 @@ from gmm_engine import (
     FitOptions,
     FitResult,
     StopReason,
-    acceleration,
+    covariances,
     fit,
     fitting,
     set_thread_count,
@@ -484,7 +484,7 @@ def test_mixing_matrices_one_by_one_is_mixing_all_numbers(
     options = FitOptions(3, tol=1e-6, init_params="kmeans", random_state=0)
     steps: list[EMStep] = []
     together = fit(X, options, on_step=steps.append)
-    monkeypatch.setattr(acceleration, "LARGE", 0)
+    monkeypatch.setattr(covariances, "LARGE", 0)
     apart = fit(X, options)
 
     assert any(step.accelerated for step in steps)

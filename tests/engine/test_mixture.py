@@ -236,3 +236,26 @@ def test_a_seed_starts_a_generator_and_a_generator_goes_on() -> None:
     rng = np.random.default_rng(3)
     assert (mixture.sample(10, rng)[0] != mixture.sample(10, rng)[0]).all()
     assert (mixture.sample(10)[0] != mixture.sample(10)[0]).all()
+
+
+@pytest.mark.parametrize(("covariance_type", "K", "D"), [("full", 6, 70), ("tied", 2, 150)])
+def test_a_large_mixture_that_waits_keeps_half_and_says_the_same_to_the_last_bit(
+    covariance_type: str, K: int, D: int
+) -> None:
+    rng = np.random.default_rng(0)
+    roots = rng.standard_normal((K, D, 2 * D))
+    covariances = roots @ roots.transpose(0, 2, 1) / D
+    means, weights = rng.standard_normal((K, D)), np.full(K, 1.0 / K)
+    given = {"means": means, "weights": weights}
+    given["covariances"] = covariances if covariance_type == "full" else covariances[0]
+    mixture = Mixture.from_arrays(given, covariance_type)
+    waiting = mixture.bare()
+    assert waiting.bare() is waiting
+    assert waiting.family.lower_triangles.nbytes <= 0.51 * mixture.covariances.nbytes
+    X = rng.standard_normal((20, D))
+    for again in (waiting, waiting.whole()):
+        assert again.covariances.tobytes() == mixture.covariances.tobytes()
+        assert again.precisions_cholesky.tobytes() == mixture.precisions_cholesky.tobytes()
+        assert again.score_samples(X).tobytes() == mixture.score_samples(X).tobytes()
+    triangle = mixture.to_dense()[-1][np.tril_indices(D)]
+    assert waiting.family.lower_triangles[-1].tobytes() == triangle.tobytes()

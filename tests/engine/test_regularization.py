@@ -41,7 +41,7 @@ def test_covariances_are_raised_to_the_floor_and_no_further(rank: int, seed: int
     floor = DataScale.of(Samples(X, None)).floor
     covariances = total_and_thin(X)
 
-    held, n_held = floor.dense(covariances)
+    held, n_held, _ = floor.dense(covariances)
 
     units = np.outer(floor.scale, floor.scale)
     correlation = np.cov(X.T, bias=True) / units
@@ -59,7 +59,7 @@ def test_covariances_are_raised_to_the_floor_and_no_further(rank: int, seed: int
 def test_covariances_above_the_floor_are_left_as_they_are() -> None:
     X = rows_that_span(6, 6, 0)
     covariances = np.stack([np.cov(X[:150].T), np.cov(X[150:].T)])
-    held, n_held = DataScale.of(Samples(X, None)).floor.dense(covariances)
+    held, n_held, _ = DataScale.of(Samples(X, None)).floor.dense(covariances)
     np.testing.assert_array_equal(held, covariances)
     assert not n_held.any()
 
@@ -68,7 +68,7 @@ def test_directions_without_any_variation_are_on_the_floor_alone() -> None:
     X = rows_that_span(3, 5, 1)
     X[:, 2] = 8.0
     floor = DataScale.of(Samples(X, None)).floor
-    held, _ = floor.dense(np.cov(X[:100].T)[np.newaxis])
+    held, *_ = floor.dense(np.cov(X[:100].T)[np.newaxis])
     assert (held[0, 2, [0, 1, 3, 4]] == 0.0).all()
     assert held[0, 2, 2] == FEATURE_FLOOR * 8.0**2
     others = np.delete(np.delete(held[0], 2, 0), 2, 1) / np.outer(*[np.delete(floor.scale, 2)] * 2)

@@ -39,6 +39,10 @@ def first_step(options: FitOptions, start: Given) -> EMStep:
 def test_a_whole_start_is_taken_as_it_is(covariance_type: str) -> None:
     start = a_start(covariance_type)
     given = Given(start.weights, start.means, start.precisions)
+    factored = Given(start.weights, start.means, precisions_cholesky=start.precisions_cholesky)
+    options = FitOptions(3, covariance_type, max_iter=1, tol=0.0)
+    begin = first_step(options, factored).mixture
+    np.testing.assert_array_equal(begin.precisions_cholesky, start.precisions_cholesky)
     for init_params in INITIALIZERS:
         options = FitOptions(3, covariance_type, init_params=init_params, max_iter=1, tol=0.0)
         begin = first_step(options, given).mixture
@@ -48,13 +52,14 @@ def test_a_whole_start_is_taken_as_it_is(covariance_type: str) -> None:
 
 
 @every_family
-@pytest.mark.parametrize("part", ["weights", "means", "precisions"])
+@pytest.mark.parametrize("part", ["weights", "means", "precisions", "precisions_cholesky"])
 def test_a_given_part_replaces_what_was_found(covariance_type: str, part: str) -> None:
     value = getattr(a_start(covariance_type), part)
     options = FitOptions(3, covariance_type, init_params="kmeans", max_iter=1, random_state=5)
     found = first_step(options, Given()).mixture
     begin = first_step(options, Given(**{part: value})).mixture
-    for name in ("weights", "means", "precisions"):
+    spread = part if part.startswith("precisions") else "precisions"
+    for name in ("weights", "means", spread):
         expected = value if name == part else getattr(found, name)
         np.testing.assert_allclose(getattr(begin, name), expected, rtol=1e-9, atol=1e-12)
 
@@ -94,13 +99,20 @@ def test_weights_in_single_precision_sum_to_one_as_well_as_they_can() -> None:
         ("means", np.zeros((3, 2)), r"means has shape \(3, 2\), but must have \(3, 4\)"),
         ("means", np.full((3, 4), np.nan), "means contains NaN"),
         ("precisions", np.eye(4), "precisions has shape"),
-        ("precisions", np.stack([-np.eye(4)] * 3), "not positive definite"),
+        ("precisions", np.stack([-np.eye(4)] * 3), "the precision of component 0 is not positive"),
+        ("precisions_cholesky", np.eye(4), "precisions_cholesky has shape"),
+        ("precisions_cholesky", np.zeros((3, 4, 4)), "the precision of component 0 is not"),
         ("precisions", np.stack([np.tri(4)] * 3), "precisions must be symmetric"),
     ],
 )
 def test_a_part_that_does_not_fit_is_refused(part: str, value: object, says: str) -> None:
     with pytest.raises(errors.GmmEngineError, match=says):
         fit(iris(), FitOptions(3, random_state=0), start=Given(**{part: value}))  # type: ignore[arg-type]  # the table's values
+
+
+def test_precisions_and_their_factors_are_not_both_taken() -> None:
+    with pytest.raises(errors.InvalidParameterError, match="precisions_cholesky can't be given"):
+        Given(precisions=np.eye(2), precisions_cholesky=np.eye(2))
 
 
 @every_family
@@ -142,11 +154,15 @@ def test_any_factor_of_the_precisions_will_do(covariance_type: str) -> None:
         ("diag", "precisions_cholesky", np.zeros((1, 2))),
         ("diag", "precisions", np.zeros((1, 2))),
         ("spherical", "precisions", [-1.0]),
+        ("full", "precisions", np.diag([1.0, -1.0])[np.newaxis]),
+        ("tied", "precisions", np.zeros((2, 2))),
+        ("full", "precisions_cholesky", np.diag([1e-200, 1.0])[np.newaxis]),
     ],
 )
 def test_a_flat_precision_is_refused(covariance_type: str, name: str, value: object) -> None:
     arrays = {"weights": [1.0], "means": [[0.0, 0.0]], name: value}
-    with pytest.raises(errors.SingularCovarianceError):
+    says = "the precision of component 0 is not positive definite; give a"
+    with pytest.raises(errors.SingularCovarianceError, match=says):
         Mixture.from_arrays(arrays, covariance_type)  # type: ignore[arg-type]  # the table's values
 
 
