@@ -236,22 +236,37 @@ class CovarianceFamily(ABC):
     @classmethod
     def _of_held(cls, held: HeldUp, n_components: int, n_features: int) -> Self:
         """Take what a regularisation made of covariances, by their factors if it gives some."""
-        upper = held.factors
+        upper, covariances = held.factors, held.covariances
         if upper is not None:
             upper = upper.reshape(-1, n_features, n_features)
-            dense = held.covariances.reshape(upper.shape)
+            dense = covariances.reshape(upper.shape).copy()
             is_raised = np.isfinite(upper).all(axis=(1, 2))
-            upper[is_raised] = _triangular(upper[is_raised])
+            dense[is_raised], upper[is_raised] = cls._agreeing(dense[is_raised], upper[is_raised])
             lower = _cholesky_factors(dense[~is_raised], RAISE_REG_COVAR)
             upper[~is_raised] = kernels.inverse_transposes(lower)
-            upper = upper.reshape(held.covariances.shape)
+            upper, covariances = (each.reshape(covariances.shape) for each in (upper, dense))
         return cls(
-            held.covariances,
+            covariances,
             n_components,
             n_features,
             remedy=RAISE_REG_COVAR,
             precisions_cholesky=upper,
         )
+
+    @classmethod
+    def _agreeing(
+        cls, covariances: NDArray[np.float64], factors: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return matrices, and their factors made triangular, as ``from_both`` takes them.
+
+        Where rounding has left of a matrix what is not its factor's, that of the factor takes its
+        place.
+        """
+        upper = _raised_diagonal(_triangular(factors))
+        is_lost = ~cls._are_inverse(covariances, upper)
+        if is_lost.any():
+            covariances[is_lost] = _inverted(upper[is_lost])
+        return covariances, upper
 
     @classmethod
     def estimate(
@@ -328,11 +343,7 @@ class CovarianceFamily(ABC):
         Factors need not be triangular, nor matrices symmetric to the last bit. Where cancellation
         has left of a matrix what is not its factor's, that of the factor takes its place.
         """
-        upper = _raised_diagonal(_triangular(factors))
-        covariances = _mirrored(covariances)
-        is_lost = ~cls._are_inverse(covariances, upper)
-        if is_lost.any():
-            covariances[is_lost] = _inverted(upper[is_lost])
+        covariances, upper = cls._agreeing(_mirrored(covariances), factors)
         shape = cls.shape(n_components, covariances.shape[-1])
         return cls(
             covariances.reshape(shape),

@@ -291,3 +291,17 @@ def test_the_factors_of_what_is_held_up_are_those_of_its_inverse(seed: int) -> N
         of_floor = np.linalg.eigvals(precision @ (floor.shape * np.outer(floor.scale, floor.scale)))
         on_it = np.abs(of_floor - 1.0) < 1e-9
         assert on_it.sum() == n_on_the_floor + 1  # and the feature that does not vary
+
+
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_what_is_held_up_is_read_as_it_was_stored(covariance_type: str) -> None:
+    n_held = 0
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        D = int(rng.integers(2, 5))
+        X = rng.integers(0, int(rng.integers(2, 9)), (11, D)).astype(float)
+        mixture = fit(X, FitOptions(4, covariance_type, random_state=seed)).mixture
+        n_held += mixture.family.has_given_factors
+        kept = Mixture.from_arrays(mixture.to_arrays(), covariance_type)
+        np.testing.assert_array_equal(kept.score_samples(X), mixture.score_samples(X))
+    assert n_held
