@@ -21,6 +21,7 @@ from service.adapters.runner_process import ProcessRunner, WorkerLimits
 from service.adapters.runner_read_only import ReadOnlyRunner
 from service.adapters.scheduling import come_first
 from service.api.holdings import Holdings
+from service.api.payloads.spool import SpoolPlace
 from service.api.services import ApiOptions, Services, Threads
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
@@ -126,7 +127,7 @@ def assemble(
             recovery_seconds=settings.recovery_seconds,
             preload_extras=settings.preload_extras,
             # The system's own where the registry can't be written, or is in memory as in tests.
-            spool_dir=_spool_dir(settings.registry_dir),
+            spool=SpoolPlace(_spool_dir(settings.registry_dir), settings.min_free_bytes),
         ),
         limits=limits,
         start=runner.start,

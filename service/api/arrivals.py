@@ -83,7 +83,7 @@ class ArrivingRows:
 
     async def spooled(self) -> Table:
         """Return all rows as an array on the disk."""
-        with ArraySpool(self.services.options.spool_dir) as spool:
+        with ArraySpool(self.services.options.spool) as spool:
 
             def append(table: Table) -> bytes:
                 spool.append(table)
@@ -135,7 +135,7 @@ async def receive(request: Request, *, extra_fields: frozenset[str]) -> WholeBod
         extra_fields,
         expected.parameters,
         services.limits.require_shape,
-        services.options.spool_dir,
+        services.options.spool,
         n_bytes=known_length(request),
     )
     reader = codec.reader(in_portions)

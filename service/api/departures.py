@@ -67,7 +67,7 @@ class ArrivingResponse(Response):
         await send({"type": "http.response.body", "body": b""})
 
     async def _send_parts(self, send: Send) -> None:
-        outbox = Outbox(self._services.options.spool_dir)
+        outbox = Outbox(self._services.options.spool)
         changed, using_disk = asyncio.Event(), asyncio.Lock()
         making = asyncio.create_task(self._make(outbox, changed, using_disk))
         making.add_done_callback(lambda _: changed.set())

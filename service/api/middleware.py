@@ -298,7 +298,7 @@ class WholeUnderHttp10:
             await self.app(scope, receive, send)
             return
         services: Services = scope["app"].state.services
-        outbox = Outbox(services.options.spool_dir)
+        outbox = Outbox(services.options.spool)
         start: Message | None = None
         """Of an answer of unknown length."""
         n_bytes = 0

@@ -14,6 +14,7 @@ from anyio import CapacityLimiter
 from fastapi import Request
 
 from service.api.holdings import Holdings
+from service.api.payloads.spool import SpoolPlace
 from service.api.turns import Handed, Over, Place, Turns
 from service.domain.aliases import Aliases
 from service.domain.analysis import Analysis
@@ -51,8 +52,8 @@ class ApiOptions:
     """How often it is looked for jobs of processes that died."""
     preload_extras: bool
     """Whether what analyses and pictures need is loaded before it is asked for."""
-    spool_dir: str | None
-    """Where what does not fit into memory waits; None for where temporary files go."""
+    spool: SpoolPlace
+    """Where what does not fit into memory waits."""
 
     def max_bytes(self, *, is_text: bool) -> int:
         return self.max_body_bytes if is_text else self.max_binary_body_bytes

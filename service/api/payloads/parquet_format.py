@@ -45,10 +45,14 @@ class ParquetReader:
 
     def __init__(self, expected: Expected) -> None:
         self._expected = expected
-        self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool_dir)  # noqa: SIM115  # closed by the next line
+        self._n_bytes = 0
+        self._file = SpooledTemporaryFile(MAX_BYTES_IN_MEMORY, dir=expected.spool.directory)  # noqa: SIM115  # closed by the next line
         finalize(self, close, self._file)
 
     def feed(self, data: Body) -> Iterator[Table]:
+        self._n_bytes += len(data)
+        if self._n_bytes > MAX_BYTES_IN_MEMORY:
+            self._expected.spool.require_room(len(data))
         with writing():
             self._file.write(data)
         yield from ()

@@ -1,10 +1,12 @@
 """Rows and answers on the disk, in files without names, while memory has no room for them."""
 
 import mmap
+import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from tempfile import TemporaryFile
+from dataclasses import dataclass
+from tempfile import TemporaryFile, gettempdir
 from typing import IO, Protocol, Self
 
 import numpy as np
@@ -24,16 +26,40 @@ def writing() -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise StorageFull(
-                "storage_full",
-                "The disk has no room for what does not fit into memory; "
-                "send less at once, or enlarge the disk.",
-            ) from error
+            raise _no_room() from error
         raise Unavailable(
             "storage_failed",
             "The disk failed that holds what does not fit into memory; the log says how.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         ) from error
+
+
+def _no_room() -> StorageFull:
+    return StorageFull(
+        "storage_full",
+        "The disk has no room for what does not fit into memory; "
+        "send less at once, or enlarge the disk.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolPlace:
+    """Where rows and answers wait on the disk, and what of it is not theirs."""
+
+    directory: str | None = None
+    """None for where temporary files go."""
+    min_free_bytes: int = 0
+    """Left for what has to be written down: versions, jobs, the audit trail."""
+
+    def require_room(self, n_bytes: int) -> None:
+        """Raise ``StorageFull`` where so many bytes more would leave too few."""
+        with writing():
+            disk = os.statvfs(self.directory or gettempdir())
+        if disk.f_bavail * disk.f_frsize < n_bytes + self.min_free_bytes:
+            raise _no_room()
+
+
+ANYWHERE = SpoolPlace()
 
 
 class Closeable(Protocol):
@@ -49,9 +75,10 @@ def close(file: Closeable) -> None:
 class ArraySpool:
     """Rows one after another into an array file, which is mapped in the end."""
 
-    def __init__(self, directory: str | None) -> None:
+    def __init__(self, place: SpoolPlace) -> None:
+        self._place = place
         with writing():
-            self._file = TemporaryFile(dir=directory)  # noqa: SIM115  # closed by ``__exit__``
+            self._file = TemporaryFile(dir=place.directory)  # noqa: SIM115  # closed by ``__exit__``
         self._first: Table | None = None
         self._n_rows = 0
 
@@ -65,8 +92,10 @@ class ArraySpool:
     def append(self, table: Table) -> None:
         if self._first is None:
             self._first = Table(table.X[:1].copy(), table.feature_names)
+        rows = np.ascontiguousarray(table.X, dtype=self._first.X.dtype)
+        self._place.require_room(rows.nbytes)
         with writing():
-            self._file.write(np.ascontiguousarray(table.X, dtype=self._first.X.dtype).data)
+            self._file.write(rows.data)
         self._n_rows += len(table.X)
 
     def table(self) -> Table:
@@ -88,8 +117,8 @@ class Outbox:
     waits for us, would be for ever. For one thread at a time.
     """
 
-    def __init__(self, directory: str | None) -> None:
-        self._directory = directory
+    def __init__(self, place: SpoolPlace) -> None:
+        self._place = place
         self._parts: deque[bytes] = deque()
         self._n_bytes = 0
         """In memory."""
@@ -111,9 +140,10 @@ class Outbox:
             self._parts.append(part)
             self._n_bytes += len(part)
             return
+        self._place.require_room(len(part))
         with writing():
             if self._file is None:
-                self._file = TemporaryFile(dir=self._directory)  # noqa: SIM115  # closed by ``close``
+                self._file = TemporaryFile(dir=self._place.directory)  # noqa: SIM115  # closed by ``close``
             self._file.seek(self._written)
             self._written += self._file.write(part)
 

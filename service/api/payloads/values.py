@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from service.api.payloads.spool import ANYWHERE, SpoolPlace
 from service.domain.data import Label, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
@@ -50,8 +51,8 @@ class Expected:
     """Of the media type, such as ``header=absent``."""
     admit: Callable[[int, int], None] = admit_all
     """Told how many rows and columns there are, as soon as that is known; refuses too many."""
-    spool_dir: str | None = None
-    """Where to keep what can't be read as it arrives; None for where temporary files go."""
+    spool: SpoolPlace = ANYWHERE
+    """Where to keep what can't be read as it arrives."""
     label_column: str | None = None
     """The column that holds true labels, and is no feature."""
     n_bytes: int | None = None

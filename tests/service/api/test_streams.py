@@ -4,6 +4,8 @@ import asyncio
 import errno
 import gc
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,9 @@ from starlette.types import Message
 from service.api.arrivals import FEW_ROWS, PORTION_BYTES
 from service.api.departures import AnswerCutOff
 from service.api.payloads import parquet_format, spool
-from service.api.payloads.spool import MAX_BYTES_IN_MEMORY, Outbox
+from service.api.payloads.spool import MAX_BYTES_IN_MEMORY, ArraySpool, Outbox, SpoolPlace
+from service.domain.data import Table
+from service.errors import StorageFull
 from service.settings import Settings
 from tests.service.api.wire import (
     ARROW,
@@ -419,7 +423,7 @@ def test_a_streamed_body_has_bounds_of_its_own() -> None:
 
 
 def test_what_the_client_does_not_read_yet_waits_on_the_disk() -> None:
-    outbox = Outbox(None)
+    outbox = Outbox(SpoolPlace())
     parts = [bytes([number]) * 700_000 for number in range(30)]
     assert sum(map(len, parts)) > MAX_BYTES_IN_MEMORY
 
@@ -436,6 +440,47 @@ def test_what_the_client_does_not_read_yet_waits_on_the_disk() -> None:
     assert outbox.take() == b"again"
     assert outbox.take() == b""
     outbox.close()
+
+
+def crowded(directory: Path) -> SpoolPlace:
+    """A place on a disk that has a little less than is to be left to others."""
+    return SpoolPlace(str(directory), shutil.disk_usage(directory).free + 2**30)
+
+
+def test_an_answer_that_waits_leaves_the_disk_to_others(tmp_path: Path) -> None:
+    outbox = Outbox(crowded(tmp_path))
+    outbox.put(bytes(MAX_BYTES_IN_MEMORY))
+    with pytest.raises(StorageFull):
+        outbox.put(b"more")
+
+    assert len(outbox.take()) == MAX_BYTES_IN_MEMORY
+    assert outbox.take() == b""
+    outbox.put(b"again")
+    assert outbox.take() == b"again"
+
+
+def test_rows_that_wait_leave_the_disk_to_others(tmp_path: Path) -> None:
+    table = Table(np.zeros((4, 2)))
+    with ArraySpool(crowded(tmp_path)) as rows, pytest.raises(StorageFull):
+        rows.append(table)
+    with ArraySpool(SpoolPlace(str(tmp_path))) as rows:
+        rows.append(table)
+        assert rows.table().X.shape == (4, 2)
+
+
+@pytest.mark.parametrize("media_type", [CSV, PARQUET])
+def test_bodies_on_the_disk_leave_what_is_kept_free(
+    media_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = shutil.disk_usage(tempfile.gettempdir()).free
+    monkeypatch.setattr(parquet_format, "MAX_BYTES_IN_MEMORY", 1024)
+    with serving(Settings(min_free_bytes=min(free + 2**30, 2**40))) as client:
+        client.post("/models", MODEL)
+        headers = {"content-type": media_type}
+        body = TO_BYTES[media_type](ROWS)
+        response = client.send("POST", "/models/groups/fit", body=body, headers=headers)
+
+    assert (response.status_code, response.json()["code"]) == (507, "storage_full")
 
 
 def test_a_large_json_body_is_still_read_whole(groups: Client) -> None:
