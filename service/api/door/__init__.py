@@ -41,6 +41,7 @@ from service.api.door.heads import LARGE, MIDDLING
 from service.api.services import Threads
 from service.api.turns import Place
 from service.errors import ServiceError
+from service.time_slices import ask_for_slices
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ RUSH, RUSH_SECONDS = 64, 0.25
 """So many connections in so short a time are more than the loop should accept one by one."""
 WAITING_PER_THREAD = 12
 """So many large bodies for each computing thread are enough to wait while others are refused."""
+SLICE_NANOSECONDS = 100_000
+"""Of the thread at the door, which does little and should do it soon."""
 TELLING_SECONDS = 1.0
 """Between two events that tell how many were refused."""
 
@@ -192,6 +195,7 @@ class Door:
         self._tell_again()
 
     def _watch(self, loop: AbstractEventLoop, listener: int, waking: int, handing: int) -> None:
+        ask_for_slices(SLICE_NANOSECONDS)
         refusals = [*_marked(OVERLOADED, "/"), *_marked(OVERLOADED, "/v2")]
         while self._calls.get():
             guarding_pass()(
