@@ -8,7 +8,7 @@ scikit-learn, and why, is in ``docs/engine-for-scikit-learn-users.md``.
 import inspect
 import sys
 import warnings
-from typing import TYPE_CHECKING, Literal, Self, TypeVar
+from typing import Literal, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,9 +32,6 @@ from gmm_engine.tables import (
     require_same_names,
 )
 from gmm_engine.validation import require_integer_at_least
-
-if TYPE_CHECKING:
-    from sklearn.utils.metadata_routing import MetadataRequest
 
 Signal = TypeVar("Signal", bound=Exception)
 Parameters = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -296,8 +293,8 @@ class GaussianMixture:
         """Say the same of ``score``."""
         return self._requesting("score", sample_weight)
 
-    def get_metadata_routing(self) -> "MetadataRequest":
-        """Return what is asked of meta-estimators, a copy."""
+    def get_metadata_routing(self) -> object:
+        """Return what is asked of meta-estimators: a copy of scikit-learn's ``MetadataRequest``."""
         from gmm_engine import scikit_learn  # noqa: PLC0415 - only scikit-learn itself asks
 
         return scikit_learn.metadata_request(self)

@@ -3,6 +3,7 @@
 import inspect
 import pickle
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,7 +112,8 @@ def test_a_request_is_kept_by_copies_and_by_what_is_not_changed() -> None:
     ):
         assert repr(same.get_metadata_routing()) == REQUEST
     clone(asking).set_fit_request(sample_weight=False)
-    asking.get_metadata_routing().fit.add_request(param="sample_weight", alias=False)
+    request: Any = asking.get_metadata_routing()
+    request.fit.add_request(param="sample_weight", alias=False)
     assert repr(get_routing_for_object(asking)) == REQUEST
     with pytest.raises(ValueError, match="valid identifier"):
         asking.set_fit_request(sample_weight="no name")
