@@ -158,10 +158,10 @@ class Blocks:
 
     ``read`` is called once for every pass over the data and must yield the same blocks each time:
     arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over,
-    and all weights of one may be zero.
-    What is refused is named by its row among all, and by its block; both count from 0.
-    For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow
-    dataset is taken as ``Blocks(dataset.to_batches)``.
+    and all weights of one may be zero. What is refused is named by its row among all, and by its
+    block; both count from 0. For example
+    ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow dataset is
+    taken as ``Blocks(dataset.to_batches)``.
 
     The same blocks give the same bits. Cut elsewhere, sums are rounded otherwise; and of more than
     10,000 rows other rows are drawn for the starts than from the same array, so that a fit may
