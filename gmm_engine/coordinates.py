@@ -121,6 +121,17 @@ class Coordinates:
             log_density=float(log_det - np.log(scale.floor.scale).sum() - of_flat),
         )
 
+    def is_same(self, other: "Coordinates") -> bool:
+        """Tell whether both map rows to the same bits."""
+        return self.n_varying == other.n_varying and all(
+            np.array_equal(here, there)
+            for here, there in (
+                (self.center, other.center),
+                (self.scale, other.scale),
+                (self.matrix, other.matrix),
+            )
+        )
+
     @property
     def n_flat(self) -> int:
         return len(self.center) - self.n_varying
@@ -200,6 +211,14 @@ class Coordinates:
             covariances[k] = back @ block_diag(covariance, flat) @ back.T
             upper[k] = onto @ block_diag(factor, flat)
         return type(family).of_other_coordinates(covariances, upper, family.n_components)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Placed:
+    """A mixture in coordinates, as a fit found it there."""
+
+    mixture: Mixture
+    coordinates: Coordinates
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The engine's refusals. Each class carries a stable ``code``; its message says what to do next.
 
 GmmEngineError (ValueError)
-├── InvalidParameterError      invalid_parameter
+├── InvalidParameterError      invalid_parameter; knows the positions of negative weights
 ├── InvalidDataError           invalid_data: not an array of numbers of the right rank
 │   ├── EmptyDataError         empty_data
 │   ├── DimensionMismatchError dimension_mismatch
@@ -28,9 +28,26 @@ class GmmEngineError(ValueError):
 class InvalidParameterError(GmmEngineError):
     code = "invalid_parameter"
 
-    def __init__(self, name: str, problem: str) -> None:
-        super().__init__(f"{name} {problem}")
-        self.name = name
+    def __init__(
+        self,
+        name: str,
+        problem: str,
+        positions: Sequence[tuple[int, ...]] = (),
+        *,
+        elsewhere: str = "",
+    ) -> None:
+        where = f", as it is first at index {list(positions[0])}{elsewhere}" if positions else ""
+        super().__init__(f"{name} {problem}{where}")
+        self.name, self.problem, self.positions = name, problem, tuple(positions)
+
+    def in_block(self, number: int, first_row: int) -> Self:
+        """Return the same, which has positions, of one block of many that begins with this row."""
+        return type(self)(
+            self.name,
+            self.problem,
+            _in_all(self.positions, first_row),
+            elsewhere=_elsewhere(self.positions, number),
+        )
 
 
 class InvalidDataError(GmmEngineError):
@@ -41,9 +58,6 @@ class InvalidDataError(GmmEngineError):
     def in_block(self, number: int, first_row: int) -> Self:
         """Return the same of one block of many, which begins with this row of all."""
         return type(self)(f"block {number}, which begins with row {first_row}: {self}")
-
-    def _positions_in_all(self, first_row: int) -> list[tuple[int, ...]]:
-        return [(first_row + row, *rest) for row, *rest in self.positions]
 
 
 class EmptyDataError(InvalidDataError):
@@ -67,8 +81,8 @@ class NonFiniteNumberError(InvalidDataError):
         self.what, self.positions = what, tuple(positions)
 
     def in_block(self, number: int, first_row: int) -> Self:
-        elsewhere = f" of all rows, {list(self.positions[0])} of block {number}"
-        return type(self)(self.what, self._positions_in_all(first_row), elsewhere=elsewhere)
+        elsewhere = _elsewhere(self.positions, number)
+        return type(self)(self.what, _in_all(self.positions, first_row), elsewhere=elsewhere)
 
 
 class OutOfRangeError(InvalidDataError):
@@ -80,7 +94,7 @@ class OutOfRangeError(InvalidDataError):
 
     def in_block(self, number: int, first_row: int) -> Self:
         moved = super().in_block(number, first_row)
-        moved.positions = tuple(self._positions_in_all(first_row))
+        moved.positions = tuple(_in_all(self.positions, first_row))
         return moved
 
 
@@ -106,3 +120,11 @@ class FitQualityWarning(UserWarning):
 
 class ConvergenceWarning(FitQualityWarning):
     """The best run stopped before it converged."""
+
+
+def _in_all(positions: Sequence[tuple[int, ...]], first_row: int) -> list[tuple[int, ...]]:
+    return [(first_row + row, *rest) for row, *rest in positions]
+
+
+def _elsewhere(positions: Sequence[tuple[int, ...]], block: int) -> str:
+    return f" of all rows, {list(positions[0])} of block {block}"

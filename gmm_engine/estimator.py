@@ -38,6 +38,9 @@ Parameters = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]
 """``weights_``, ``means_`` and ``precisions_cholesky_``: what scores are computed from."""
 RandomState = int | np.random.RandomState | np.random.Generator | None
 
+UNCHANGED = "$UNCHANGED$"
+"""scikit-learn's own word for a request that stays what it is."""
+
 SAMPLING_STREAM = 1
 """Sets the rows that ``sample`` draws apart from what a fit draws with the same seed."""
 
@@ -270,6 +273,32 @@ class GaussianMixture:
             setattr(self, name, value)
         return self
 
+    def set_fit_request(self, *, sample_weight: bool | str | None = UNCHANGED) -> Self:
+        """Say whether meta-estimators of scikit-learn hand their ``sample_weight`` on to ``fit``.
+
+        Parameters
+        ----------
+        sample_weight : bool, str or None
+            True: they do; False: they do not; None: they refuse weights; a text: they hand on
+            what they are given by that name.
+
+        Raises
+        ------
+        RuntimeError
+            scikit-learn was not told to route, by ``enable_metadata_routing``.
+        """
+        return self._requesting("fit", sample_weight)
+
+    def set_score_request(self, *, sample_weight: bool | str | None = UNCHANGED) -> Self:
+        """Say the same of ``score``."""
+        return self._requesting("score", sample_weight)
+
+    def get_metadata_routing(self) -> object:
+        """Return what is asked of meta-estimators: a copy of scikit-learn's ``MetadataRequest``."""
+        from gmm_engine import scikit_learn  # noqa: PLC0415 - only scikit-learn itself asks
+
+        return scikit_learn.metadata_request(self)
+
     def __repr__(self) -> str:
         defaults = inspect.signature(type(self).__init__).parameters
         changed = (
@@ -289,6 +318,12 @@ class GaussianMixture:
         from gmm_engine import scikit_learn  # noqa: PLC0415 - only scikit-learn itself asks
 
         return scikit_learn.density_estimator_tags()
+
+    def _requesting(self, method: str, sample_weight: bool | str | None) -> Self:
+        from gmm_engine import scikit_learn  # noqa: PLC0415 - only its users ask
+
+        scikit_learn.request_weights(self, method, sample_weight)
+        return self
 
     @classmethod
     def _parameter_names(cls) -> list[str]:

@@ -16,7 +16,7 @@ from gmm_engine.acceleration import PLAIN_STEPS, Accelerator
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.checkpoints import Checkpoints, FitState, RunState, resumed_accelerator
 from gmm_engine.convergence import LimitEstimate, StopReason, Trail
-from gmm_engine.coordinates import Coordinates, MappedSamples
+from gmm_engine.coordinates import Coordinates, MappedSamples, Placed
 from gmm_engine.covariances import COVARIANCE_FAMILIES, CovarianceFamily
 from gmm_engine.criteria import Criteria
 from gmm_engine.em import MOST_AT_ONCE, EMStep, em_steps
@@ -125,6 +125,9 @@ class FitResult:
     warnings: tuple[FitWarning, ...] = ()
     trail: Trail = ()
     """The end of the way, that of earlier fits that this one continued included."""
+    in_own: Placed | None = None
+    """The mixture in the coordinates that the fit ran in, where they are not as given: mapped back
+    and forth it would be rounded, and a fit that goes on would not take the same steps."""
 
     @property
     def converged(self) -> bool:
@@ -132,11 +135,12 @@ class FitResult:
 
     def in_canonical_order(self) -> "FitResult":
         """Return the same with the components ordered by falling weight, then by mean."""
-        order = canonical_order(self.mixture)
+        order, own = canonical_order(self.mixture), self.in_own
         return replace(
             self,
             mixture=self.mixture.reordered(order),
             warnings=tuple(warning.renumbered(order) for warning in self.warnings),
+            in_own=own and replace(own, mixture=own.mixture.reordered(order)),
         )
 
     @property
@@ -260,7 +264,7 @@ def _fitted(
     else:
         best = search.from_whole(start)
     last = search.as_given(best.last, samples.total_weight)
-    raised = last.log_likelihood - best.last.log_likelihood
+    raised = 0.0 if own is None else samples.total_weight * own.log_density
     result = FitResult(
         mixture=last.mixture.whole(),
         criteria=Criteria(
@@ -274,6 +278,7 @@ def _fitted(
         stop_reason=best.stop_reason or StopReason.MAX_ITER,
         warnings=_warnings(best, scale, given_scale, options, own),
         trail=_raised(best.trail, raised),
+        in_own=None if own is None else Placed(best.last.mixture.whole(), own),
     )
     return result.in_canonical_order() if start is None else result
 
@@ -522,7 +527,7 @@ class _Search:
             trail = start.trail
             if self.own is not None:
                 trail = _raised(trail, -self.samples.total_weight * self.own.log_density)
-            mixture = self._in_own(start.mixture)
+            mixture = self._in_own(start.mixture, start.in_own)
             return self._finished(self._begun(self.samples, mixture, restart=0, trail=trail))
         if isinstance(start, Mixture):
             return self._finished(self._begun(self.samples, self._in_own(start), restart=0))
@@ -531,10 +536,14 @@ class _Search:
         )
         return self._finished(self._begun(self.samples, statistics, restart=0))
 
-    def _in_own(self, start: Mixture) -> Mixture:
+    def _in_own(self, start: Mixture, known: Placed | None = None) -> Mixture:
         """Return a start in the coordinates of the runs, if it has the form that is asked for."""
         self._require_same_form(start, len(self.given_scale.mean))
-        return start if self.own is None else self.own.to_own(start)
+        if self.own is None:
+            return start
+        if known is not None and known.coordinates.is_same(self.own):
+            return known.mixture
+        return self.own.to_own(start)
 
     def _in_memory(self) -> Samples:
         samples = self.samples

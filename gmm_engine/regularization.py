@@ -5,7 +5,9 @@ A number is added to every covariance's diagonal in every M-step (``Ridge``, as 
 tiny fraction of the data's own total covariance. Healthy components are left exactly as the
 likelihood wants them; under the constraint Σ_k ⪰ F the M-step has the closed form used here
 (eigenvalues relative to F are raised to 1), so EM stays monotone, and since F moves with the data
-a change of units changes nothing but units.
+a change of the features' units changes nothing but units. Of units that mix features the same holds
+of all but what lies on the floor: along a direction in which the data is narrow, covariances in
+doubles resolve no less than the part of F that is relative to each feature.
 """
 
 from collections.abc import Iterator

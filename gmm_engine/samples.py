@@ -13,7 +13,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine import kernels
-from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
+from gmm_engine.errors import (
+    DimensionMismatchError,
+    EmptyDataError,
+    InvalidDataError,
+    InvalidParameterError,
+)
 from gmm_engine.kernels import Chunk, Extent
 from gmm_engine.validation import (
     NEGLIGIBLE_WEIGHT,
@@ -21,6 +26,8 @@ from gmm_engine.validation import (
     are_counts,
     as_sample_weight,
     as_samples,
+    as_weights,
+    require_total_weight,
     without_negligible,
 )
 
@@ -150,10 +157,11 @@ class Blocks:
     """Data larger than memory, for ``fit``: a way to read it block by block, again and again.
 
     ``read`` is called once for every pass over the data and must yield the same blocks each time:
-    arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over.
-    What is refused is named by its row among all, and by its block; both count from 0.
-    For example ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow
-    dataset is taken as ``Blocks(dataset.to_batches)``.
+    arrays (n, D), or pairs of such an array and weights (n,); a block without rows is passed over,
+    and all weights of one may be zero. What is refused is named by its row among all, and by its
+    block; both count from 0. For example
+    ``Blocks(lambda: np.array_split(np.load("X.npy", mmap_mode="r"), 100))``. An Arrow dataset is
+    taken as ``Blocks(dataset.to_batches)``.
 
     The same blocks give the same bits. Cut elsewhere, sums are rounded otherwise; and of more than
     10,000 rows other rows are drawn for the starts than from the same array, so that a fit may
@@ -184,11 +192,13 @@ class BlockedSamples:
         self._blocks = blocks
         self._largest_weight = 0.0
         self.n_features = 0
-        least_weight, self._largest_weight = self._take_note()
-        if least_weight < NEGLIGIBLE_WEIGHT * self._largest_weight:  # fewer rows count than thought
-            self._take_note()
+        with np.errstate(over="ignore"):  # a sum that is not finite is refused
+            least_weight, self._largest_weight = self._take_note()
         if not self.n_rows:
             raise EmptyDataError("the blocks hold no rows; at least one is needed")
+        require_total_weight(self.total_weight)
+        if least_weight < NEGLIGIBLE_WEIGHT * self._largest_weight:  # fewer rows count than thought
+            self._take_note()
 
     def _take_note(self) -> tuple[float, float]:
         """Count the rows; return the smallest and the largest weight that is not zero."""
@@ -252,14 +262,14 @@ class BlockedSamples:
             if isinstance(X, Sized) and len(X) == 0:
                 continue
             try:
-                rows = Samples.checked(X, weight, n_features=self.n_features or None)
-            except InvalidDataError as error:
+                rows = as_samples(X, n_features=self.n_features or None)
+                weight = None if weight is None else as_weights(weight, len(rows))
+            except (InvalidDataError, InvalidParameterError) as error:
                 raise error.in_block(number, n_rows) from error
-            n_rows += rows.n_rows
-            if rows.weight is not None:
-                counted = without_negligible(rows.weight, largest=self._largest_weight)
-                rows = Samples(rows.X, counted)
-            yield rows
+            n_rows += len(rows)
+            if weight is not None:
+                weight = without_negligible(weight, largest=self._largest_weight)
+            yield Samples(rows, weight)
 
     def _take_note_of(self, block: Samples) -> None:
         if self.n_rows == 0:

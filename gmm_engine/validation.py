@@ -123,6 +123,14 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
 
     Negligible ones become zero.
     """
+    weight = as_weights(sample_weight, n_samples)
+    with np.errstate(over="ignore"):
+        require_total_weight(float(weight.sum()))
+    return without_negligible(weight, largest=float(weight.max()))
+
+
+def as_weights(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.float64]:
+    """Return the weights of a part of the rows, each checked by itself: all may be zero."""
     weight = as_real_array(sample_weight, what="sample_weight")
     if weight.shape != (n_samples,):
         raise DimensionMismatchError(
@@ -131,16 +139,19 @@ def as_sample_weight(sample_weight: ArrayLike, n_samples: int) -> NDArray[np.flo
         )
     require_finite(weight, what="sample_weight")
     if weight.min() < 0:
-        raise InvalidParameterError("sample_weight", "must not be negative")
-    with np.errstate(over="ignore"):
-        total = weight.sum()
+        below = _first_positions(weight < 0)
+        raise InvalidParameterError("sample_weight", "must not be negative", below)
+    return weight
+
+
+def require_total_weight(total: float) -> None:
+    """Refuse weights whose sum is nothing, next to nothing, or beyond the range of a double."""
     if not total > 0:
         raise InvalidParameterError("sample_weight", "must not be zero everywhere")
     if not np.isfinite(total):
         raise OutOfRangeError("sample_weight sums up beyond the range of a double; rescale it")
     if total < LEAST_TOTAL_WEIGHT:
         raise OutOfRangeError("sample_weight sums up to next to nothing; rescale it")
-    return without_negligible(weight, largest=float(weight.max()))
 
 
 def without_negligible(weight: NDArray[np.float64], *, largest: float) -> NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gmm_engine import Blocks, FitOptions, fit
 from gmm_engine.errors import (
     DimensionMismatchError,
     EmptyDataError,
+    GmmEngineError,
     InvalidDataError,
     InvalidParameterError,
     NonFiniteNumberError,
@@ -161,6 +163,51 @@ def test_a_wrong_number_is_named_by_its_row_among_all_and_by_its_block() -> None
     caught = refusal_of([X, X, X[:, :2]])
     assert isinstance(caught, DimensionMismatchError)
     assert str(caught).startswith("block 2, which begins with row 300: X has 2 features")
+
+
+def test_a_negative_weight_is_named_by_its_row_among_all_and_by_its_block() -> None:
+    X, weight = iris(), np.ones(150)
+    below = weight.copy()
+    below[[2, 5]] = -1.0
+    with pytest.raises(InvalidParameterError) as caught:
+        fit(Blocks(lambda: [(X, weight), (X[:0], weight[:0]), (X, below)]), OPTIONS)
+    assert caught.value.positions == ((152,), (155,))
+    assert str(caught.value) == (
+        "sample_weight must not be negative, as it is first at index [152] of all rows, "
+        "[2] of block 2"
+    )
+
+
+@pytest.mark.parametrize("X", [iris(), np.column_stack([iris(), iris() @ np.ones(4)])])
+def test_a_block_of_no_weight_counts_as_little_as_its_rows_do_in_an_array(
+    X: NDArray[np.float64],
+) -> None:
+    weight = np.where(np.arange(150) // 30 == 2, 0.0, 1.5)
+    weight[-30:] *= 1e-120  # beside the others they are lost
+    blocks = list(zip(np.array_split(X, 5), np.array_split(weight, 5), strict=True))
+    options = FitOptions(2, random_state=0)
+    begin = fit(X, options, sample_weight=weight).mixture
+    whole = fit(X, options, sample_weight=weight, start=begin)
+    for order in (blocks, [blocks[2], *blocks]):
+        parts = fit(Blocks(partial(iter, order)), options, start=begin)
+        assert parts.criteria.n_samples == whole.criteria.n_samples
+        assert parts.log_likelihood == pytest.approx(whole.log_likelihood, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("value", "error", "says"),
+    [
+        (0.0, InvalidParameterError, "must not be zero everywhere"),
+        (1e-103, OutOfRangeError, "next to nothing"),
+        (1e306, OutOfRangeError, "beyond the range"),
+    ],
+)
+def test_weights_of_all_blocks_are_refused_by_their_sum(
+    value: float, error: type[GmmEngineError], says: str
+) -> None:
+    half = (iris()[:75], np.full(75, value if value < 1.0 else 1.5 * value))
+    with pytest.raises(error, match=says):
+        fit(Blocks(lambda: [half, half]), OPTIONS)
 
 
 @pytest.mark.parametrize("n_blocks", [1, 7])

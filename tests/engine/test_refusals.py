@@ -132,7 +132,7 @@ def test_the_first_twenty_wrong_numbers_are_named() -> None:
         pytest.param(["a"] * 6, InvalidDataError, "sample_weight must hold real", id="text"),
         pytest.param([1e-320] * 6, OutOfRangeError, "next to nothing; rescale", id="tiny"),
         pytest.param([1, 1, 1, 1, 1, np.nan], NonFiniteNumberError, r"\[5\]", id="nan"),
-        pytest.param([1, 1, 1, 1, 1, -1], InvalidParameterError, "not be negative", id="negative"),
+        pytest.param([1, 1, 1, 1, 1, -1], InvalidParameterError, r"negative.*\[5\]", id="negative"),
         pytest.param(np.zeros(6), InvalidParameterError, "not be zero everywhere", id="zeros"),
         pytest.param(np.full(6, 1e308), OutOfRangeError, "rescale", id="endless-sum"),
         pytest.param([1, 0, 0, 0, 0, 0], TooFewSamplesError, "lower n_components", id="one-row"),

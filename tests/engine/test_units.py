@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
@@ -89,6 +89,34 @@ def test_other_units_lead_to_the_same_optimum(name: str, covariance_type: str) -
         assert mean_log_likelihood(other, units) == pytest.approx(
             first.criteria.mean_log_likelihood, abs=SAME_OPTIMUM
         )
+
+
+def on_a_plane_among_others(seed: int) -> NDArray[np.float64]:
+    """Return 150 rows of which twenty lie on a plane, where a component collapses."""
+    rng = np.random.default_rng(seed)
+    X = rng.standard_normal((150, 3)) @ rng.standard_normal((3, 3))
+    X[:20] = 2.0 * rng.standard_normal(3) + rng.standard_normal((20, 2)) @ rng.standard_normal(
+        (2, 3)
+    )
+    return X
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 5, 6])
+def test_what_collapses_does_so_in_any_units_and_as_high_in_any_of_the_features(seed: int) -> None:
+    """Where units mix features the floor is another one, and with it the height."""
+    X, rng = on_a_plane_among_others(seed), np.random.default_rng(seed)
+    options = FitOptions(2, random_state=0)
+    first = fit(X, options)
+    of_features = np.diag(10.0 ** rng.uniform(-3.0, 3.0, 3))
+    for units in (of_features, oblique(3, rng, condition=100.0)):
+        other = fit(X @ units, options)
+        for result in (first, other):
+            assert [warning.code for warning in result.warnings] == ["degenerate_component"]
+        assert_array_equal(other.mixture.predict(X @ units), first.mixture.predict(X))
+        if units is of_features:
+            assert mean_log_likelihood(other, units) == pytest.approx(
+                first.criteria.mean_log_likelihood, abs=SAME_OPTIMUM
+            )
 
 
 @every_set
