@@ -300,6 +300,9 @@ class JobRunner(Protocol):
         after ``close``.
         """
 
+    def require_place(self) -> None:
+        """Raise as ``submit`` would now, whatever the fit; at once."""
+
     def resume(
         self, job_id: str, order: FitOrder, listener: FitListener, *, is_held: bool = False
     ) -> bool:
