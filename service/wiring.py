@@ -68,7 +68,7 @@ def _process_runner(settings: Settings) -> ProcessRunner:
     return ProcessRunner(
         processes=settings.fit_processes,
         queue_size=settings.fit_queue_size,
-        spool=FitSpool(settings.registry_dir / FITS),
+        spool=FitSpool(settings.registry_dir / FITS, min_free_bytes=settings.min_free_bytes),
         limits=WorkerLimits(
             threads=settings.fit_threads,
             memory_bytes=settings.fit_memory_bytes,

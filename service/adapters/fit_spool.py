@@ -5,7 +5,8 @@ fits/<job>.checkpoint   how far the fit has come; written by its worker
 
 The head is written last: a file without one was cut off. Rows are not synced when they come, which
 would make every small fit wait for the disk; the worker does it with its first checkpoint. What a
-power cut takes before is noticed by the digest of the rows.
+power cut takes before is noticed by the digest of the rows. They leave a part of the disk free, as
+versions do.
 """
 
 import json
@@ -20,8 +21,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from service.adapters import refusals
 from service.adapters.durable_files import DIRECTORY_MODE, FILE_MODE
 from service.adapters.record_json import from_json, to_json
+from service.errors import StorageFull
 
 FITS = "fits"
 ROWS = ".rows"
@@ -30,6 +33,8 @@ NEW_CHECKPOINT = ".checkpoint.new"
 HEAD_BYTES = 4096
 """Before the arrays; also keeps the first of them aligned to a page."""
 ALIGNMENT = 64
+PART_BYTES = 16 * 1024**2
+"""Written at once; others may fill the disk meanwhile."""
 
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -57,24 +62,31 @@ class StoredRows:
 class FitSpool:
     """The directory of rows that wait or are being fitted."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, min_free_bytes: int = 0) -> None:
         self._path = path.resolve()
         self._path.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+        self._min_free_bytes = min_free_bytes
 
     def keep(
         self, job_id: str, X: NDArray[np.floating], sample_weight: NDArray[np.floating] | None
     ) -> tuple[int, StoredRows]:
-        """Write the rows down; return the open file and where they are in it."""
+        """Write the rows down; return the open file and where they are in it.
+
+        Raises ``StorageFull`` where they would leave less of the disk than is kept free.
+        """
         self.remove(job_id)
+        stored_X = _placed(X, HEAD_BYTES)
+        rows = StoredRows(
+            stored_X, None if sample_weight is None else _placed(sample_weight, stored_X.end)
+        )
+        self._require_room((rows.sample_weight or rows.X).end)
         file = os.open(self._path / f"{job_id}{ROWS}", _CREATE, FILE_MODE)
         try:
-            stored_X = _written(file, X, HEAD_BYTES)
-            rows = StoredRows(
-                stored_X,
-                None if sample_weight is None else _written(file, sample_weight, stored_X.end),
-            )
+            self._write(file, X, rows.X)
+            if sample_weight is not None and rows.sample_weight is not None:
+                self._write(file, sample_weight, rows.sample_weight)
             os.pwrite(file, json.dumps(to_json(rows)).encode().ljust(HEAD_BYTES), 0)
-        except OSError:
+        except (OSError, StorageFull):
             os.close(file)
             self.remove(job_id)
             raise
@@ -104,6 +116,19 @@ class FitSpool:
             with suppress(FileNotFoundError):
                 (self._path / f"{job_id}{suffix}").unlink()
 
+    def _write(self, file: int, array: NDArray[np.floating], place: StoredArray) -> None:
+        rest, offset = np.ascontiguousarray(array, dtype=place.dtype).data.cast("B"), place.offset
+        while rest:
+            self._require_room(len(rest))
+            n_written = os.pwrite(file, rest[:PART_BYTES], offset)
+            rest, offset = rest[n_written:], offset + n_written
+
+    def _require_room(self, n_bytes: int) -> None:
+        disk = os.statvfs(self._path)
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < n_bytes + self._min_free_bytes:
+            raise refusals.reserve_touched(self._min_free_bytes, free_bytes)
+
     def job_ids(self) -> Iterator[str]:
         """Yield every job that something is kept of."""
         yield from {path.name.partition(".")[0] for path in self._path.iterdir()}
@@ -117,11 +142,6 @@ def mapped(file: int, array: StoredArray) -> NDArray[np.float64]:
     return numbers.reshape(tuple(array.shape))
 
 
-def _written(file: int, array: NDArray[np.floating], after: int) -> StoredArray:
+def _placed(array: NDArray[np.floating], after: int) -> StoredArray:
     dtype: Literal["<f8", "<f4"] = "<f4" if array.dtype == np.float32 else "<f8"
-    place = StoredArray(dtype, array.shape, -(-after // ALIGNMENT) * ALIGNMENT)
-    rest, offset = np.ascontiguousarray(array, dtype=dtype).data.cast("B"), place.offset
-    while rest:
-        n_written = os.pwrite(file, rest, offset)
-        rest, offset = rest[n_written:], offset + n_written
-    return place
+    return StoredArray(dtype, array.shape, -(-after // ALIGNMENT) * ALIGNMENT)

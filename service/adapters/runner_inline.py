@@ -19,9 +19,12 @@ class InlineRunner:
     def start(self) -> None:
         pass
 
-    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
+    def require_place(self) -> None:
         if self._closed:
             raise Unavailable.draining()
+
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
+        self.require_place()
         self._held[task.job_id] = task, listener
         if not is_held:
             self.admit(task.job_id)

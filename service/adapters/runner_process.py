@@ -214,8 +214,18 @@ class ProcessRunner:
             # Daemons, so that a fit that outlasts the drain does not hold up the exit.
             threading.Thread(target=self._work, name=f"fit-{number}", daemon=True).start()
 
+    def require_place(self) -> None:
+        if self._closed:
+            raise Unavailable.draining()
+        if len(self._queue) >= self._queue_size:
+            raise TooManyRequests(
+                "fit_queue_full",
+                f"{self._queue_size} fits are waiting already; try again later",
+                retry_after_seconds=QUEUE_RETRY_SECONDS,
+            )
+
     def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
-        self._require_room()
+        self.require_place()
         with refusals.writing():
             file, rows = self.spool.keep(task.job_id, task.X, task.sample_weight)
         message = self._message(
@@ -229,7 +239,7 @@ class ProcessRunner:
         fit = _QueuedFit(message, listener, file, is_held)
         try:
             with self._changed:
-                self._require_room()
+                self.require_place()
                 self._queue.append(fit)
                 self._changed.notify_all()
         except Exception:
@@ -317,16 +327,6 @@ class ProcessRunner:
         """Return the process ids of the workers, to look at them."""
         with self._changed:
             return sorted(worker.process.pid for worker in self._workers)
-
-    def _require_room(self) -> None:
-        if self._closed:
-            raise Unavailable.draining()
-        if len(self._queue) >= self._queue_size:
-            raise TooManyRequests(
-                "fit_queue_full",
-                f"{self._queue_size} fits are waiting already; try again later",
-                retry_after_seconds=QUEUE_RETRY_SECONDS,
-            )
 
     def _message(
         self,

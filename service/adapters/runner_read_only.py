@@ -14,6 +14,9 @@ class ReadOnlyRunner:
     def start(self) -> None:
         pass
 
+    def require_place(self) -> None:
+        raise refusals.registry_read_only()
+
     def submit(
         self,
         task: FitTask,  # noqa: ARG002  # whichever
@@ -21,7 +24,7 @@ class ReadOnlyRunner:
         *,
         is_held: bool = False,  # noqa: ARG002  # whichever
     ) -> None:
-        raise refusals.registry_read_only()
+        self.require_place()
 
     def resume(
         self,

@@ -33,7 +33,7 @@ from service.api.schemas import FitAnswer, FitEnd, FitEstimate, Job, job_result,
 from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord, SelectionRequest
-from service.errors import Conflict, NotFound, StorageFull, TooManyRequests
+from service.errors import Conflict, NotFound, ServiceError, StorageFull, TooManyRequests
 
 router = APIRouter(dependencies=IN_EVERY_ROUTE)
 
@@ -89,8 +89,7 @@ class Order:
         self, selection: SelectionRequest | None = None, *, media_type: str = JSON
     ) -> Response:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
-        if not await self.once.has_come_before():
-            await self._require(self.door.fitting.require_startable)
+        await self._require_startable()
         payload = await self._payload()
         asked = () if selection is None else (selection,)
         formats = () if media_type == JSON else (media_type,)
@@ -101,7 +100,7 @@ class Order:
 
     async def estimate(self) -> FitEstimate:
         """Return what the fit is expected to take; nothing begins."""
-        await self._require(self.door.fitting.require_model)
+        await self._require(self.door.fitting.require_model, self.model_id)
         payload = await self._payload()
         estimate = await self.door.threads.compute(
             self.door.fitting.estimate,
@@ -112,10 +111,21 @@ class Order:
         )
         return FitEstimate.of(estimate)
 
-    async def _require(self, check: Callable[[str], None]) -> None:
+    async def _require_startable(self) -> None:
+        """Let nothing but a key that came before go on; it may have an answer."""
+        try:
+            await self._require(
+                self.door.fitting.require_startable, self.model_id, self.on_conflict
+            )
+        except ServiceError:
+            # Asked for behind the check: what refused may be the first request under the key.
+            if not await self.once.has_come_before():
+                raise
+
+    async def _require(self, check: Callable[..., None], *arguments: object) -> None:
         """Refuse what the head alone decides before the body is read, or even asked for."""
         self.door.lifecycle.require_serving()
-        await self.door.threads.look_up(check, self.model_id)
+        await self.door.threads.look_up(check, *arguments)
 
     async def _payload(self) -> DataPayload:
         payload = await read_training_payload(self.request, extra_fields=TRAINING_FIELDS)

@@ -21,6 +21,7 @@ from service.api.departures import ArrivingResponse
 from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
 from service.api.negotiation import accepted_type
 from service.api.payloads import CODECS, codec_of
+from service.api.payloads.body import waits_to_send
 from service.api.payloads.values import BARE_FIELDS, Body, DataAnswer, DataPayload, RowWriter, Value
 from service.api.services import Services, services_of
 from service.api.turns import CALLER, require_time
@@ -89,6 +90,7 @@ class AskedQuestion:
 
     async def answer(self, verb: Verb) -> Response:
         """Read the rows, open the version, let ``verb`` answer, encode."""
+        await self._require_answerable()
         whole = await receive_whole(self.request, extra_fields=self._extra_fields)
         return await self._whole_answer(verb, whole)
 
@@ -100,6 +102,7 @@ class AskedQuestion:
         writer = codec_of(self.media_type).writer()
         if writer is None:
             return await self.answer(verb)
+        await self._require_answerable()
         received = await receive(self.request, extra_fields=self._extra_fields)
         if isinstance(received, WholeBody):
             return await self._whole_answer(verb, received)
@@ -107,6 +110,7 @@ class AskedQuestion:
 
     async def answer_in_sum(self, told: Callable[[Measured], Mapping[str, Value]]) -> Response:
         """Answer what is a sum over rows: of many rows the sums of those that came are kept."""
+        await self._require_answerable()
         received = await receive(self.request, extra_fields=self._extra_fields)
         if isinstance(received, WholeBody):
             return await self._whole_answer(lambda fitted, X: told(fitted.score(X)), received)
@@ -122,6 +126,20 @@ class AskedQuestion:
         content = encoded(fitted.version, told(reduce(add, sums)), self.media_type)
         self.stopwatch.lap("encode")
         return data_response(content, self.media_type, self._headers(fitted.version))
+
+    async def _require_answerable(self) -> None:
+        """Refuse what the head alone decides to a client that waits for that with its body."""
+        if not waits_to_send(self.request):
+            return
+        if isinstance(self.target, Target):
+            target = self.target
+        elif self.target.named:
+            target = await self._target(None)
+        else:  # the body may name it
+            return
+        await self.services.threads.look_up(
+            self.services.inference.version, target.model_id, target.version, target.alias
+        )
 
     async def _whole_answer(self, verb: Verb, whole: WholeBody) -> Response:
         """At once where that takes less than a hop to another thread, and else in one hop."""

@@ -176,10 +176,32 @@ class Fitting:
         """Raise ``NotFound`` for a model that no fit could be of."""
         self._registry.get_model(model_id)
 
-    def require_startable(self, model_id: str) -> None:
-        """Refuse what no rows could be fitted for: an unknown model, or no room for a version."""
+    def require_startable(self, model_id: str, on_conflict: OnConflict = OnConflict.QUEUE) -> None:
+        """Refuse what ``start`` would refuse now whatever the rows.
+
+        An unknown model, no room for a version, another fit that this one must not meet, or no
+        place in the queue.
+        """
         self.require_model(model_id)
         self._registry.require_room()
+        if on_conflict is OnConflict.REJECT:
+            self._require_alone(model_id)
+        try:
+            self._runner.require_place()
+        except TooManyRequests:
+            is_superseding = on_conflict is OnConflict.SUPERSEDE
+            if not is_superseding or not self._has_queued(model_id):
+                raise
+
+    def _require_alone(self, model_id: str) -> None:
+        if self._jobs.list(model_id=model_id, is_done=False):
+            self.recover()  # as in ``_add``
+            if self._jobs.list(model_id=model_id, is_done=False):
+                raise Conflict.fit_in_progress(model_id)
+
+    def _has_queued(self, model_id: str) -> bool:
+        jobs = self._jobs.list(model_id=model_id, is_done=False)
+        return any(job.status is JobStatus.QUEUED for job in jobs)
 
     def estimate(
         self,

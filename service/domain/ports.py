@@ -295,9 +295,13 @@ class JobRunner(Protocol):
     def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
         """Queue a fit and return at once; one that ``is_held`` does not begin before ``admit``.
 
-        Raises ``TooManyRequests`` (``fit_queue_full``) past the bound of the queue, or
-        ``Unavailable`` (``draining``) after ``close``.
+        Raises ``TooManyRequests`` (``fit_queue_full``) past the bound of the queue,
+        ``StorageFull`` for rows that its disk has no room for, or ``Unavailable`` (``draining``)
+        after ``close``.
         """
+
+    def require_place(self) -> None:
+        """Raise as ``submit`` would now, whatever the fit; at once."""
 
     def resume(
         self, job_id: str, order: FitOrder, listener: FitListener, *, is_held: bool = False

@@ -23,11 +23,14 @@ class HeldRunner:
     def start(self) -> None:
         pass
 
-    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
+    def require_place(self) -> None:
         if self._closed:
             raise Unavailable.draining()
         if len(self._held) >= self._queue_size:
             raise TooManyRequests("fit_queue_full", "the queue is full", retry_after_seconds=5)
+
+    def submit(self, task: FitTask, listener: FitListener, *, is_held: bool = False) -> None:
+        self.require_place()
         self._held[task.job_id] = task, listener
         if not is_held:
             self.admit(task.job_id)

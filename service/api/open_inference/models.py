@@ -33,7 +33,7 @@ from service.api.open_inference.tensors import (
     shapes_of,
     tensors_of,
 )
-from service.api.payloads.body import read_body
+from service.api.payloads.body import read_body, waits_to_send
 from service.api.questions import (
     AimedAt,
     Content,
@@ -101,6 +101,8 @@ async def model_infer(request: Request, door: Door, target: AimedAt) -> Response
     stopwatch = Stopwatch()
     json_length = json_length_of(request)
     max_bytes = max_bytes_of(door.options, json_length)
+    if waits_to_send(request):
+        await door.threads.look_up(door.served.version, target.model_id, target.version)
     body = await read_body(request, max_bytes=max_bytes, words_at=json_length or 0)
     read = partial(call_of, body, json_length)
     if len(body) >= LARGE_BODY_BYTES:

@@ -75,6 +75,11 @@ def body_chunks(request: Request, *, max_bytes: int) -> AsyncIterator[Body]:
     return _counted(_unfolded(request, received, encoding), max_bytes)
 
 
+def waits_to_send(request: Request) -> bool:
+    """Tell whether the client sends its body when it is told to go on (RFC 9110, 10.1.1)."""
+    return request.headers.get("expect", "").lower() == "100-continue"
+
+
 def known_length(request: Request) -> int | None:
     """Return of how many bytes the body will be, if that is known before it is there."""
     is_plain = content_encoding(request, ENCODINGS) is None

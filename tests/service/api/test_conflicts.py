@@ -1,8 +1,11 @@
 """Fits of a model that is being fitted already, and fits that have little time."""
 
 import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
@@ -12,7 +15,9 @@ from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.job_store_sql import SqlJobStore
 from service.adapters.registry_memory import MemoryRegistry
 from service.adapters.runner_process import ProcessRunner
+from service.adapters.runner_read_only import ReadOnlyRunner
 from service.domain.records import JobRecord
+from tests.service.api.wire import CSV
 from tests.service.client import Client, serving
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
@@ -295,3 +300,84 @@ def test_a_budget_beyond_every_clock_is_a_long_one(fitted: Client) -> None:
     answer = fitted.post(f"/models/groups/fit?budget_seconds={'9' * 400}", {"X": TWO_GROUPS})
 
     assert answer.status_code == 200
+
+
+@dataclass(slots=True)
+class CountedBody:
+    """Rows that are sent as they are asked for."""
+
+    n_sent: int = 0
+
+    async def rows(self) -> AsyncIterator[bytes]:
+        for _ in range(4):
+            self.n_sent += 1
+            yield b"1.5,2.5\n" * 2**16
+
+
+def unread_refusal(client: Client, path: str, headers: Mapping[str, str]) -> tuple[int, str]:
+    """Return how a fit is refused, of whose body nothing may be read before."""
+    body = CountedBody()
+
+    async def ask() -> httpx.Response:
+        said = {"content-type": CSV, **headers}
+        return await client.http.post(path, content=body.rows(), headers=said)
+
+    response = client.portal.call(ask)
+    assert body.n_sent == 0
+    return response.status_code, response.json()["code"]
+
+
+KEYS = pytest.mark.parametrize("headers", [{}, {"idempotency-key": "new"}], ids=["plain", "keyed"])
+VERBS = pytest.mark.parametrize("verb", ["fit", "select"])
+
+
+@KEYS
+@VERBS
+@pytest.mark.parametrize("on_conflict", ["queue", "supersede"])
+def test_a_full_queue_refuses_before_the_rows_are_read(
+    headers: dict[str, str], verb: str, on_conflict: str
+) -> None:
+    with serving(runner=HeldRunner(queue_size=1)) as client:
+        for model_id in ("groups", "other"):
+            client.post("/models", {"id": model_id, "n_components": 2})
+        client.post("/models/other/fit?wait=0", {"X": TWO_GROUPS})
+
+        path = f"/models/groups/{verb}?on_conflict={on_conflict}"
+        assert unread_refusal(client, path, headers) == (429, "fit_queue_full")
+        assert statuses(client) == ["queued"]
+
+
+@KEYS
+@VERBS
+def test_a_second_fit_is_rejected_before_its_rows_are_read(
+    held_client: Client, headers: dict[str, str], verb: str
+) -> None:
+    held_client.post(FIT, {"X": TWO_GROUPS})
+
+    path = f"/models/groups/{verb}?on_conflict=reject"
+    assert unread_refusal(held_client, path, headers) == (409, "fit_in_progress")
+
+
+@KEYS
+@VERBS
+def test_a_service_that_fits_nothing_reads_no_rows(headers: dict[str, str], verb: str) -> None:
+    with serving(runner=ReadOnlyRunner()) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+
+        refusal = unread_refusal(client, f"/models/groups/{verb}", headers)
+
+        assert refusal == (503, "registry_read_only")
+
+
+@pytest.mark.parametrize("on_conflict", ["queue", "reject", "supersede"])
+def test_what_came_before_is_answered_again_although_no_other_fit_is_taken(
+    on_conflict: str,
+) -> None:
+    with serving(runner=HeldRunner(queue_size=1)) as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        path, key = f"{FIT}&on_conflict={on_conflict}", {"idempotency-key": "first"}
+        first, second = (client.post(path, {"X": TWO_GROUPS}, key) for _ in range(2))
+
+        assert second.headers["idempotency-replayed"] == "true"
+        assert (second.status_code, second.json()) == (202, first.json())
+        assert statuses(client) == ["queued"]

@@ -20,8 +20,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from numpy.typing import NDArray
 from pyarrow.parquet import encryption
 
-from service.api.payloads import CODECS, codec_of, parquet_format
+from service.api.payloads import CODECS, codec_of, lines, parquet_format
 from service.api.payloads.arrow_messages import HEADER, FlatTable
+from service.api.payloads.lines import Lines
 from service.api.payloads.values import DataAnswer, Expected, whole_table
 from service.errors import InvalidInput, MalformedRequest
 from service.settings import Settings
@@ -403,6 +404,7 @@ REFUSED = [
     (CSV, b"1,2,3\n", "dimension_mismatch"),
     (CSV, b"1;2\n3;4\n", "invalid_data"),
     (CSV, b"a" * (17 * 1024**2), "invalid_data"),
+    (CSV, b"1,2\n3," + b"0" * (17 * 1024**2) + b"4\n5,6\n", "invalid_data"),
     (NDJSON, b"", "empty_data"),
     (NDJSON, b"\n \n", "empty_data"),
     (NDJSON, b"[1,2]\n[3\n", "malformed_json"),
@@ -426,6 +428,7 @@ REFUSED = [
     (NDJSON, b"7\n", "invalid_data"),
     (NDJSON, b"[" * 17 + b"]" * 17 + b"\n", "nesting_too_deep"),
     (NDJSON, b"[1,\xff]\n", "not_utf8"),
+    (NDJSON, b"[1,2]\n[3," + b" " * (17 * 1024**2) + b"4]\n[5,6]\n", "invalid_data"),
 ]
 
 
@@ -451,6 +454,28 @@ def test_a_wrong_body_is_refused_with_its_code(
     assert response.status_code in (400, 422)
     assert response.json()["code"] == code
     assert "xqz7" not in response.text
+
+
+@pytest.mark.parametrize("n_pieces", [1, 2, 3])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_line_has_the_same_bound_in_however_many_pieces_it_comes(
+    monkeypatch: pytest.MonkeyPatch, n_pieces: int, place: int
+) -> None:
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 100)
+
+    def fed(n_bytes: int) -> bytes:
+        sent = [b"1", b"2" * 90, b"3"]
+        sent[place] = b"4" * n_bytes
+        text = b"\n".join([*sent, b""])
+        bounds = [len(text) * piece // n_pieces for piece in range(n_pieces + 1)]
+        reader = Lines()
+        return b"\n".join(
+            part for begin, end in pairwise(bounds) for part in reader.feed(text[begin:end])
+        )
+
+    assert fed(100).split(b"\n")[place] == b"4" * 100
+    with pytest.raises(InvalidInput, match="a line has at most 100 bytes"):
+        fed(101)
 
 
 @pytest.mark.parametrize("media_type", [JSON, NPY, ARROW, CSV])
