@@ -65,7 +65,9 @@ LANDED_BYTES = 128 * 1024
 """Left of a body, from which on the rest is received into its place."""
 HEAD_END = b"\r\n\r\n"
 LINGER_SECONDS = 2.0
-"""In which who was refused may end what it is sending, and read why."""
+"""In which who gets no more answers may end what it is sending, and read the last one."""
+LINGER_BYTES = 256 * 1024**2
+"""Read of that and dropped."""
 HEALTH = frozenset({b"/livez", b"/readyz", b"/v2/health/live", b"/v2/health/ready"})
 SURPLUS, SURPLUS_SECONDS = 64, 0.5
 """Connections beyond those that may be open, which are heard for so long: whether the service is
@@ -181,7 +183,9 @@ class BoundedProtocol(HttpToolsProtocol):
     _unsent_bytes = 0
     """Of an answer that waited for its client at the last look."""
     _is_leaving = False
-    """Refused: what still comes in is for nobody."""
+    """Refused, or answered for the last time: what still comes in is for nobody."""
+    _dropped_bytes = 0
+    """Received since then."""
     _outlet: Outlet | None = None
     """For the threads that answer what came here; made when there is a question for them."""
     _is_handed_on = False
@@ -281,6 +285,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_leaving:
+            self._drop(len(data))
             return
         if self._apart is not None and self._apart.is_found:
             self._settle(self._apart)
@@ -568,7 +573,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _receive_later(self) -> None:
         """Receive what came while a question was answered apart."""
-        if self._later and not self.transport.is_closing():
+        if self._later and not (self._is_leaving or self.transport.is_closing()):
             data = b"".join(self._later)
             self._later.clear()
             self._receive(data)
@@ -612,6 +617,9 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def body_received(self, n_bytes: int) -> None:
         """Take note of a sender's progress."""
+        if self._is_leaving:
+            self._drop(n_bytes)
+            return
         self._unset_keepalive_if_required()
         now = self.loop.time()
         self._body_bytes += n_bytes
@@ -675,7 +683,7 @@ class BoundedProtocol(HttpToolsProtocol):
         A client may send its whole body before it reads: as long as that goes on, it lives.
         """
         is_waiting = self.flow.write_paused and not self._is_in_body
-        if is_waiting or self.transport.is_closing():
+        if is_waiting or self._is_leaving or self.transport.is_closing():
             return self.transport.get_write_buffer_size() + _queued_bytes(self.transport)
         return 0
 
@@ -705,6 +713,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_upgrade_ignored():
             return
         self._is_in_head = False
+        if self._is_leaving:
+            return
         if self._is_surplus and not self._asks_for_health():
             self._is_leaving = True
             self._refuse(TOO_MANY)
@@ -726,6 +736,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.scope["server"], self.scope["client"] = self.server, self.client
         self.expect_100_continue &= self.parser.get_http_version() != "1.0"  # RFC 9110, 10.1.1
         super().on_headers_complete()
+        self.cycle.transport = _Closing(self.cycle, self)  # type: ignore[assignment]  # as much as it uses
         self.cycle.keep_alive &= not (self._is_surplus or self._is_last)
         self.scope["state"]["break_off"] = partial(_break_off, self.cycle)
 
@@ -848,7 +859,7 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.writelines(parts)
         if not keeps:
-            self.transport.close()
+            self.see_out()
         self.on_response_complete()
 
     def shutdown(self) -> None:
@@ -864,6 +875,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._place.free()
         if self._landing is not None:
             self._landing.drop()
+        if self._is_leaving:
+            self.server_state.total_requests += 1
+            return
         if self.pipeline or self.transport.is_closing():
             super().on_response_complete()
             return
@@ -899,7 +913,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
         """Answer what the parser stopped at, or what ``_count`` stopped the parser for."""
-        self._refuse(TOO_LARGE if self._head_bytes > MAX_HEAD_BYTES else UNREADABLE)
+        if not self._is_leaving:
+            self._refuse(TOO_LARGE if self._head_bytes > MAX_HEAD_BYTES else UNREADABLE)
 
     def _count(self, n_bytes: int) -> None:
         self._head_bytes += n_bytes
@@ -917,18 +932,61 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def see_out(self) -> None:
+        """Close behind the last answer, but read on from a client that may still be sending."""
+        if self._has_ended or self.scheme == "https":
+            self.transport.close()
+        else:
+            self._linger()
+
     def _linger(self) -> None:
         """Let the client come to the answer: closing on what it still sends would take it away."""
         self._is_leaving = True
         if self._landing is not None:
             self._landing.drop()
         self._pieces.clear()
+        self._later.clear()
+        self.pipeline.clear()
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self._unwatch()
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER_SECONDS, self.transport.close)
+        self.flow.resume_reading()
+        self._timer = self.loop.call_later(LINGER_SECONDS, self._leave)
+
+    def _drop(self, n_bytes: int) -> None:
+        self._dropped_bytes += n_bytes
+        if self._dropped_bytes > LINGER_BYTES:
+            self.flow.pause_reading()
+
+    def _leave(self) -> None:
+        """Close once the answer is taken; ``_look_at_answer`` breaks off who does not take it."""
+        if self.transport.get_write_buffer_size() + _queued_bytes(self.transport):
+            self._timer = self.loop.call_later(LINGER_SECONDS, self._leave)
+        else:
+            self.transport.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Closing:
+    """A connection as the cycle of a request has it, which closes it behind its last answer."""
+
+    cycle: RequestResponseCycle
+    protocol: BoundedProtocol
+
+    def write(self, data: bytes) -> None:
+        self.protocol.transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self.protocol.transport.is_closing()
+
+    def close(self) -> None:
+        """Close at once what broke off: it must not pass as complete."""
+        if self.cycle.response_complete:
+            self.protocol.see_out()
+        else:
+            self.protocol.transport.close()
 
 
 def _queued_bytes(transport: Transport) -> int:

@@ -24,6 +24,8 @@ class RecordingTransport(asyncio.Transport):
         self._receiver: asyncio.BaseProtocol | None = None
         """What gets the bytes, if the connection has named another."""
         self._is_closing = False
+        self.has_ended = False
+        """Nothing more is written."""
         self._is_reading = asyncio.Event()
         self._is_reading.set()
         self.has_written = asyncio.Event()
@@ -36,7 +38,8 @@ class RecordingTransport(asyncio.Transport):
         self.has_written.set()
 
     def write_eof(self) -> None:
-        """The other end reads on until the connection is closed."""
+        """The other end may send on until the connection is closed."""
+        self.has_ended = True
 
     def close(self) -> None:
         if not self._is_closing:

@@ -190,12 +190,12 @@ def test_a_drain_lets_it_be_answered_and_closes(groups: Client) -> None:
             connection.protocol.shutdown()
         if connection.tasks:
             await asyncio.wait(connection.tasks, timeout=10)
-        return bytes(connection.transport.written), connection.transport.is_closing()
+        return bytes(connection.transport.written), connection.transport.has_ended
 
-    told, is_closing = groups.portal.call(story)
+    told, has_ended = groups.portal.call(story)
     assert told.startswith(b"HTTP/1.1 200 OK\r\n")
     assert b"connection: close\r\n" in told
-    assert is_closing
+    assert has_ended
 
 
 def test_the_next_question_is_the_last_one_of_a_service_that_is_stopped(groups: Client) -> None:
@@ -212,11 +212,11 @@ def test_the_next_question_is_the_last_one_of_a_service_that_is_stopped(groups: 
         await connection.transport.deliver(head + first)
         await connection.transport.deliver(rest)
         told = await told_once(connection.transport, 3)
-        return told.split(b"HTTP/1.1 200 OK\r\n")[1:], connection.transport.is_closing()
+        return told.split(b"HTTP/1.1 200 OK\r\n")[1:], connection.transport.has_ended
 
-    answers, is_closing = groups.portal.call(story)
+    answers, has_ended = groups.portal.call(story)
     assert [b"connection: close\r\n" in each for each in answers] == [False, False, True]
-    assert is_closing
+    assert has_ended
 
 
 async def told_once(transport: RecordingTransport, n_answers: int) -> bytes:

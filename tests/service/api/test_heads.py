@@ -9,6 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.api import connection
 from service.api.connection import PORTION_BYTES, BoundedProtocol, ConnectionLimits
 from service.api.short_way import LARGE_BODY_BYTES
 from service.api.turns import Place, Turns
@@ -107,6 +108,27 @@ def test_what_comes_after_the_refusal_is_for_nobody(groups: Client) -> None:
     answer = answers(groups, no_place, head(LARGE) + LARGE[:1000], LARGE[1000:], head(SMALL))
 
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+def test_of_what_comes_behind_the_last_answer_only_so_much_is_read(
+    groups: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "LINGER_BYTES", 1000)
+
+    async def story() -> tuple[bytes, list[bool]]:
+        last = Connection(groups, Place)
+        answer = await last.send(head(SMALL, "Connection: close") + SMALL)
+        stops = []
+        for _ in range(2):
+            await last.transport.deliver(LARGE[:600])
+            stops.append(last.protocol.flow.read_paused)
+        await last.lose()
+        return answer, stops
+
+    answer, stops = groups.portal.call(story)
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert stops == [False, True]
 
 
 def test_a_refusal_under_v2_has_the_shape_of_its_protocol(groups: Client) -> None:
