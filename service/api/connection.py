@@ -188,6 +188,8 @@ class BoundedProtocol(HttpToolsProtocol):
     """Refused, or answered for the last time: what still comes in is for nobody."""
     _dropped_bytes = 0
     """Received since then."""
+    _refusal_behind: ServiceError | None = None
+    """Of what came behind requests that are not answered yet: it has its turn after them."""
     _outlet: Outlet | None = None
     """For the threads that answer what came here; made when there is a question for them."""
     _is_handed_on = False
@@ -286,7 +288,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._outlet = None
 
     def data_received(self, data: bytes) -> None:
-        if self._is_leaving:
+        if self._is_done_with_input():
             self._drop(len(data))
             return
         if self._apart is not None and self._apart.is_found:
@@ -307,7 +309,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._framing_bytes += len(data)
             self.body_received(len(data))
         self._parse(data)
-        if self._is_leaving:
+        if self._is_done_with_input():
             return
         if self._answered is not None and head:
             self._remember(head, self._answered, len(data) - len(head))
@@ -891,6 +893,9 @@ class BoundedProtocol(HttpToolsProtocol):
         # As uvicorn's, but for a timer that is set again only when it has run out.
         self.server_state.total_requests += 1
         self.flow.resume_reading()
+        if self._refusal_behind is not None:
+            self._refuse(self._refusal_behind)
+            return
         self._be_idle()
         self._close_if_ended()
 
@@ -920,8 +925,19 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # uvicorn's
         """Answer what the parser stopped at, or what ``_count`` stopped the parser for."""
-        if not self._is_leaving:
-            self._refuse(TOO_LARGE if self._head_bytes > MAX_HEAD_BYTES else UNREADABLE)
+        if self._is_done_with_input():
+            return
+        refusal = TOO_LARGE if self._head_bytes > MAX_HEAD_BYTES else UNREADABLE
+        if self._is_in_body and self.pipeline:
+            self.pipeline.popleft()  # the request whose body it is: the last one that came
+        elif self._is_in_body or not self._is_answering():
+            self._refuse(refusal)
+            return
+        self._refusal_behind = refusal
+        self._unwatch()
+
+    def _is_done_with_input(self) -> bool:
+        return self._is_leaving or self._refusal_behind is not None
 
     def _count(self, n_bytes: int) -> None:
         self._head_bytes += n_bytes

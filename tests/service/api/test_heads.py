@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -102,6 +103,43 @@ def test_who_asks_before_sending_is_told_to_go_on(groups: Client) -> None:
     answer = answers(groups, Place, head(LARGE, "Expect: 100-continue"), b"", LARGE)
 
     assert answer.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+ASKED = b"GET /models/groups HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"POST /models/groups/predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+LONG_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 70_000 + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("broken", "status"),
+    [
+        (b"NONSENSE\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
+        (CHUNKED + b"1\r\n[\r\nnone\r\n", 400),
+        (LONG_HEAD, 431),
+    ],
+)
+@pytest.mark.parametrize("n_before", [1, 3])
+def test_what_can_not_be_read_is_refused_behind_the_answers_before_it(
+    groups: Client, broken: bytes, status: int, n_before: int
+) -> None:
+    asked = [ASKED] * n_before
+
+    async def told(parts: list[bytes]) -> bytes:
+        connection = Connection(groups, Place)
+        for part in parts:
+            await connection.transport.deliver(part)
+            await asyncio.sleep(0)
+        while connection.tasks:
+            await asyncio.wait(connection.tasks)
+        await connection.lose()
+        return bytes(connection.transport.written)
+
+    for parts in ([b"".join([*asked, broken])], [*asked, broken], [*asked, broken, ASKED]):
+        answer = groups.portal.call(told, parts)
+
+        statuses = [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+) ", answer)]
+        assert statuses == [200] * n_before + [status]
 
 
 def test_what_comes_after_the_refusal_is_for_nobody(groups: Client) -> None:
