@@ -268,7 +268,7 @@ KINDS: Mapping[type[ServiceError], Codes] = {
         "storage_failed": ("What is stored can't be read or written.", stored),
         "registry_missing": ("There is no registry where it should be.", stored),
         "registry_format_unknown": ("The registry is of a later release.", stored),
-        "model_corrupt": ("What is stored of the model fails its integrity check.", stored),
+        "model_corrupt": ("What is stored of the model fails its integrity check.", of_a_model),
         "registry_read_only": ("The registry can't be written.", writing),
         "database_read_only": ("The database of the jobs can't be written.", writing),
         "no_worker": ("No process for fits gets ready.", ready_to_fit),

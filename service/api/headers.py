@@ -8,10 +8,15 @@ from service.api.documentation import Json
 from service.api.middleware import SECONDS
 from service.api.open_inference.bodies import LENGTH_HEADER
 from service.api.problems import RETRY_SECONDS, STATUS_OF
+from service.domain.fitting import FAILURE_KINDS
+from service.errors import Conflict, InvalidInput, ServiceError
 
 TAGGED = frozenset({"Model", "Alias", "Version"})
 """Schemas of answers that have an entity tag."""
 RETRIED = frozenset({STATUS_OF[kind].value for kind in RETRY_SECONDS})
+ENDS_OF_FITS: tuple[type[ServiceError], ...] = (Conflict, InvalidInput, *FAILURE_KINDS.values())
+FIT_FAILURES = frozenset(STATUS_OF[kind].value for kind in ENDS_OF_FITS)
+"""How a fit without a result is answered."""
 MAX_SECONDS_LENGTH = 32
 
 
@@ -49,7 +54,7 @@ class Answered:
     @property
     def is_of_a_key(self) -> bool:
         """Say whether the answer may be kept: what is made, and how a fit ended."""
-        is_kept = self.is_success or (self.operation.trains and self.status >= 404)
+        is_kept = self.is_success or (self.operation.trains and self.status in FIT_FAILURES)
         return is_kept and "idempotency-key" in self.operation.parameters
 
 
