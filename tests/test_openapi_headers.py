@@ -255,7 +255,7 @@ def test_headers_of_requests_are_parameters_where_they_are_heeded() -> None:
             assert "400" in operation["responses"]
 
 
-@pytest.mark.parametrize("text", ["0", "5", "0.5", "12.25"])
+@pytest.mark.parametrize("text", ["0", "5", "0.5", "12.25", ".5", "5.", "1e3", "2E+1"])
 def test_a_time_that_fits_its_pattern_is_taken(asked: Asked, text: str) -> None:
     (timeout,) = [header for header in HEEDED if header.name == "Request-Timeout"]
 
@@ -264,7 +264,7 @@ def test_a_time_that_fits_its_pattern_is_taken(asked: Asked, text: str) -> None:
     asked("POST", "/models/iris/predict", ROWS, status=status, headers={"request-timeout": text})
 
 
-@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf", "1 s", "0x1"])
+@pytest.mark.parametrize("text", ["-1", "soon", "nan", "inf", "1 s", "0x1", "."])
 def test_a_time_that_does_not_is_refused(asked: Asked, text: str) -> None:
     (timeout,) = [header for header in HEEDED if header.name == "Request-Timeout"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from service.api.codes import Described
 from service.api.documentation import Json
-from service.api.middleware import SECONDS
+from service.api.middleware import MAX_SECONDS_LENGTH, SECONDS
 from service.api.open_inference.bodies import LENGTH_HEADER
 from service.api.problems import RETRY_SECONDS, STATUS_OF
 from service.domain.fitting import FAILURE_KINDS
@@ -17,7 +17,6 @@ RETRIED = frozenset({STATUS_OF[kind].value for kind in RETRY_SECONDS})
 ENDS_OF_FITS: tuple[type[ServiceError], ...] = (Conflict, InvalidInput, *FAILURE_KINDS.values())
 FIT_FAILURES = frozenset(STATUS_OF[kind].value for kind in ENDS_OF_FITS)
 """How a fit without a result is answered."""
-MAX_SECONDS_LENGTH = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +210,7 @@ HEEDED = (
     ),
     HeededHeader(
         "Request-Timeout",
-        "Seconds for which the answer is of use, a decimal number. When they have passed before "
+        "Seconds for which the answer is of use, as a decimal number. When they have passed before "
         "it is begun, it is 503 `deadline_exceeded`.",
         {
             "type": "string",
