@@ -4,14 +4,17 @@ FastAPI knows routes, parameters and answers. Bodies are decoded by our own code
 are added here; ``anyOf [T, null]``, which breaks client generators, is written the 3.1 way.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 
 import orjson
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from service.api.documentation import NULL
+from service.api.codes import PLACES, Described, Found, codes_under, every_code
+from service.api.documentation import NULL, Json, problem_example
+from service.api.headers import HEEDED, SENT, Answered, SentHeader
 from service.api.open_inference.schemas import (
     InferenceRequest,
     LoadParameters,
@@ -20,9 +23,8 @@ from service.api.open_inference.schemas import (
 )
 from service.api.payloads.json_format import request_schema
 from service.api.payloads.values import BARE_FIELDS, LABELLED_FIELDS, TRAINING_FIELDS
+from service.api.problems import PROBLEM_MEDIA_TYPE, STATUS_OF
 from service.api.schemas import CreateModel, Problem, PutAlias, SampleRequest, UpdateModel
-
-Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 REFERENCE = "#/components/schemas/{model}"
 BODIES = (
@@ -64,7 +66,11 @@ TENSORS: dict[str, Json] = {
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
-densities and criteria. Refusals are `application/problem+json` with a stable `code`.
+densities and criteria. Refusals are `application/problem+json` with a stable `code`; under each
+response are those that it can have. More may be added: take one that you don't know by its status.
+
+Anywhere a path that there is not is 404 `not_found`, a method that a path does not have is 405
+`method_not_allowed`, with `Allow`, and a fault of the service is 500 `internal_error`.
 """
 TAGS = {
     "models": "Declared models: what the next fit will do.",
@@ -95,6 +101,11 @@ def openapi_document(app: FastAPI) -> dict[str, Json]:
     for name in OF_FASTAPI:
         schemas.pop(name, None)
     components["schemas"] = dict(sorted(schemas.items()))
+    _name_codes_of_fields(schemas)
+    for operation, described in _operations(document):
+        _name_codes(operation, described, components)
+        _name_sent_headers(operation, described, components)
+        _name_heeded_headers(operation, described, components)
     return _object(_plain(document))
 
 
@@ -113,6 +124,107 @@ def _drop_foreign_refusals(document: dict[str, Json]) -> None:
             responses = _object(_object(described)["responses"])
             if "HTTPValidationError" in str(responses.get("422")):
                 del responses["422"]
+
+
+def _operations(document: Mapping[str, Json]) -> Iterator[tuple[Described, dict[str, Json]]]:
+    for path, methods in _object(document["paths"]).items():
+        for method, node in _object(methods).items():
+            described = _object(node)
+            (tag,) = _list(described["tags"])
+            given = list(map(_object, _list(described.get("parameters", []))))
+            content = _object(described.get("requestBody", {})).get("content", {})
+            names = (_schema_name(_object(body)) for body in _object(content).values())
+            bodies = frozenset(name for name in names if name is not None)
+            parameters = frozenset(str(each["name"]) for each in given)
+            yield Described(method, path, str(tag), parameters, bodies), described
+
+
+def _schema_name(content: Mapping[str, Json]) -> str | None:
+    reference = _object(content.get("schema", {})).get("$ref")
+    return reference.rpartition("/")[2] if isinstance(reference, str) else None
+
+
+def _name_codes_of_fields(schemas: Mapping[str, Json]) -> None:
+    """Name the codes as examples: an enumeration would make a new one a break."""
+    for schema, codes in (("Problem", every_code()), ("ProblemIssue", iter(PLACES))):
+        properties = _object(_object(schemas[schema])["properties"])
+        _object(properties["code"])["examples"] = list(codes)
+
+
+def _name_codes(
+    operation: Described, described: dict[str, Json], components: dict[str, Json]
+) -> None:
+    """Put the codes under each refusal; a status that none has is none of this operation."""
+    responses = _object(described["responses"])
+    for status, node in list(responses.items()):
+        response = _object(node)
+        content = _object(response.get("content", {}))
+        if PROBLEM_MEDIA_TYPE not in content:
+            continue
+        codes = codes_under(operation, HTTPStatus(int(status)))
+        if not codes:
+            del responses[status]
+            continue
+        titles = dict.fromkeys(kind.title for kind, _, _ in codes)
+        named = ", ".join(f"`{code}`" for _, code, _ in codes)
+        response["description"] = f"{', or '.join(titles)}: {named}"
+        examples = _object(components.setdefault("examples", {}))
+        _object(content[PROBLEM_MEDIA_TYPE])["examples"] = {
+            found[1]: _example_in(examples, found) for found in codes
+        }
+
+
+def _example_in(examples: dict[str, Json], found: Found) -> Json:
+    """Return the reference to a code's example, which may be there under another status, too."""
+    kind, code, meaning = found
+    status = STATUS_OF[kind]
+    value = problem_example(kind.title, status, code, meaning)
+    is_first = code not in examples or _object(examples[code])["value"] == value
+    name = code if is_first else f"{code}-{status.value}"
+    examples[name] = {"summary": meaning, "value": value}
+    return {"$ref": f"#/components/examples/{name}"}
+
+
+def _name_sent_headers(
+    operation: Described, described: dict[str, Json], components: dict[str, Json]
+) -> None:
+    headers = _object(components.setdefault("headers", {}))
+    for status, node in _object(described["responses"]).items():
+        response = _object(node)
+        json = _object(_object(response.get("content", {})).get("application/json", {}))
+        answer = Answered(operation, int(status), _schema_name(json))
+        response["headers"] = {
+            header.name: _header_in(headers, header, is_there=header.always(answer))
+            for header in SENT
+            if header.always(answer) or header.sometimes(answer)
+        }
+
+
+def _header_in(headers: dict[str, Json], header: SentHeader, *, is_there: bool) -> Json:
+    name = header.name if is_there else f"{header.name}-if-any"
+    headers[name] = {
+        "description": header.description,
+        "required": is_there,
+        "schema": dict(header.schema),
+    }
+    return {"$ref": f"#/components/headers/{name}"}
+
+
+def _name_heeded_headers(
+    operation: Described, described: dict[str, Json], components: dict[str, Json]
+) -> None:
+    known = _object(components.setdefault("parameters", {}))
+    parameters = _list(described.setdefault("parameters", []))
+    for header in HEEDED:
+        if header.is_heeded(operation):
+            known[header.name] = {
+                "name": header.name,
+                "in": "header",
+                "required": False,
+                "description": header.description,
+                "schema": dict(header.schema),
+            }
+            parameters.append({"$ref": f"#/components/parameters/{header.name}"})
 
 
 def _body_schemas() -> dict[str, Json]:
@@ -173,4 +285,10 @@ def _with_type_list(schema: dict[str, Json]) -> dict[str, Json]:
 def _object(node: Json) -> dict[str, Json]:
     if not isinstance(node, dict):
         raise TypeError("the document has something else where an object belongs")
+    return node
+
+
+def _list(node: Json) -> list[Json]:
+    if not isinstance(node, list):
+        raise TypeError("the document has something else where a list belongs")
     return node

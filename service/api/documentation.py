@@ -24,6 +24,7 @@ from service.errors import (
 )
 
 JsonObject = Mapping[str, object]
+Json = dict[str, "Json"] | list["Json"] | str | int | float | bool | None
 
 NULL = "\N{SYMBOL FOR NULL}"
 
@@ -88,7 +89,7 @@ def operation(
                 status.value: _success(status, *answer, (also or {}) if status == usual else {})
                 for status, answer in answers.items()
             },
-            **{status.value: _problem(status, problems[status]) for status in sorted(problems)},
+            **{status.value: _problem(problems[status]) for status in sorted(problems)},
         },
         openapi_extra=(
             {} if body is None else {"requestBody": {"required": True, "content": dict(body)}}
@@ -155,25 +156,22 @@ def _titles_by_status(kinds: set[type[ServiceError]]) -> dict[HTTPStatus, list[s
     return titles
 
 
-def _problem(status: HTTPStatus, titles: list[str]) -> dict[str, object]:
+def _problem(titles: list[str]) -> dict[str, object]:
+    """Describe a refusal; ``service.openapi`` names its codes."""
     return {
         "description": ", or ".join(titles),
         "content": {
-            PROBLEM_MEDIA_TYPE: {
-                "schema": {"$ref": f"#/components/schemas/{Problem.__name__}"},
-                "example": _problem_example(titles[0], status),
-            }
+            PROBLEM_MEDIA_TYPE: {"schema": {"$ref": f"#/components/schemas/{Problem.__name__}"}}
         },
     }
 
 
-def _problem_example(title: str, status: HTTPStatus) -> JsonObject:
-    code = title.lower().replace(" ", "_")
+def problem_example(title: str, status: HTTPStatus, code: str, detail: str) -> dict[str, Json]:
     return {
         "type": f"urn:gmm-service:problem:{code}",
         "title": title,
         "status": status.value,
-        "detail": "What happened, and what to try.",
+        "detail": detail,
         "instance": "urn:gmm-service:request:0f5b2c",
         "code": code,
         "request_id": "0f5b2c",

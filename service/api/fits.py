@@ -33,7 +33,14 @@ from service.api.schemas import FitAnswer, FitEnd, FitEstimate, Job, job_result,
 from service.api.services import Services
 from service.domain.fitting import OnConflict, refusal_of
 from service.domain.records import JobRecord, SelectionRequest
-from service.errors import Conflict, NotFound, ServiceError, StorageFull, TooManyRequests
+from service.errors import (
+    Conflict,
+    InternalFailure,
+    NotFound,
+    ServiceError,
+    StorageFull,
+    TooManyRequests,
+)
 
 router = APIRouter(dependencies=IN_EVERY_ROUTE)
 
@@ -202,7 +209,7 @@ Ordered = Annotated[Order, Depends(ordered)]
         },
         also=OTHER_FORMATS,
         body=data_body("TrainingData", TRAINING_ROWS),
-        refusals=(NotFound, Conflict, TooManyRequests, StorageFull),
+        refusals=(NotFound, Conflict, TooManyRequests, StorageFull, InternalFailure),
     ),
 )
 async def fit_model(

@@ -10,7 +10,7 @@ import html
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, reduce
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -94,15 +94,16 @@ def _section(contract: Object, tag: Object) -> Iterator[str]:
         for method in METHODS:
             operation = _object(methods).get(method)
             if operation is not None and tag["name"] in _list(_object(operation)["tags"]):
-                yield from _operation(method, path, _object(operation))
+                yield from _operation(contract, method, path, _object(operation))
 
 
-def _operation(method: str, path: str, operation: Object) -> Iterator[str]:
+def _operation(contract: Object, method: str, path: str, operation: Object) -> Iterator[str]:
     name = _text(operation["operationId"])
     yield f"<details id={name}><summary><span class=method>{method.upper()}</span>"
     yield f"<code>{_text(path)}</code> {_text(operation['summary'])}</summary>"
     yield f"<p>{_prose(operation.get('description', ''))} <code>{name}</code></p>"
-    parameters = list(map(_object, _list(operation.get("parameters", []))))
+    given = map(_object, _list(operation.get("parameters", [])))
+    parameters = [_resolved(contract, parameter) for parameter in given]
     if parameters:
         yield "<table>"
         for parameter in parameters:
@@ -121,10 +122,21 @@ def _operation(method: str, path: str, operation: Object) -> Iterator[str]:
 def _response(status: str, response: Object) -> Iterator[str]:
     contents = _object(response.get("content", {}))
     links = "".join(_schema_link(_object(content)) for content in contents.values())
-    yield f"<p><b>{_text(status)}</b> {_text(response['description'])}{links}</p>"
+    yield f"<p><b>{_text(status)}</b> {_prose(response['description'])}{links}"
+    headers = ", ".join(f"<code>{_text(name)}</code>" for name in _object(response["headers"]))
+    yield f"<br>{headers}</p>"
     if status.startswith("2"):
         for content in contents.values():
             yield _code(_object(content).get("example"))
+
+
+def _resolved(contract: Object, node: Object) -> Object:
+    """Return what a node is, or refers to."""
+    reference = node.get("$ref")
+    if not isinstance(reference, str):
+        return node
+    _, *steps = reference.split("/")
+    return reduce(lambda found, step: _object(found[step]), steps, contract)
 
 
 def _schema_link(content: Object) -> str:

@@ -16,6 +16,7 @@ from service.domain.catalogue import COVARIANCE_TYPES
 from service.domain.records import SelectionPlan, SelectionRequest
 from service.errors import (
     Conflict,
+    InternalFailure,
     InvalidInput,
     Issue,
     NotFound,
@@ -92,7 +93,7 @@ async def asked_selection(
             HTTPStatus.ACCEPTED: (Job, {**QUEUED_JOB, "kind": "select"}),
         },
         body=data_body("TrainingData", TRAINING_ROWS),
-        refusals=(NotFound, Conflict, TooManyRequests, StorageFull),
+        refusals=(NotFound, Conflict, TooManyRequests, StorageFull, InternalFailure),
     ),
 )
 async def select_model(
