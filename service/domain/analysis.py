@@ -132,8 +132,10 @@ class Analysis:
 
 
 def _numbered(labels: Sequence[Label]) -> NDArray[np.int64]:
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    return np.array([numbers[label] for label in labels], dtype=np.int64)
+    """Give every class a number: equal numbers are one, equal texts; a truth is no number here."""
+    classes = [(isinstance(label, bool), label) for label in labels]
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(classes))}
+    return np.array([numbers[each] for each in classes], dtype=np.int64)
 
 
 def _numbered_like(labels: NDArray[np.int64], found: Clustering) -> Clustering:

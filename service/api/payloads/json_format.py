@@ -204,7 +204,8 @@ EXTRA_SCHEMA: dict[str, JsonSchema] = {
     "labels": {
         "type": "array",
         "items": {"type": ["number", "string", "boolean"]},
-        "description": "The true label of each row, to compare with.",
+        "description": "The true label of each row, to compare with. Numbers are equal by value; "
+        "true and false equal no number and no text.",
     },
 }
 
