@@ -48,9 +48,8 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
         if table is None or not isinstance(error, InvalidDataError) or not error.positions:
             return InvalidInput(error.code, str(error), issues=_issues_of(error, self._fields))
         places = [table.sent_at(position, self._feature_names) for position in error.positions]
-        detail = reason = str(error)
-        if isinstance(error, NonFiniteNumberError):
-            detail, reason = str(NonFiniteNumberError(error.what, places)), "not a finite number"
+        detail = str(error.at(places))
+        reason = "not a finite number" if isinstance(error, NonFiniteNumberError) else detail
         issues = [
             Issue("/".join(["#", table.origin.member, *map(str, place)]), error.code, reason)
             for place in places

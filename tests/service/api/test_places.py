@@ -163,6 +163,30 @@ def test_a_column_that_is_none_of_the_models_has_its_place_beside_an_index(
     assert refused(named, "predict", media_type, body)[0][-1:] == ["#/columns/2"]
 
 
+def test_a_row_that_leaves_the_range_along_principal_axes_is_named_without_a_column(
+    named: Client,
+) -> None:
+    declared = {"id": "mapped", "random_state": 0, "standardize": True, "pca_components": 2}
+    named.post("/models", declared)
+    rows = (1e-6 * np.random.default_rng(0).random((30, 3))).tolist()
+    assert named.post("/models/mapped/fit", {"X": rows}).status_code == 200
+    response = named.post("/models/mapped/predict", {"X": [[0, 0, 0], [1, 1e150, 1]]})
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/X/1"]
+
+
+def test_a_row_far_from_all_components_has_one_number_in_sentence_and_place(
+    named: Client,
+) -> None:
+    body = b"b,a\n" + b"1,2\n" * MANY_ROWS + b"1,-1e152\n"
+    named.post("/models", {"id": "small", "random_state": 0})
+    fitted = named.post("/models/small/fit", {"X": [[0, 0], [1e-9, 0], [0, 1e-9], [1e-9, 2e-9]]})
+    assert fitted.status_code == 200, fitted.text
+    headers = {"content-type": CSV}
+    problem = named.send("POST", "/models/small/score", body=body, headers=headers).json()
+    assert [error["pointer"] for error in problem["errors"]] == [f"#/X/{MANY_ROWS}"]
+    assert problem["detail"].startswith(f"row {MANY_ROWS} is so far from every component")
+
+
 MANY: dict[str, Callable[[], bytes]] = {
     CSV: lambda: b"b,a\n" + b"1,2\n" * MANY_ROWS + b"1,1e200\n",
     NDJSON: lambda: b'{"b":1,"a":2}\n' * MANY_ROWS + b'{"b":1,"a":1e200}\n',
