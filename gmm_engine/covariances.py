@@ -235,16 +235,20 @@ class CovarianceFamily(ABC):
 
     @classmethod
     def _of_held(cls, held: HeldUp, n_components: int, n_features: int) -> Self:
-        """Take what a regularisation made of covariances, by their factors if it gives some."""
+        """Take what a regularisation made of covariances, by their factors if it gives some.
+
+        Both are changed in place then.
+        """
         upper, covariances = held.factors, held.covariances
         if upper is not None:
-            upper = upper.reshape(-1, n_features, n_features)
-            dense = covariances.reshape(upper.shape).copy()
-            is_raised = np.isfinite(upper).all(axis=(1, 2))
-            dense[is_raised], upper[is_raised] = cls._agreeing(dense[is_raised], upper[is_raised])
-            lower = _cholesky_factors(dense[~is_raised], RAISE_REG_COVAR)
-            upper[~is_raised] = kernels.inverse_transposes(lower)
-            upper, covariances = (each.reshape(covariances.shape) for each in (upper, dense))
+            for matrices, factors in _portions_of(covariances, upper):
+                is_raised = np.isfinite(factors).all(axis=(1, 2))
+                matrices[is_raised], factors[is_raised] = cls._agreeing(
+                    matrices[is_raised], factors[is_raised]
+                )
+                lower = _cholesky_factors(matrices[~is_raised], RAISE_REG_COVAR)
+                factors[~is_raised] = kernels.inverse_transposes(lower)
+            upper = upper.reshape(covariances.shape)
         return cls(
             covariances,
             n_components,
@@ -262,10 +266,12 @@ class CovarianceFamily(ABC):
         Where rounding has left of a matrix what is not its factor's, that of the factor takes its
         place.
         """
-        upper = _raised_diagonal(_triangular(factors))
-        is_lost = ~cls._are_inverse(covariances, upper)
-        if is_lost.any():
-            covariances[is_lost] = _inverted(upper[is_lost])
+        upper = np.empty(factors.shape)
+        for part, given, found in _portions_of(covariances, factors, upper):
+            found[:] = _raised_diagonal(_triangular(given))
+            is_lost = ~cls._are_inverse(part, found)
+            if is_lost.any():
+                part[is_lost] = _inverted(found[is_lost])
         return covariances, upper
 
     @classmethod
@@ -891,25 +897,24 @@ def _mirrored(array: NDArray[np.float64]) -> NDArray[np.float64]:
 
     What is stored and read back is then the same mixture: ``_symmetric`` changes nothing in it.
     """
-    D = array.shape[-1]
     mirrored = np.multiply(0.5, array, order="C")
-    halves, matrices = _portions(mirrored.reshape(-1, D, D)), _portions(array.reshape(-1, D, D))
-    for half, portion in zip(halves, matrices, strict=True):
+    for half, portion in _portions_of(mirrored, array):
         np.add(half, 0.5 * np.swapaxes(portion, -1, -2), out=half)
     return mirrored
 
 
-def _portions(matrices: NDArray[np.float64]) -> Iterator[NDArray[np.float64]]:
-    """Yield consecutive matrices that are looked at together."""
-    n_at_once = max(1, CHECKED_TOGETHER // matrices.shape[-1] ** 2)
-    for begin in range(0, len(matrices), n_at_once):
-        yield matrices[begin : begin + n_at_once]
+def _portions_of(*arrays: NDArray[np.float64]) -> Iterator[tuple[NDArray[np.float64], ...]]:
+    """Yield views of consecutive matrices of each array that are looked at together."""
+    D = arrays[0].shape[-1]
+    stacks = [array.reshape(-1, D, D) for array in arrays]
+    n_at_once = max(1, CHECKED_TOGETHER // D**2)
+    for begin in range(0, len(stacks[0]), n_at_once):
+        yield tuple(stack[begin : begin + n_at_once] for stack in stacks)
 
 
 def _symmetric(array: NDArray[np.float64], *, what: str) -> NDArray[np.float64]:
     require_finite(array, what=what)
-    D = array.shape[-1]
-    if not all(map(_are_symmetric, _portions(array.reshape(-1, D, D)))):
+    if not all(_are_symmetric(part) for (part,) in _portions_of(array)):
         raise InvalidParameterError(what, "must be symmetric")
     return _mirrored(array)
 

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from service.api.audit import tell_audit
 from service.api.dependencies import (
@@ -11,14 +11,14 @@ from service.api.dependencies import (
     IN_EVERY_ROUTE,
     AliasName,
     Door,
-    IfMatch,
     IfNoneMatch,
     ModelId,
+    Preconditions,
     json_of,
 )
 from service.api.documentation import json_body, operation
 from service.api.examples import ALIAS, ALIAS_HISTORY
-from service.api.responses import etag_of, json_response, names_tag, tagged_response
+from service.api.responses import etag_of, json_response, tagged_response
 from service.api.schemas import Alias, AliasHistory, AliasList, PutAlias
 from service.domain.aliases import AliasView, IsCurrent
 from service.errors import Conflict, NotFound, PreconditionFailed, StorageFull
@@ -30,20 +30,13 @@ TAG = "aliases"
 OF_A_CHANGE = (NotFound, Conflict, PreconditionFailed, StorageFull)
 
 
-async def condition_of(
-    request: Request,
-    if_match: IfMatch = None,
-    if_none_match: Annotated[
-        str | None, Header(description="`*` sets only an alias that is not set; else 412.")
-    ] = None,
-) -> IsCurrent:
-    """Return what the request's conditions say of the alias as it stands (RFC 9110, 13.1)."""
+async def condition_of(may_change: Preconditions) -> IsCurrent:
+    """Return what the request's preconditions say of the alias as it stands."""
 
     def is_met(view: AliasView | None) -> bool:
-        tag = None if view is None else etag_of(Alias.of(view))
-        if if_match is not None and (tag is None or not names_tag(request, "if-match", tag)):
-            return False
-        return if_none_match is None or tag is None or not names_tag(request, "if-none-match", tag)
+        if may_change is None:
+            return True
+        return may_change(None if view is None else etag_of(Alias.of(view)))
 
     return is_met
 

@@ -18,6 +18,7 @@ one read, the parser is not asked what it says.
 """
 
 import logging
+import re
 import select
 from array import array
 from asyncio import Event, Future, TimerHandle, Transport, get_running_loop
@@ -81,6 +82,7 @@ ARRIVAL_SECONDS = 1.0
 """For which a body on its way keeps its place in the queue; who sends slower than that competes
 with nobody, and could otherwise keep others out."""
 
+REQUEST_LINE = re.compile(rb"\S+ +(\S+)")
 VERSIONS = frozenset({"1.0", "1.1"})
 """Of HTTP; the parser lets through others that it knows."""
 UNREADABLE = MalformedRequest("malformed_request", "This is not a request of HTTP/1.1.")
@@ -388,6 +390,9 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserError as error:
+            line = REQUEST_LINE.match(data)
+            if self._is_in_head and not self.url and line is not None:
+                self.url = line[1]  # the parser stops at a method that it does not know
             self.send_400_response(str(error))
         except httptools.HttpParserUpgrade as upgrade:
             if self._is_upgrade_ignored():
@@ -702,6 +707,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count(len(name) + len(value))
+        if self._is_in_body:  # behind the last chunk, no part of the head (RFC 9110, 6.5.1)
+            return
         name = name.lower()  # here, and not in a call of uvicorn's for each of them
         if name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
@@ -924,7 +931,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         given = self.headers or []  # none before the first request
         request_id = request_id_for(dict(given).get(b"x-request-id", b"").decode("latin-1"))
-        refusal = REFUSALS.of(error, self.url.decode("latin-1") if given else "")
+        path = (self.url or b"").partition(b"?")[0].decode("latin-1")
+        refusal = REFUSALS.of(error, path)
         self.transport.write(STATUS_LINE[refusal.status] + refusal.told(request_id))
         log(REFUSAL_RECORD, code=error.code, status=refusal.status, request_id=request_id)
         if self._is_in_body:

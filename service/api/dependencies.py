@@ -14,6 +14,7 @@ from service.api.negotiation import JSON, answers_json, content_type
 from service.api.payloads.body import read_body
 from service.api.payloads.json_document import parse_json
 from service.api.problems import refusal_of_fields
+from service.api.responses import names_tag
 from service.api.schemas import LARGEST_VERSION, Body
 from service.api.services import Services, services_of
 from service.domain.identifiers import ID_PATTERN
@@ -25,7 +26,8 @@ B = TypeVar("B", bound=Body)
 MAX_CONTROL_BODY_BYTES = 1024**2
 MAX_CONTROL_FIELDS = 64
 
-WRITTEN_NUMBER = re.compile(r"(0|[1-9][0-9]{0,18})\Z")
+WRITTEN_NUMBER = re.compile(r"(0|[1-9][0-9]*)\Z")
+BEYOND_ALL_BOUNDS = str(2**63 - 1)
 HUGE_NUMBER = re.compile(r"[0-9]{300,}(\.[0-9]*)?\Z")
 
 QUERY_NAMES: dict[str, dict[str, bool]] = {}
@@ -47,10 +49,15 @@ JobId = Annotated[str, Path(alias="id", pattern=ID_PATTERN, description="The job
 
 
 def as_written(text: object) -> object:
-    """Refuse numbers in other forms than their own, such as 01 and 1.0: one thing, one address."""
-    if isinstance(text, str) and not WRITTEN_NUMBER.match(text):
+    """Refuse numbers in other forms than their own, such as 01 and 1.0: one thing, one address.
+
+    Huge ones are cut, for the bounds to refuse.
+    """
+    if not isinstance(text, str):
+        return text
+    if not WRITTEN_NUMBER.match(text):
         raise ValueError("must be a whole number, written in digits")
-    return text
+    return text if len(text) < len(BEYOND_ALL_BOUNDS) else BEYOND_ALL_BOUNDS
 
 
 def cut_to_finite(text: object) -> object:
@@ -110,9 +117,38 @@ IfMatch = Annotated[
 IfNoneMatch = Annotated[
     str | None, Header(description="Answer 304 if this ETag is still the current one.")
 ]
+IfNoOther = Annotated[
+    str | None,
+    Header(
+        alias="if-none-match",
+        description="Change nothing that has this ETag, with `*` nothing that is there; else 412.",
+    ),
+]
 Prefer = Annotated[
     str | None, Header(description="`respond-async`, or `wait=` seconds (RFC 7240).")
 ]
+
+
+MayChange = Callable[[str | None], bool]
+"""Says of a resource's ETag, None while there is none, whether the request is to change it."""
+
+
+async def preconditions_of(
+    request: Request, if_match: IfMatch = None, if_none_match: IfNoOther = None
+) -> MayChange | None:
+    """Return what a request that changes something demands (RFC 9110, 13.1); None for nothing."""
+    if if_match is None and if_none_match is None:
+        return None
+
+    def are_met(tag: str | None) -> bool:
+        if if_match is not None and (tag is None or not names_tag(request, "if-match", tag)):
+            return False
+        return if_none_match is None or tag is None or not names_tag(request, "if-none-match", tag)
+
+    return are_met
+
+
+Preconditions = Annotated[MayChange | None, Depends(preconditions_of)]
 
 
 def json_of(body_type: type[B]) -> Callable[[Request], Awaitable[B]]:
@@ -149,12 +185,13 @@ async def refuse_stray_query(request: Request) -> None:
         )
     for name in request.query_params:
         if given.count(name) > 1 and not may_repeat[name]:
-            detail = f"{name} may be given once"
-            raise InvalidInput(
-                "invalid_parameter",
-                detail,
-                issues=[Issue(f"#/query/{name}", "repeated_parameter", detail)],
-            )
+            raise given_twice(name)
+
+
+def given_twice(name: str) -> InvalidInput:
+    detail = f"{name} may be given once"
+    issue = Issue(f"#/query/{name}", "repeated_parameter", detail)
+    return InvalidInput("invalid_parameter", detail, issues=[issue])
 
 
 def query_names(route: APIRoute) -> dict[str, bool]:

@@ -56,9 +56,12 @@ WELL_FORMED_REQUEST_ID = re.compile(r"[A-Za-z0-9._:/+=@~-]{1,128}\Z")
 
 ID_BYTES, IDS_AT_ONCE = 16, 256
 
-SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?\Z")
+SECONDS = re.compile(r"([0-9]+(\.[0-9]*)?|\.[0-9]+)([Ee][+-]?[0-9]+)?\Z")
+MAX_SECONDS_LENGTH = 32
 TIMEOUT_UNCLEAR = MalformedRequest(
-    "malformed_request", "Request-Timeout is a number of seconds, such as 0.5."
+    "malformed_request",
+    "Request-Timeout is a decimal number of seconds, such as 5, 0.5 or 1e-3: not negative, and of "
+    f"at most {MAX_SECONDS_LENGTH} characters.",
 )
 HOST_UNCLEAR = MalformedRequest(
     "malformed_request", "A request needs exactly one Host header: a name or address, and a port."
@@ -67,9 +70,10 @@ HOST = re.compile(
     rb"(?:\[[0-9A-Fa-f:.v]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?"
 )
 """``uri-host [ ":" port ]`` (RFC 9110, 7.2; RFC 3986, 3.2.2); empty where a target has none."""
-SAID_ONCE = (b"content-type", b"request-timeout")
+SAID_ONCE = (b"content-type", b"request-timeout", b"inference-header-content-length")
 SAID_TWICE = MalformedRequest(
-    "malformed_request", "Content-Type and Request-Timeout may be given once each."
+    "malformed_request",
+    "Content-Type, Request-Timeout and Inference-Header-Content-Length may be given once each.",
 )
 CODING_UNKNOWN = MalformedRequest(
     "malformed_request", "Transfer-Encoding can only be chunked, and only in HTTP/1.1."
@@ -351,7 +355,7 @@ class KnownCaller:
         caller = Caller(receive, place=scope["state"].pop("place", None) or Place())
         given = Headers(scope=scope).get("request-timeout")
         if given is not None:
-            if not SECONDS.match(given):
+            if len(given) > MAX_SECONDS_LENGTH or not SECONDS.match(given):
                 await problem_response(TIMEOUT_UNCLEAR, scope)(scope, receive, send)
                 return
             caller.deadline = time.monotonic() + float(given)

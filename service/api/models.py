@@ -11,17 +11,18 @@ from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     IN_EVERY_ROUTE,
     Door,
-    IfMatch,
     IfNoneMatch,
+    MayChange,
     ModelId,
     PageSize,
     PageToken,
+    Preconditions,
     json_of,
 )
 from service.api.documentation import json_body, operation
 from service.api.examples import MODEL
 from service.api.idempotency import Once, fingerprint_of_body
-from service.api.responses import etag_of, json_response, names_tag, next_link, tagged_response
+from service.api.responses import etag_of, json_response, next_link, tagged_response
 from service.api.schemas import CreateModel, Model, ModelList, UpdateModel
 from service.domain.catalogue import ModelOrder, ModelView
 from service.errors import (
@@ -146,13 +147,13 @@ async def update_model(
     door: Door,
     model_id: ModelId,
     body: Annotated[UpdateModel, Depends(json_of(UpdateModel))],
-    if_match: IfMatch = None,
+    may_change: Preconditions,
 ) -> Response:
     view = await door.threads.look_up(
         door.catalogue.update_model,
         model_id,
         body.change(),
-        is_current=_condition(request, if_match),
+        is_current=_condition(may_change),
     )
     return tagged_response(request, Model.of(view))
 
@@ -168,19 +169,15 @@ async def update_model(
         refusals=(NotFound, PreconditionFailed),
     ),
 )
-async def delete_model(
-    request: Request, door: Door, model_id: ModelId, if_match: IfMatch = None
-) -> Response:
+async def delete_model(door: Door, model_id: ModelId, may_change: Preconditions) -> Response:
     await door.threads.look_up(
-        door.catalogue.delete_model, model_id, is_current=_condition(request, if_match)
+        door.catalogue.delete_model, model_id, is_current=_condition(may_change)
     )
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-def _condition(request: Request, if_match: str | None) -> Callable[[ModelView], bool] | None:
-    if if_match is None:
-        return None
-    return lambda view: names_tag(request, "if-match", etag_of(Model.of(view)))
+def _condition(may_change: MayChange | None) -> Callable[[ModelView], bool] | None:
+    return None if may_change is None else lambda view: may_change(etag_of(Model.of(view)))
 
 
 def _label(text: str) -> tuple[str, str]:

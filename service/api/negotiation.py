@@ -62,7 +62,7 @@ def content_type(request: Request, supported: Iterable[str], *, remark: str = ""
     if sent is None or sent.media_type not in names:
         raise UnsupportedMediaType(
             "unsupported_media_type",
-            f"A body here is {' or '.join(names)}, in UTF-8.{remark}",
+            f"A body here is {' or '.join(names)}, in UTF-8, each parameter given once.{remark}",
         )
     return sent
 
@@ -96,15 +96,17 @@ def best_type(offered: Sequence[str], header: str) -> str | None:
 
 @lru_cache(KEPT_HEADERS)
 def sent_type(header: str) -> ContentType | None:
-    """Return what the header says; None when the text is not in UTF-8."""
+    """Return what the header says; None when the text is not in UTF-8, or it says a thing twice."""
     message = Message()
     message["content-type"] = header
     if message.get_content_charset("utf-8") not in ("utf-8", "us-ascii"):
         return None
-    parameters = message.get_params(failobj=[])[1:]
+    given = [(name.lower(), value) for name, value in message.get_params(failobj=[])[1:] if name]
+    if len(dict(given)) < len(given):  # RFC 6838, 4.3
+        return None
     return ContentType(
         message.get_content_type(),
-        {name.lower(): value.lower() for name, value in parameters if isinstance(value, str)},
+        {name: value.lower() for name, value in given if isinstance(value, str)},
     )
 
 

@@ -18,7 +18,13 @@ from pydantic import WithJsonSchema
 
 from service.api.arrivals import ArrivingRows, WholeBody, receive, receive_whole
 from service.api.departures import ArrivingResponse
-from service.api.dependencies import AliasQuery, ModelId, VersionNumber, VersionQuery
+from service.api.dependencies import (
+    AliasQuery,
+    ModelId,
+    VersionNumber,
+    VersionQuery,
+    given_twice,
+)
 from service.api.negotiation import accepted_type
 from service.api.payloads import CODECS, codec_of
 from service.api.payloads.body import waits_to_send
@@ -284,6 +290,8 @@ async def ask_bare(
     alias: AliasQuery = None,
     gmm_model: Annotated[list[str] | None, Header(description="The model's id."), ONE_TEXT] = None,
 ) -> None:
+    if model is not None and len(set(model)) < len(model):
+        raise given_twice("model")
     named = frozenset(name for name in (*(model or ()), *(gmm_model or ())) if name)
     request.state.question = asked(request, Elsewhere(request.url.path, named, version, alias))
 

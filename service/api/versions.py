@@ -8,11 +8,11 @@ from service.api.dependencies import (
     IN_EVERY_JSON_ROUTE,
     IN_EVERY_ROUTE,
     Door,
-    IfMatch,
     IfNoneMatch,
     ModelId,
     PageSize,
     PageToken,
+    Preconditions,
     VersionNumber,
 )
 from service.api.documentation import operation
@@ -90,20 +90,14 @@ async def get_version(
     ),
 )
 async def delete_version(
-    request: Request,
-    door: Door,
-    model_id: ModelId,
-    number: VersionNumber,
-    if_match: IfMatch = None,
+    door: Door, model_id: ModelId, number: VersionNumber, may_change: Preconditions
 ) -> Response:
     await door.threads.look_up(
         door.catalogue.delete_version,
         model_id,
         number,
         is_current=(
-            None
-            if if_match is None
-            else lambda version: names_tag(request, "if-match", etag_of(Version.of(version)))
+            None if may_change is None else lambda version: may_change(etag_of(Version.of(version)))
         ),
     )
     return Response(status_code=HTTPStatus.NO_CONTENT)

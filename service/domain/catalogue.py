@@ -100,7 +100,7 @@ class Catalogue:
             id=model_id_of(uid) if model_id is None else _legal(model_id),
             uid=uid,
             options=self._options(change.options),
-            preprocessing=_preprocessing(change.preprocessing, base=AS_THEY_COME),
+            preprocessing=self._preprocessing(change.preprocessing, base=AS_THEY_COME),
             description=change.description or "",
             labels=change.labels or {},
             created_at=now,
@@ -154,7 +154,9 @@ class Catalogue:
             _require_current("model", view, is_current)
             changed = view.record.updated(
                 options=self._options(change.options, base=view.record.options),
-                preprocessing=_preprocessing(change.preprocessing, base=view.record.preprocessing),
+                preprocessing=self._preprocessing(
+                    change.preprocessing, base=view.record.preprocessing
+                ),
                 description=change.description,
                 labels=change.labels,
             )
@@ -223,6 +225,13 @@ class Catalogue:
         self._limits.require_options(options)
         return options
 
+    def _preprocessing(self, given: Mapping[str, object], *, base: Preprocessing) -> Preprocessing:
+        known = {name: getattr(base, name) for name in Preprocessing.__dataclass_fields__}
+        with engine_refusals():
+            preprocessing = Preprocessing(**(known | dict(given)))
+        self._limits.require_preprocessing(preprocessing)
+        return preprocessing
+
     def _view(self, record: ModelRecord) -> ModelView:
         # Those of an earlier model of the same id may still be ending.
         is_fitting = any(
@@ -256,14 +265,8 @@ def _require_current(noun: str, seen: T, is_current: Callable[[T], bool] | None)
     if is_current is not None and not is_current(seen):
         raise PreconditionFailed(
             "precondition_failed",
-            f"the {noun} has changed since the copy that If-Match names; get it again",
+            f"the {noun} is not the one that the request's condition names; get it again",
         )
-
-
-def _preprocessing(given: Mapping[str, object], *, base: Preprocessing) -> Preprocessing:
-    known = {name: getattr(base, name) for name in Preprocessing.__dataclass_fields__}
-    with engine_refusals():
-        return Preprocessing(**(known | dict(given)))
 
 
 def _replaced(options: FitOptions, given: Mapping[str, object]) -> FitOptions:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from gmm_engine import FitOptions
+from gmm_engine.preprocessing import Preprocessing
 from service.errors import InvalidInput, Issue
 
 BYTES_PER_NUMBER = 8
@@ -35,12 +36,12 @@ class Limits:
             ("max_iter", options.max_iter, self.max_iterations),
         ):
             if value > bound:
-                detail = f"{name} is limited to {bound} by this service"
-                raise InvalidInput(
-                    "invalid_parameter",
-                    detail,
-                    issues=[Issue(f"{place}/{name}", "invalid_parameter", detail)],
-                )
+                raise _beyond(bound, name, place)
+
+    def require_preprocessing(self, preprocessing: Preprocessing) -> None:
+        """Refuse more axes than rows may have features."""
+        if (preprocessing.pca_components or 0) > self.max_features:
+            raise _beyond(self.max_features, "pca_components", "#")
 
     def require_candidates(self, n_candidates: int) -> None:
         if n_candidates > self.max_candidates:
@@ -101,6 +102,12 @@ class Limits:
 def estimated_bytes(n_rows: int, n_features: int, n_components: int) -> int:
     numbers = n_rows * (n_features + RESPONSIBILITY_TABLES * n_components)
     return BYTES_PER_NUMBER * (numbers + n_components * n_features**2)
+
+
+def _beyond(bound: int, name: str, place: str) -> InvalidInput:
+    detail = f"{name} is limited to {bound} by this service"
+    issue = Issue(f"{place}/{name}", "invalid_parameter", detail)
+    return InvalidInput("invalid_parameter", detail, issues=[issue])
 
 
 def _over_budget(detail: str) -> InvalidInput:

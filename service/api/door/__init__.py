@@ -38,10 +38,10 @@ from service.api.door.guard import (
     guarding_pass,
 )
 from service.api.door.heads import LARGE, MIDDLING
+from service.api.door.slices import ask_for_slices
 from service.api.services import Threads
 from service.api.turns import Place
 from service.errors import ServiceError
-from service.time_slices import ask_for_slices
 
 logger = logging.getLogger(__name__)
 

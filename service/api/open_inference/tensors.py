@@ -159,6 +159,8 @@ def _rows(
             raise _invalid("there are bytes behind the JSON part that belong to no input")
         X = _from_json(tensor.get("data"), shape) if numbers is None else numbers.reshape(shape)
         return _rounded(X, datatype)
+    if type(size) is not int:
+        raise _invalid("binary_data_size must be a whole number")
     if "data" in tensor:
         raise _invalid(f"'{INPUT}' has its numbers in data or as bytes, not both")
     dtype = DATATYPES[datatype]

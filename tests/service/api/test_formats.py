@@ -629,6 +629,27 @@ def test_a_header_that_csv_does_not_know_is_refused(groups: Client, path: str) -
     assert "present or absent" in response.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        "header=present; header=absent", "header=absent;HEADER=absent",
+        "charset=utf-8; charset=latin-1",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["/predict", "/models/groups/predict", "/models/groups/fit"])
+def test_a_parameter_given_twice_is_refused(groups: Client, path: str, parameters: str) -> None:
+    headers = {"content-type": f"text/csv; {parameters}"}
+    response = groups.send("POST", path, body=b"1,2\n3,4\n", headers=headers)
+    assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+    assert "each parameter given once" in response.json()["detail"]
+
+
+def test_empty_parameters_say_nothing(groups: Client) -> None:
+    headers = {"content-type": "text/csv;; ;header=absent;"}
+    response = groups.send("POST", "/predict", body=b"1,2\n3,4\n", headers=headers)
+    assert len(response.json()["labels"]) == 2
+
+
 @pytest.mark.parametrize("has_plain_footer", [False, True])
 def test_encrypted_parquet_is_refused_as_such(has_plain_footer: bool) -> None:
     class Keys(encryption.KmsClient):  # type: ignore[misc]  # pyarrow has no types

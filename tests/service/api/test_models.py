@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from tests.service.client import Client
+from tests.service.client import JSON_HEADERS, Client
 from tests.service.held_runner import HeldRunner
 from tests.service.rows import TWO_GROUPS
 
@@ -175,6 +175,29 @@ def test_a_deletion_of_an_old_copy_is_refused(client: Client) -> None:
     assert (refused.status_code, refused.json()["code"]) == (412, "precondition_failed")
     assert (kept, taken.status_code) == (200, 204)
     assert client.delete("/models/iris", {"if-match": "*"}).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "/models/groups", b'{"n_init":7}'),
+        ("DELETE", "/models/groups", b""),
+        ("DELETE", "/models/groups/versions/1", b""),
+    ],
+)
+def test_what_is_there_is_not_changed_for_who_wants_none(
+    fitted: Client, method: str, path: str, body: bytes
+) -> None:
+    tag = fitted.get(path).headers["etag"]
+
+    def changed(path: str, unwanted: str) -> int:
+        headers = {**JSON_HEADERS, "if-none-match": unwanted}
+        return fitted.send(method, path, body=body, headers=headers).status_code
+
+    assert [changed(path, unwanted) for unwanted in ("*", tag, f'"another", W/{tag}')] == [412] * 3
+    assert fitted.get(path).headers["etag"] == tag
+    assert changed(path.replace("groups", "none"), "*") == 404
+    assert changed(path, '"another"') in (200, 204)
 
 
 def test_a_deletion_of_another_version_than_the_one_seen_is_refused(fitted: Client) -> None:

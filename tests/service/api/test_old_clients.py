@@ -58,6 +58,7 @@ def test_nothing_comes_before_the_answer(fitted: Client) -> None:
         ("1.1", ("Transfer-Encoding: gzip", "Transfer-Encoding: chunked")),
         ("1.1", ("Content-Type: text/csv",)),
         ("1.1", ("Request-Timeout: 5", "Request-Timeout: 0.1")),
+        ("1.1", ("Inference-Header-Content-Length: 5", "Inference-Header-Content-Length: 0")),
     ],
 )
 def test_a_head_that_is_not_clear_is_refused(

@@ -269,6 +269,7 @@ PLACES = [
     post("/predict?model=nowhere", b'{"X":[[1,2]]}', 404, "model_not_found"),
     post("/predict?model=XQZ7", b'{"X":[[1,2]]}', 404, "model_not_found"),
     post("/predict?model=a", b'{"X":[[1,2]],"model":"b"}', 400, "model_ambiguous"),
+    post("/predict?model=a&model=a", b'{"X":[[1,2]]}', 422, "invalid_parameter", "#/query/model"),
     post("/predict?model=a&model=b", b'{"X":[[1,2]]}', 400, "model_ambiguous"),
     post("/predict?model=a&model=xqz7", b'{"X":[[1,2]]}', 400, "model_ambiguous"),
 ]
@@ -368,6 +369,7 @@ def require_shape(headers: Mapping[str, str], content: bytes, problem: dict[str,
         (MODELS, b'{"n_components":"3"}', "#/n_components: must be a whole number"),
         (MODELS, b'{"n_components":2.5}', "#/n_components: must be a whole number"),
         (MODELS, b'{"n_components":true}', "#/n_components: must be a whole number"),
+        (MODELS, b'{"pca_components":1025}', "pca_components is limited to 1024 by this service"),
         (MODELS, b'{"n_components":2000}', "n_components is limited to 1024 by this service"),
         (
             MODELS,
@@ -405,6 +407,9 @@ def test_a_refusal_says_in_our_words_what_is_wrong(
     ("query", "sentence"),
     [
         ("/models?page_size=0", "#/query/page_size: must be at least 1"),
+        (f"/models?page_size={'9' * 20}", "#/query/page_size: must be at most 1000"),
+        (f"/models?page_size={'9' * 5000}", "#/query/page_size: must be at most 1000"),
+        (f"/models/a/score?version={'9' * 20}", "#/query/version: must be at most 2147483647"),
         ("/models?page_size=many", "#/query/page_size: must be a whole number, written in digits"),
         ("/models?order_by=size", "#/query/order_by: must be one of 'id', 'id desc'"),
         (f"/models?page_token={'a' * 1025}", "must have at most 1024 characters"),

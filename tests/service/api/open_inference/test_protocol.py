@@ -15,6 +15,7 @@ from gmm_engine import FitOptions, fit
 from service.api.arrivals import LARGE_BODY_BYTES
 from service.api.open_inference import tensors
 from service.settings import Settings
+from tests.service.api.test_short_way import Answer, received
 from tests.service.client import Client, serving
 from tests.service.rows import ONE_OF_EACH, TWO_GROUPS
 
@@ -311,6 +312,35 @@ def test_bytes_of_another_length_than_the_shape_s_are_refused(
 
     assert response.status_code == 400
     assert "32 bytes" in refusal_of(response)
+
+
+@pytest.mark.parametrize("size", ["32", True, 32.0, [32]])
+def test_a_number_of_bytes_that_is_none_is_refused_as_such(fitted: Client, size: object) -> None:
+    told = {**binary_input(ROWS), "parameters": {"binary_data_size": size}}
+
+    response = with_bytes(fitted, {"inputs": [told]}, ROWS.tobytes())
+
+    assert response.status_code == 400
+    assert refusal_of(response) == "binary_data_size must be a whole number"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"FOO /v2/models/groups HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"XYZ /v2?x HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /v2 HTTP/1.1\r\nno header\r\n\r\n",
+        b"GET /v2/models/groups HTTP/9.9\r\nHost: a\r\n\r\n",
+    ],
+)
+def test_what_the_parser_refuses_is_told_as_all_else_is(fitted: Client, sent: bytes) -> None:
+    here = Answer(received(fitted, sent))
+    elsewhere = Answer(received(fitted, sent.replace(b" /v2", b" /v3")))
+
+    assert (here.status, elsewhere.status) == (400, 400)
+    assert here.header("content-type") == "application/json"
+    assert json.loads(here.content) == {"error": "This is not a request of HTTP/1.1."}
+    assert elsewhere.header("content-type") == "application/problem+json"
 
 
 def test_bytes_that_belong_to_no_input_are_refused(fitted: Client) -> None:

@@ -6,7 +6,7 @@ from threading import Thread
 
 import pytest
 
-from service.time_slices import ask_for_slices, slice_of_thread
+from service.api.door.slices import ask_for_slices, slice_of_thread
 
 SLICE = 300_000
 
