@@ -59,6 +59,12 @@ class InvalidDataError(GmmEngineError):
         """Return the same of one block of many, which begins with this row of all."""
         return type(self)(f"block {number}, which begins with row {first_row}: {self}")
 
+    def at(self, positions: Sequence[tuple[int, ...]]) -> Self:
+        """Return the same of the same places as they are counted elsewhere."""
+        moved = type(self)(str(self))
+        moved.positions = tuple(positions)
+        return moved
+
 
 class EmptyDataError(InvalidDataError):
     code = "empty_data"
@@ -84,6 +90,9 @@ class NonFiniteNumberError(InvalidDataError):
         elsewhere = _elsewhere(self.positions, number)
         return type(self)(self.what, _in_all(self.positions, first_row), elsewhere=elsewhere)
 
+    def at(self, positions: Sequence[tuple[int, ...]]) -> Self:
+        return type(self)(self.what, positions)
+
 
 class OutOfRangeError(InvalidDataError):
     code = "value_out_of_range"
@@ -96,6 +105,10 @@ class OutOfRangeError(InvalidDataError):
         moved = super().in_block(number, first_row)
         moved.positions = tuple(_in_all(self.positions, first_row))
         return moved
+
+    def at(self, positions: Sequence[tuple[int, ...]]) -> Self:
+        named, renamed = (f"row {first[0]} is" for first in (self.positions[0], positions[0]))
+        return type(self)(str(self).replace(named, renamed, 1), positions)
 
 
 class TooFewSamplesError(InvalidDataError):

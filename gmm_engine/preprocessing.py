@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.criteria import Criteria
-from gmm_engine.errors import InvalidParameterError
+from gmm_engine.errors import InvalidDataError, InvalidParameterError
 from gmm_engine.mixture import Mixture
 from gmm_engine.regularization import CONSTANT_FEATURE
 from gmm_engine.samples import Samples
@@ -228,7 +228,14 @@ class MappedMixture(Mixture):
         return Mixture(self.weights, self.means, self.family)
 
     def _rows(self, X: ArrayLike) -> NDArray[np.floating]:
-        return as_samples(self.transform.apply(X))
+        mapped = self.transform.apply(X)
+        try:
+            return as_samples(mapped)
+        except InvalidDataError as error:
+            if self.transform.axes is None:
+                raise
+            # An axis is no feature: of the rows as they come only the row is known.
+            raise error.at([*dict.fromkeys((row,) for row, *_ in error.positions)]) from error
 
 
 def mixture_from_arrays(arrays: Mapping[str, ArrayLike], covariance_type: str) -> Mixture:

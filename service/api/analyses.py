@@ -38,7 +38,8 @@ LabelColumnQuery = Annotated[
     str | None,
     Query(
         max_length=256,
-        description="The column that holds the true labels, numbers or texts; it is no feature.",
+        description="The column that holds the true labels, numbers or texts; it is no feature. "
+        "Numbers are equal by value, in CSV where every label is one: else all are texts.",
     ),
 ]
 StartsQuery = Annotated[int, Query(ge=1, le=100, description="Starts of k-means.")]

@@ -72,13 +72,19 @@ class ArrivingRows:
         ``lap`` is told the name of each step before ``work`` when it ends.
         """
         compute = self.services.threads.go_on
-        n_tables = 0
+        n_rows = 0
+
+        def made_behind(table: Table) -> T:
+            nonlocal n_rows
+            placed = table.behind(n_rows)
+            n_rows += len(table.X)
+            return work(placed)
+
         async for tables in self._portions():
             lap("parse")
-            while (made := await compute(_next_made, tables, work, lap)) is not None:
-                n_tables += 1
+            while (made := await compute(_next_made, tables, made_behind, lap)) is not None:
                 yield made
-        if not n_tables:
+        if not n_rows:
             raise InvalidInput("empty_data", "there must be at least one row and one column")
 
     async def spooled(self) -> Table:

@@ -20,7 +20,6 @@ from gmm_engine.preprocessing import mapped_rows
 from service.domain.data import Label, Table
 from service.domain.inference import FittedModel
 from service.domain.ports import Agreement, Analyst, Clustering, Silhouette
-from service.domain.refusals import engine_refusals
 from service.errors import InvalidInput
 
 
@@ -66,7 +65,7 @@ class Analysis:
 
     def diagnose(self, fitted: FittedModel, table: Table, *, n_lowest: int) -> Diagnosis:
         X, mixture = fitted.checked_for_analysis(table), fitted.mixture
-        with engine_refusals():
+        with fitted.refusals(table):
             rows = diagnose_rows(mixture, X)
         return Diagnosis(
             rows=rows,
@@ -84,7 +83,8 @@ class Analysis:
         self, fitted: FittedModel, table: Table, *, n_init: int, random_state: int | None
     ) -> Comparison:
         X, mixture = fitted.checked_for_analysis(table), fitted.mixture
-        labels, other = self.k_means_beside(fitted, X, n_init=n_init, random_state=random_state)
+        with fitted.refusals(table):
+            labels, other = self.k_means_beside(fitted, X, n_init=n_init, random_state=random_state)
         X = mapped_rows(mixture, X)
         return Comparison(
             mixture=self._side(X, labels, mixture.means),
@@ -104,11 +104,10 @@ class Analysis:
     ) -> tuple[NDArray[np.int64], Clustering]:
         """Return the mixture's labels of checked rows, and k-means' numbered like them.
 
-        Its centres are in the space of the mixture.
+        Its centres are in the space of the mixture. What the engine refuses it raises itself.
         """
         mixture = fitted.mixture
-        with engine_refusals():
-            labels = mixture.predict(X)
+        labels = mixture.predict(X)
         X = mapped_rows(mixture, X)
         n_distinct = len(np.unique(X, axis=0))
         if n_distinct < mixture.n_components:
@@ -133,8 +132,10 @@ class Analysis:
 
 
 def _numbered(labels: Sequence[Label]) -> NDArray[np.int64]:
-    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels))}
-    return np.array([numbers[label] for label in labels], dtype=np.int64)
+    """Give every class a number: equal numbers are one, equal texts; a truth is no number here."""
+    classes = [(isinstance(label, bool), label) for label in labels]
+    numbers = {each: number for number, each in enumerate(dict.fromkeys(classes))}
+    return np.array([numbers[each] for each in classes], dtype=np.int64)
 
 
 def _numbered_like(labels: NDArray[np.int64], found: Clustering) -> Clustering:

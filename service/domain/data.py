@@ -1,7 +1,7 @@
 """``Table``: rows as the domain takes them, whatever format they came in."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,28 @@ Label = int | float | str
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the values of a table stand in the body that they came in."""
+
+    member: str = "X"
+    """Of the body, as a pointer names it."""
+    first_row: int = 0
+    columns: Sequence[int] | None = None
+    """Of the body, by the table's; None where these are all."""
+
+    def column(self, place: int) -> int:
+        return place if self.columns is None else self.columns[place]
+
+
+ALL_OF_X = Origin()
+
+
+def beside(place: int, n_columns: int, member: str = ALL_OF_X.member) -> Origin:
+    """Return the origin of all but one of so many columns."""
+    return Origin(member, columns=[*range(place), *range(place + 1, n_columns)])
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     X: NDArray[np.float64]  # (n_samples, n_features)
     """Contiguous by row, or each column is by itself."""
@@ -22,10 +44,11 @@ class Table:
     """Mapped from a file, and read as it is used."""
     labels: Sequence[Label] | None = None
     """Of the rows as somebody knows them; for diagnostics only."""
+    origin: Origin = ALL_OF_X
 
     def __post_init__(self) -> None:
         if self.feature_names is not None:
-            _require_names(self.feature_names, self.X.shape[1])
+            _require_names(self.feature_names, self.X.shape[1], self.origin)
         if self.labels is not None and len(self.labels) != len(self.X):
             detail = f"{len(self.labels)} labels were given for {len(self.X)} rows"
             raise InvalidInput(
@@ -44,11 +67,25 @@ class Table:
         if tuple(feature_names) == tuple(self.feature_names):
             return self.X
         places = {name: column for column, name in enumerate(self.feature_names)}
-        _require_same(places, feature_names)
+        _require_same(places, feature_names, self.origin)
         return np.ascontiguousarray(self.X[:, [places[name] for name in feature_names]])
 
+    def sent_at(
+        self, position: tuple[int, ...], feature_names: Sequence[str] | None
+    ) -> tuple[int, ...]:
+        """Return where in its body a row, or a value, of ``ordered_as(feature_names)`` stands."""
+        row, *columns = position
+        if feature_names is not None and self.feature_names is not None:
+            names = list(self.feature_names)
+            columns = [names.index(feature_names[column]) for column in columns]
+        return (self.origin.first_row + row, *map(self.origin.column, columns))
 
-def _require_names(names: Sequence[str], n_features: int) -> None:
+    def behind(self, n_rows: int) -> "Table":
+        """Return the same as a part of a body in which so many rows come before."""
+        return replace(self, origin=replace(self.origin, first_row=n_rows))
+
+
+def _require_names(names: Sequence[str], n_features: int, origin: Origin) -> None:
     if len(names) != n_features:
         detail = f"{len(names)} names were given for rows of {n_features} values"
         raise InvalidInput(
@@ -59,21 +96,22 @@ def _require_names(names: Sequence[str], n_features: int) -> None:
     first: dict[str, int] = {}
     repeated = [place for place, name in enumerate(names) if first.setdefault(name, place) < place]
     if repeated:
-        raise _unfit("each feature needs a name of its own", repeated)
+        raise _unfit("each feature needs a name of its own", map(origin.column, repeated))
     unfit = [place for place, name in enumerate(names) if not 0 < len(name) <= MAX_NAME_LENGTH]
     if unfit:
-        raise _unfit(f"a feature's name has 1 to {MAX_NAME_LENGTH} characters", unfit)
+        detail = f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
+        raise _unfit(detail, map(origin.column, unfit))
 
 
-def _unfit(detail: str, places: Sequence[int]) -> InvalidInput:
+def _unfit(detail: str, places: Iterable[int]) -> InvalidInput:
     issues = [Issue(f"#/columns/{place}", "invalid_parameter", detail) for place in places]
     return InvalidInput("invalid_parameter", detail, issues=issues)
 
 
-def _require_same(places: dict[str, int], expected: Sequence[str]) -> None:
+def _require_same(places: dict[str, int], expected: Sequence[str], origin: Origin) -> None:
     missing = [name for name in expected if name not in places]
     known = set(expected)
-    unknown = [column for name, column in places.items() if name not in known]
+    unknown = [origin.column(place) for name, place in places.items() if name not in known]
     if missing or unknown:
         raise InvalidInput(
             "feature_names_mismatch",

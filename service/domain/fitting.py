@@ -379,8 +379,9 @@ class Fitting:
         n_samples, n_features = table.X.shape
         require = self._limits.require_blocks if table.is_on_disk else self._limits.require_work
         require(n_samples, n_features, options.n_components)
-        with engine_refusals():
+        with engine_refusals(table):
             X = as_samples(table.X)
+        with engine_refusals():
             weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X))
         n_counting = n_samples if weight is None else int(np.count_nonzero(weight))
         if n_counting < options.n_components:
@@ -536,7 +537,7 @@ def _mapping(task: FitTask, table: Table, preprocessing: Preprocessing) -> FitTa
     Rows that may be more than memory holds are not mapped here, but where they are fitted.
     """
     task = replace(task, preprocessing=preprocessing)
-    with engine_refusals():
+    with engine_refusals(table):
         preprocessing.require_features(task.X.shape[1])
         if preprocessing.is_empty or not table.is_on_disk:
             mapped, _ = task.mapped()

@@ -75,22 +75,22 @@ class FittedModel:
 
     def predict(self, table: Table) -> NDArray[np.int64]:  # (n_samples,)
         X = self._checked(table)
-        with engine_refusals():
+        with self.refusals(table):
             return self.mixture.predict(X)
 
     def predict_proba(self, table: Table) -> NDArray[np.float64]:  # (n_samples, n_components)
         X = self._checked(table)
-        with engine_refusals():
+        with self.refusals(table):
             return self.mixture.predict_proba(X)
 
     def score_samples(self, table: Table) -> NDArray[np.float64]:  # (n_samples,)
         X = self._checked(table)
-        with engine_refusals():
+        with self.refusals(table):
             return self.mixture.score_samples(X)
 
     def score(self, table: Table) -> Criteria:
         X = self._checked(table)
-        with engine_refusals():
+        with self.refusals(table):
             return self.mixture.criteria(X)
 
     def sample(
@@ -109,8 +109,12 @@ class FittedModel:
     def checked_for_analysis(self, table: Table) -> NDArray[np.float64]:
         """Return the rows as the mixture takes them; refuse more than an analysis looks at."""
         self.limits.require_analysed(len(table.X))
-        with engine_refusals():
+        with self.refusals(table):
             return np.asarray(as_samples(self._checked(table)), dtype=np.float64)
+
+    def refusals(self, table: Table) -> engine_refusals:
+        """Turn what the engine refuses of the rows of a table into ``InvalidInput``."""
+        return engine_refusals(table, self.version.feature_names)
 
     def is_quick_for(self, table: Table) -> bool:
         """Tell whether any question about these rows is answered sooner than handed on."""

@@ -235,14 +235,16 @@ class Picturing:
 
     def stored(self, kind: str, fitted: FittedModel, view: View) -> Picture:
         """Show what a version knows without rows."""
-        return self._shown(kind, Scene(fitted, None, None, view, self._analysis))
+        with engine_refusals():
+            return KINDS[kind].show(Scene(fitted, None, None, view, self._analysis))
 
     def of_rows(self, kind: str, fitted: FittedModel, table: Table, view: View) -> Picture:
         if KINDS[kind].rows is Rows.NONE:
             raise InvalidInput("rows_not_shown", "this picture shows no rows: GET it")
         X = fitted.checked_for_analysis(table)
         seen = mapped_rows(fitted.mixture, X)
-        return self._shown(kind, Scene(fitted, X, seen, view, self._analysis))
+        with fitted.refusals(table):
+            return KINDS[kind].show(Scene(fitted, X, seen, view, self._analysis))
 
     def paint(self, picture: Picture, *, kind: str, fitted: FittedModel, style: Style) -> bytes:
         version = fitted.version
@@ -252,10 +254,6 @@ class Picturing:
     def require_painter(self) -> None:
         """Refuse before anything is worked out for a picture that can't be drawn."""
         self._find_painter()
-
-    def _shown(self, kind: str, scene: Scene) -> Picture:
-        with engine_refusals():
-            return KINDS[kind].show(scene)
 
 
 def required(rows: NDArray[np.float64] | None) -> NDArray[np.float64]:

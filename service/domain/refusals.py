@@ -1,5 +1,6 @@
 """The engine's refusals in the service's words, and one that never echoes what is no name."""
 
+from collections.abc import Sequence
 from types import TracebackType
 
 from gmm_engine.errors import (
@@ -9,6 +10,7 @@ from gmm_engine.errors import (
     NonFiniteNumberError,
     TooFewSamplesError,
 )
+from service.domain.data import Table
 from service.domain.identifiers import is_legal_alias
 from service.errors import InvalidInput, Issue, NotFound
 
@@ -16,12 +18,20 @@ from service.errors import InvalidInput, Issue, NotFound
 class engine_refusals:  # noqa: N801  # used like a function; as a generator it took 1 µs more
     """Turn what the engine refuses inside the block into ``InvalidInput``.
 
+    What it refuses of a ``table`` that is ``ordered_as(feature_names)`` is told where it was sent.
     ``fields`` renames the engine's parameters to the request's: ``rng="random_state"``.
     """
 
-    __slots__ = ("_fields",)
+    __slots__ = ("_feature_names", "_fields", "_table")
 
-    def __init__(self, **fields: str) -> None:
+    def __init__(
+        self,
+        table: Table | None = None,
+        feature_names: Sequence[str] | None = None,
+        /,
+        **fields: str,
+    ) -> None:
+        self._table, self._feature_names = table, feature_names
         self._fields = fields
 
     def __enter__(self) -> None:
@@ -31,20 +41,24 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         if isinstance(error, GmmEngineError):
-            raise InvalidInput(
-                error.code, str(error), issues=_issues_of(error, self._fields)
-            ) from error
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: GmmEngineError) -> InvalidInput:
+        table = self._table
+        if table is None or not isinstance(error, InvalidDataError) or not error.positions:
+            return InvalidInput(error.code, str(error), issues=_issues_of(error, self._fields))
+        places = [table.sent_at(position, self._feature_names) for position in error.positions]
+        detail = str(error.at(places))
+        reason = "not a finite number" if isinstance(error, NonFiniteNumberError) else detail
+        issues = [
+            Issue("/".join(["#", table.origin.member, *map(str, place)]), error.code, reason)
+            for place in places
+        ]
+        return InvalidInput(error.code, detail, issues=issues)
 
 
 def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:
     match error:
-        case InvalidDataError(positions=(_, *_)):
-            is_named = isinstance(error, NonFiniteNumberError)
-            detail = "not a finite number" if is_named else str(error)
-            return [
-                Issue("#/X" + "".join(f"/{index}" for index in position), error.code, detail)
-                for position in error.positions
-            ]
         case InvalidParameterError():
             return [Issue(f"#/{fields.get(error.name, error.name)}", error.code, str(error))]
         case TooFewSamplesError() if "n_components" in fields:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from service.api.payloads.values import DataAnswer, Value, columns_of, require_labels
-from service.domain.data import Label, Table
+from service.domain.data import ALL_OF_X, Label, Origin, Table
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 PORTION_ROWS = 65_536
@@ -44,7 +44,9 @@ class Columns:
             if not INDEX_COLUMN.fullmatch(name) and place != label_place
         ]
         fields = [schema.field(place) for place in self._places]
-        _require_numbers(fields)
+        are_all = len(fields) == len(schema.names)
+        self._origin = ALL_OF_X if are_all else Origin(columns=self._places)
+        _require_numbers(fields, self._origin)
         self._names = tuple(str(field.name) for field in fields)
         self._rows_read = 0
         are_single = all(pa.types.is_float32(field.type) for field in fields)
@@ -56,7 +58,8 @@ class Columns:
 
     def head(self) -> Table:
         """Return the columns without rows."""
-        return Table(np.empty((0, len(self._places)), dtype=self._dtype), self._names)
+        X = np.empty((0, len(self._places)), dtype=self._dtype)
+        return Table(X, self._names, origin=self._origin)
 
     def tables(self, batch: pa.RecordBatch) -> Iterator[Table]:
         """Yield the rows in portions."""
@@ -65,7 +68,7 @@ class Columns:
             rows = batch.slice(begin, PORTION_ROWS)
             X = self._turned(rows)
             part = None if labels is None else labels[begin : begin + len(X)]
-            yield Table(X, self._names, labels=part)
+            yield Table(X, self._names, labels=part, origin=self._origin)
         self._rows_read += batch.num_rows
 
     def _turned(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
@@ -116,12 +119,12 @@ def _values_of(column: pa.Array) -> list[object]:
     return [None if index is None else words[index] for index in column.indices.to_pylist()]
 
 
-def _require_numbers(fields: list[pa.Field]) -> None:
+def _require_numbers(fields: list[pa.Field], origin: Origin) -> None:
     if not fields:
         raise InvalidInput("empty_data", "there must be at least one row and one column")
     wrong = [
-        column
-        for column, field in enumerate(fields)
+        origin.column(place)
+        for place, field in enumerate(fields)
         if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
     ]
     if wrong:

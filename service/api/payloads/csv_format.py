@@ -18,9 +18,12 @@ from service.api.payloads.lines import Lines
 from service.api.payloads.values import (
     Body,
     DataAnswer,
+    DataPayload,
     Expected,
     StreamCodec,
     columns_of,
+    read_whole,
+    require_labels,
 )
 from service.domain.data import Table
 from service.errors import InvalidInput, Issue, MalformedRequest
@@ -32,6 +35,9 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 ROW_LENGTH = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
 NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
 """How Arrow says where it stopped; what follows there is the client's text."""
+WHOLE_NUMBER = re.compile(r"[ \t]*[+-]?[0-9]{1,4000}[ \t]*")
+"""Of no more digits than Python reads."""
+NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
 OPEN_QUOTE = re.compile(
     rb"""(?:(?:"(?:[^"]|"")*+"[^,\r\n]*+|[^",\r\n][^,\r\n]*+|)[,\r\n])*+("(?:[^"]|"")*+)\Z"""
 )
@@ -57,6 +63,18 @@ class CsvReader:
     def end(self) -> Iterator[Table]:
         for text in self._lines.end():
             yield from self._tables(text)
+
+    def with_numbers_for_labels(self, table: Table) -> Table:
+        """Return all rows: with labels that are numbers if every one of them is, texts if not."""
+        place = self._label_place
+        if table.labels is None or place is None:
+            return table
+        values = {label: _number_of(str(label)) for label in set(table.labels)}
+        if None in values.values():
+            return table
+        numbers = [values[label] for label in table.labels]
+        labels = require_labels(numbers, lambda row: f"#/X/{row}/{place}")
+        return replace(table, labels=labels)
 
     def _tables(self, text: bytes) -> Iterator[Table]:
         rows = text if self._n_columns else self._behind_header(text)
@@ -148,7 +166,14 @@ class CsvWriter:
         return b""
 
 
-CODEC = StreamCodec("text/csv", CsvReader, CsvWriter, is_text=True)
+class CsvCodec(StreamCodec):
+    def decode(self, body: Body, expected: Expected) -> DataPayload:
+        reader = CsvReader(expected)
+        payload = read_whole(reader, body)
+        return replace(payload, table=reader.with_numbers_for_labels(payload.table))
+
+
+CODEC = CsvCodec("text/csv", CsvReader, CsvWriter, is_text=True)
 
 
 def _first_record(text: bytes) -> tuple[list[str], int]:
@@ -178,6 +203,13 @@ def _place_behind(rows: bytes) -> tuple[int, int]:
 
 def _of_numbers(n_columns: int) -> dict[str, pa.DataType]:
     return {str(column): pa.float64() for column in range(n_columns)}
+
+
+def _number_of(text: str) -> int | float | None:
+    """Return the number that a text is, a whole one exactly; None where it is none."""
+    if WHOLE_NUMBER.fullmatch(text):
+        return int(text)
+    return float(text) if NUMBER.fullmatch(text) else None
 
 
 def _is_numbers(record: bytes, n_columns: int) -> bool:

@@ -10,14 +10,20 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 import orjson
 
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue, MalformedRequest
 
 JsonValue = str | int | float | bool | list["JsonValue"] | dict[str, "JsonValue"] | None
+Place = tuple[str | int, ...]
+"""The names and indices on the way to a value."""
 
 MAX_DEPTH = 16
+MAX_NAME_LENGTH = 64
+"""Of a name that may stand in a pointer."""
+BEYOND_DOUBLES = "beyond the range of a double"
 MAX_TRACED_BYTES = 1024**2
 """In a body up to this size the numbers beyond a double are pointed at."""
 
@@ -62,7 +68,10 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
         return InvalidInput(
             "non_finite_number",
             "a number is beyond the range of a double",
-            issues=list(_beyond_doubles(body)),
+            issues=[
+                Issue(_pointer(place), "non_finite_number", BEYOND_DOUBLES)
+                for place in places_beyond_doubles(with_infinities(body))
+            ],
         )
     if body.startswith(b"\xef\xbb\xbf"):
         return MalformedRequest("malformed_json", "the body must not begin with a byte order mark")
@@ -83,29 +92,39 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
     )
 
 
-def _beyond_doubles(body: bytes) -> Iterator[Issue]:
+def with_infinities(body: bytes) -> JsonValue:
+    """Return a document in which numbers beyond a double are infinite; None of what is too long."""
     if len(body) > MAX_TRACED_BYTES:
-        return
+        return None
     try:
         document: JsonValue = json.loads(body, parse_int=float)
     except (ValueError, RecursionError):
-        return
-    for count, pointer in enumerate(_infinite_places(document, "#", 0)):
-        if count == MAX_NAMED_ISSUES:
-            return
-        yield Issue(pointer, "non_finite_number", "beyond the range of a double")
+        return None
+    return document
 
 
-def _infinite_places(value: JsonValue, pointer: str, depth: int) -> Iterator[str]:
+def places_beyond_doubles(document: JsonValue) -> Iterator[Place]:
+    """Yield where the first infinite numbers of a document stand."""
+    yield from islice(_infinite_places(document, ()), MAX_NAMED_ISSUES)
+
+
+def _infinite_places(value: JsonValue, place: Place) -> Iterator[Place]:
     if isinstance(value, float) and math.isinf(value):
-        yield pointer
-    if depth < MAX_DEPTH and isinstance(value, list):
+        yield place
+    if len(place) < MAX_DEPTH and isinstance(value, list):
         for index, item in enumerate(value):
-            yield from _infinite_places(item, f"{pointer}/{index}", depth + 1)
-    if depth < MAX_DEPTH and isinstance(value, dict):
+            yield from _infinite_places(item, (*place, index))
+    if len(place) < MAX_DEPTH and isinstance(value, dict):
         for name, item in value.items():
-            place = f"{pointer}/{name}" if name.isidentifier() and len(name) < 64 else pointer
-            yield from _infinite_places(item, place, depth + 1)
+            yield from _infinite_places(item, (*place, name))
+
+
+def _pointer(place: Place) -> str:
+    return "".join(["#", *(f"/{step}" for step in place if _is_tellable(step))])
+
+
+def _is_tellable(step: str | int) -> bool:
+    return isinstance(step, int) or (step.isidentifier() and len(step) < MAX_NAME_LENGTH)
 
 
 def _require_sound(body: bytes, document: JsonValue) -> None:

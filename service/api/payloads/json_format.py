@@ -24,10 +24,11 @@ from service.api.payloads.values import (
     Value,
     require_labels,
 )
-from service.domain.data import Label, Table
+from service.domain.data import Label, Origin, Table, beside
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 ROW_FIELDS = ("X", "instances", "data")
+ORIGINS = {field: Origin(field) for field in ROW_FIELDS}
 KEY_OF_ROWS = key_before_array(*ROW_FIELDS)
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
@@ -63,11 +64,11 @@ class JsonCodec:
         document, rows = _read(body, has_labels_in_rows=expected.label_column is not None)
         if rows is not None and len(document) == 1:
             expected.admit(*rows.shape)
-            return DataPayload(Table(rows))
+            return DataPayload(Table(rows, origin=ORIGINS[next(iter(document))]))
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
         names, labels = _feature_names(document), _labels(document)
-        place = expected.label_place(names)
+        place, origin = expected.label_place(names), ORIGINS[field]
         if rows is not None:
             X = rows
         elif place is None or names is None:
@@ -76,10 +77,11 @@ class JsonCodec:
             X, labels = labelled_matrix(
                 document[field], f"#/{field}", place=place, n_columns=len(names)
             )
+            origin = beside(place, len(names), field)
             names = names[:place] + names[place + 1 :]
         expected.admit(*X.shape)
         return DataPayload(
-            table=Table(X, names, labels=labels),
+            table=Table(X, names, labels=labels, origin=origin),
             sample_weight=_sample_weight(document),
             model=_model(document),
         )
@@ -202,7 +204,8 @@ EXTRA_SCHEMA: dict[str, JsonSchema] = {
     "labels": {
         "type": "array",
         "items": {"type": ["number", "string", "boolean"]},
-        "description": "The true label of each row, to compare with.",
+        "description": "The true label of each row, to compare with. Numbers are equal by value; "
+        "true and false equal no number and no text.",
     },
 }
 

@@ -4,13 +4,19 @@ Lines are read together as one JSON array, after a look at the bytes that struct
 that each line is one row.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.json_document import (
+    BEYOND_DOUBLES,
+    JsonValue,
+    parse_json,
+    places_beyond_doubles,
+    with_infinities,
+)
 from service.api.payloads.json_format import dumps, labelled_matrix, matrix
 from service.api.payloads.lines import Lines
 from service.api.payloads.numerals import read_numbers, write_numbers
@@ -21,7 +27,7 @@ from service.api.payloads.values import (
     StreamCodec,
     Value,
 )
-from service.domain.data import Table
+from service.domain.data import Table, beside
 from service.errors import InvalidInput, Issue, MalformedRequest
 
 STRUCTURE = b'[]{}":\\\n'
@@ -50,7 +56,7 @@ class NdjsonReader:
         self._expected.admit(self._rows_read + len(lines), self._n_columns or 1)
         X = _matrix_of_arrays(lines)
         if X is None or self._names is not None or self._n_columns not in (None, X.shape[1]):
-            table = self._table_of(_rows(lines, self._rows_read))
+            table = self._table_of(_rows(lines, self._rows_read, self._names))
         else:
             self._expected.label_place(None)
             table = Table(X)
@@ -72,7 +78,8 @@ class NdjsonReader:
         X, labels = labelled_matrix(
             rows, "#/X", place=place, n_columns=len(names), first_row=self._rows_read
         )
-        return Table(X, names[:place] + names[place + 1 :], labels=labels)
+        origin = beside(place, len(names))
+        return Table(X, names[:place] + names[place + 1 :], labels=labels, origin=origin)
 
     def _ordered(self, rows: list[JsonValue], names: tuple[str, ...]) -> list[JsonValue]:
         """Return the values of objects in the order of the first one's names."""
@@ -129,12 +136,13 @@ def _matrix_of_arrays(lines: list[bytes]) -> NDArray[np.float64] | None:
     return None if read is None else read[0]
 
 
-def _rows(lines: list[bytes], first_row: int) -> list[JsonValue]:
+def _rows(lines: list[bytes], first_row: int, names: tuple[str, ...] | None) -> list[JsonValue]:
+    """Return the rows; with ``names`` those of the first row, where that came before."""
     text = b"\n".join(lines)
     structure = text.translate(None, NOT_STRUCTURE)
     are_arrays = structure == b"\n".join([b"[]"] * len(lines))
     if not are_arrays and not _are_alike(structure, len(lines)):
-        return [_row(line, number) for number, line in enumerate(lines, first_row)]
+        return _one_by_one(lines, first_row, names)
     try:
         rows = orjson.loads(b"[" + text.replace(b"\n", b",") + b"]")
     except orjson.JSONDecodeError:
@@ -144,7 +152,41 @@ def _rows(lines: list[bytes], first_row: int) -> list[JsonValue]:
     n_keys = structure.partition(b"\n")[0].count(b":")
     if len(rows) == len(lines) and all(map(n_keys.__eq__, map(len, rows))):
         return list(rows)
-    return [_row(line, number) for number, line in enumerate(lines, first_row)]
+    return _one_by_one(lines, first_row, names)
+
+
+def _one_by_one(
+    lines: list[bytes], first_row: int, names: tuple[str, ...] | None
+) -> list[JsonValue]:
+    rows: list[JsonValue] = []
+    for number, line in enumerate(lines, first_row):
+        try:
+            rows.append(_row(line, number))
+        except InvalidInput as error:
+            columns = names or _names_of(lines[0])
+            issues = [
+                Issue(f"#/X/{number}{column}", error.code, BEYOND_DOUBLES)
+                for column in _columns_beyond_doubles(line, columns)
+            ]
+            raise InvalidInput(error.code, error.detail, issues=issues) from error
+    return rows
+
+
+def _names_of(line: bytes) -> Sequence[str]:
+    row = with_infinities(line)
+    return list(row) if isinstance(row, dict) else ()
+
+
+def _columns_beyond_doubles(line: bytes, names: Sequence[str]) -> Iterator[str]:
+    """Yield the ends of pointers into a row: of a column, or nothing where it is in none."""
+    for place in places_beyond_doubles(with_infinities(line)):
+        match place:
+            case (int(column), *_):
+                yield f"/{column}"
+            case (str(name), *_) if name in names:
+                yield f"/{names.index(name)}"
+            case _:
+                yield ""
 
 
 def _are_alike(structure: bytes, n_lines: int) -> bool:
@@ -161,9 +203,3 @@ def _row(line: bytes, number: int) -> JsonValue:
         # A row is one line: only the column is of use.
         detail = f"row {number + 1}: {error.detail.replace('line 1, ', '')}"
         raise MalformedRequest(error.code, detail) from error
-    except InvalidInput as error:
-        issues = [
-            Issue(issue.pointer.replace("#", f"#/X/{number}", 1), issue.code, issue.detail)
-            for issue in error.issues
-        ]
-        raise InvalidInput(error.code, error.detail, issues=issues) from error

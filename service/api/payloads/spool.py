@@ -91,7 +91,7 @@ class ArraySpool:
 
     def append(self, table: Table) -> None:
         if self._first is None:
-            self._first = Table(table.X[:1].copy(), table.feature_names)
+            self._first = Table(table.X[:1].copy(), table.feature_names, origin=table.origin)
         rows = np.ascontiguousarray(table.X, dtype=self._first.X.dtype)
         self._place.require_room(rows.nbytes)
         with writing():
@@ -107,7 +107,7 @@ class ArraySpool:
             self._file.flush()
         content = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
         X = np.frombuffer(content, dtype=first.X.dtype).reshape(self._n_rows, -1)
-        return Table(X, first.feature_names, is_on_disk=True)
+        return Table(X, first.feature_names, is_on_disk=True, origin=first.origin)
 
 
 class Outbox:

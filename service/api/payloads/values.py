@@ -185,6 +185,7 @@ def whole_table(tables: Iterable[Table]) -> Table:
         np.concatenate([each.X for each in portions]),
         portions[0].feature_names,
         labels=[*chain.from_iterable(labels)] if labels else None,
+        origin=portions[0].origin,
     )
 
 

@@ -227,6 +227,79 @@ def test_a_dictionary_that_lacks_a_label_is_refused(flowers: Client) -> None:
     assert (response.status_code, response.json()["code"]) == (422, "invalid_file")
 
 
+ONE, TWO = 0.0, 1.0
+"""The agreement of groups of rows with labels that are of one class, or of a class each."""
+
+
+def agreement_with(fitted: Client, media_type: str, labels: list[str]) -> httpx.Response:
+    """Diagnose the two groups with these labels, which are written as the format has them."""
+    rows = zip(TWO_GROUPS, labels, strict=True)
+    if media_type == "text/csv":
+        text = "a,b,kind\n" + "".join(f"{a},{b},{label}\n" for (a, b), label in rows)
+    elif media_type == "application/x-ndjson":
+        text = "".join(f'{{"a":{a},"b":{b},"kind":{label}}}\n' for (a, b), label in rows)
+    else:
+        data = ",".join(f"[{a},{b},{label}]" for (a, b), label in rows)
+        text = f'{{"columns":["a","b","kind"],"data":[{data}]}}'
+    return fitted.send(
+        "POST",
+        "/models/groups/diagnostics?label_column=kind",
+        body=text.encode(),
+        headers={"content-type": media_type},
+    )
+
+
+@pytest.mark.parametrize(
+    ("media_types", "labels", "expected"),
+    [
+        (list(WRITERS)[:2], ("1", "true"), TWO),
+        (list(WRITERS)[:2], ("0", "false"), TWO),
+        (list(WRITERS)[:2], ("true", '"true"'), TWO),
+        (list(WRITERS)[:2], ("1", '"1"'), TWO),
+        (list(WRITERS)[:2], ("true", "true"), ONE),
+        (list(WRITERS)[:3], ("1", "1.0"), ONE),
+        (list(WRITERS)[:3], ("0", "-0.0"), ONE),
+        (list(WRITERS)[:3], ("1e2", "100"), ONE),
+        (list(WRITERS)[:3], ("1", "2"), TWO),
+        (list(WRITERS)[:3], ("9007199254740993", "9007199254740992"), TWO),
+        (["text/csv"], ("12345678901234567890123", "12345678901234567890124"), TWO),
+        (["text/csv"], ("007", " +7 "), ONE),
+        (["text/csv"], (".5", "0.50"), ONE),
+        (["text/csv"], ("1", "true"), TWO),
+    ],
+)
+def test_labels_are_of_one_class_by_their_values_in_every_text_format(
+    fitted: Client, media_types: list[str], labels: tuple[str, str], expected: float
+) -> None:
+    for media_type in media_types:
+        response = agreement_with(fitted, media_type, [labels[0]] * 4 + [labels[1]] * 4)
+        assert response.status_code == 200, response.text
+        assert response.json()["adjusted_rand_index"] == expected, media_type
+
+
+def test_labels_beside_the_rows_are_of_one_class_by_their_values_too(fitted: Client) -> None:
+    for labels, expected in (([1, True], TWO), ([0, False], TWO), ([1, 1.0], ONE)):
+        body = {"X": TWO_GROUPS, "labels": [labels[0]] * 4 + [labels[1]] * 4}
+        found = fitted.post("/models/groups/diagnostics", body).json()
+        assert found["adjusted_rand_index"] == expected
+
+
+def test_labels_of_csv_are_texts_as_soon_as_one_is_no_number(fitted: Client) -> None:
+    labels = ["1"] * 4 + ["1.0"] * 3 + ["x"]
+    found = agreement_with(fitted, "text/csv", labels).json()
+    expected = adjusted_rand_score(labels, [0] * 4 + [1] * 4)
+    assert found["adjusted_rand_index"] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("label", ["1e16", "9007199254740992.0", "1e400"])
+def test_labels_that_a_double_can_not_tell_apart_are_refused_in_csv_too(
+    fitted: Client, label: str
+) -> None:
+    response = agreement_with(fitted, "text/csv", ["1"] * 7 + [label])
+    assert response.status_code == 422, response.text
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/X/7/2"]
+
+
 def test_a_version_and_an_alias_can_be_diagnosed(flowers: Client) -> None:
     flowers.post("/models/iris/fit", {"X": iris().tolist()})
     body = {"X": iris().tolist()}

@@ -1,0 +1,210 @@
+"""Where a number that the engine refuses is said to stand: where it was sent, in whatever format.
+
+The columns of a body may come in another order than the model's, beside a column of labels or an
+index, under another member's name, and in portions.
+"""
+
+import io
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.service.client import Client, serving
+from tests.service.rows import TWO_GROUPS
+
+JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
+ARROW = "application/vnd.apache.arrow.stream"
+PARQUET = "application/vnd.apache.parquet"
+
+MANY_ROWS = 300_000
+"""Of which no format makes less than a megabyte, so that they are read in portions."""
+
+
+@pytest.fixture(scope="module")
+def named() -> Iterator[Client]:
+    """Serve the model ``groups`` of the features ``a`` and ``b``."""
+    with serving() as client:
+        client.post("/models", {"id": "groups", "n_components": 2, "random_state": 0})
+        body = {"X": TWO_GROUPS, "feature_names": ["a", "b"]}
+        response = client.post("/models/groups/fit", body)
+        assert response.status_code == 200, response.text
+        yield client
+
+
+def as_arrow(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=70_000)
+    return sink.getvalue()
+
+
+def as_parquet(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+COLUMNAR = {ARROW: as_arrow, PARQUET: as_parquet}
+
+
+def refused(client: Client, path: str, media_type: str, body: bytes) -> tuple[list[str], str]:
+    """Return the places that a refusal names, and its sentence."""
+    headers = {"content-type": media_type}
+    response = client.send("POST", f"/models/groups/{path}", body=body, headers=headers)
+    assert response.status_code == 422, response.text
+    problem = response.json()
+    return [error["pointer"] for error in problem["errors"]], problem["detail"]
+
+
+@pytest.mark.parametrize("path", ["predict", "score", "diagnostics", "compare/kmeans"])
+@pytest.mark.parametrize("value", ["nan", "inf", "1e400", "", "NA", "1e200"])
+def test_a_number_of_csv_has_the_place_it_was_sent_at(named: Client, path: str, value: str) -> None:
+    pointers, detail = refused(named, path, CSV, f"b,a\n1,2\n1,{value}\n".encode())
+    assert pointers == ["#/X/1/1"]
+    assert value == "1e200" or "first at index [1, 1]" in detail
+
+
+@pytest.mark.parametrize("media_type", COLUMNAR)
+@pytest.mark.parametrize("value", [None, np.nan, np.inf, 1e200])
+def test_a_number_in_columns_has_the_place_it_was_sent_at(
+    named: Client, media_type: str, value: float | None
+) -> None:
+    table = pa.table({"b": [1.0, 1.0], "a": [2.0, value]})
+    assert refused(named, "predict", media_type, COLUMNAR[media_type](table))[0] == ["#/X/1/1"]
+
+
+@pytest.mark.parametrize("value", ["1e200", "1e400", "null"])
+@pytest.mark.parametrize(
+    ("media_type", "body", "place"),
+    [
+        (JSON, '{"X":[[1,2],[1,%s]]}', "#/X/1/1"),
+        (JSON, '{"instances":[[1,2],[1,%s]]}', "#/instances/1/1"),
+        (JSON, '{"columns":["b","a"],"data":[[1,2],[1,%s]]}', "#/data/1/1"),
+        (NDJSON, "[1,2]\n[1,%s]\n", "#/X/1/1"),
+        (NDJSON, '{"b":1,"a":2}\n{"b":1,"a":%s}\n', "#/X/1/1"),
+        (NDJSON, '{"b":1,"a":2}\n{"a":%s,"b":1}\n', "#/X/1/1"),
+        (NDJSON, '{"a":%s,"b":1}\n{"b":1,"a":2}\n', "#/X/0/0"),
+    ],
+)
+def test_a_number_of_json_has_one_place_whatever_is_wrong_with_it(
+    named: Client, value: str, media_type: str, body: str, place: str
+) -> None:
+    assert refused(named, "predict", media_type, (body % value).encode())[0] == [place]
+
+
+def test_a_number_beyond_doubles_under_a_name_that_is_not_the_firsts_has_its_row(
+    named: Client,
+) -> None:
+    body = b'{"b":1,"a":2}\n{"c":1e400,"b":1}\n'
+    assert refused(named, "predict", NDJSON, body)[0] == ["#/X/1"]
+
+
+@pytest.mark.parametrize("path", ["fit", "select?n_components=1"])
+def test_a_number_that_can_not_be_fitted_is_pointed_at_in_its_member(
+    named: Client, path: str
+) -> None:
+    body = b'{"columns":["b","a"],"data":[[1,2],[1,1e200]]}'
+    assert refused(named, path, JSON, body)[0] == ["#/data/1/1"]
+
+
+LABELLED: dict[str, Callable[[float], bytes]] = {
+    CSV: lambda value: f"b,kind,a\n1,u,2\n1,v,{value}\n".encode(),
+    JSON: lambda value: (
+        f'{{"columns":["b","kind","a"],"data":[[1,"u",2],[1,"v",{value}]]}}'
+    ).encode(),
+    NDJSON: lambda value: (
+        f'{{"b":1,"kind":"u","a":2}}\n{{"b":1,"kind":"v","a":{value}}}\n'
+    ).encode(),
+    ARROW: lambda value: as_arrow(labelled_columns(value)),
+    PARQUET: lambda value: as_parquet(labelled_columns(value)),
+}
+
+
+def labelled_columns(value: float) -> pa.Table:
+    return pa.table({"b": [1.0, 1.0], "kind": ["u", "v"], "a": [2.0, value]})
+
+
+@pytest.mark.parametrize("media_type", LABELLED)
+def test_the_column_of_labels_counts_in_a_place(named: Client, media_type: str) -> None:
+    body = LABELLED[media_type](1e200)
+    rows = "data" if media_type == JSON else "X"
+    path = "diagnostics?label_column=kind"
+    assert refused(named, path, media_type, body)[0] == [f"#/{rows}/1/2"]
+
+
+@pytest.mark.parametrize("media_type", [CSV, ARROW, PARQUET])
+def test_the_column_of_labels_counts_in_the_place_of_what_is_no_number(
+    named: Client, media_type: str
+) -> None:
+    pointers, detail = refused(
+        named, "diagnostics?label_column=kind", media_type, LABELLED[media_type](np.nan)
+    )
+    assert pointers == ["#/X/1/2"]
+    assert "first at index [1, 2]" in detail
+
+
+@pytest.mark.parametrize("media_type", COLUMNAR)
+def test_an_index_that_is_not_looked_at_counts_in_a_place(named: Client, media_type: str) -> None:
+    table = pa.table({"__index_level_0__": [7, 8], "b": [1.0, 1.0], "a": [2.0, np.nan]})
+    body = COLUMNAR[media_type](table)
+    assert refused(named, "predict", media_type, body)[0] == ["#/X/1/2"]
+
+
+@pytest.mark.parametrize("media_type", COLUMNAR)
+@pytest.mark.parametrize(("name", "values"), [("a", ["u", "v"]), ("c", [1.0, 2.0])])
+def test_a_column_that_is_none_of_the_models_has_its_place_beside_an_index(
+    named: Client, media_type: str, name: str, values: list[object]
+) -> None:
+    table = pa.table({"__index_level_0__": [7, 8], "b": [1.0, 1.0], name: values})
+    body = COLUMNAR[media_type](table)
+    assert refused(named, "predict", media_type, body)[0][-1:] == ["#/columns/2"]
+
+
+def test_a_row_that_leaves_the_range_along_principal_axes_is_named_without_a_column(
+    named: Client,
+) -> None:
+    declared = {"id": "mapped", "random_state": 0, "standardize": True, "pca_components": 2}
+    named.post("/models", declared)
+    rows = (1e-6 * np.random.default_rng(0).random((30, 3))).tolist()
+    assert named.post("/models/mapped/fit", {"X": rows}).status_code == 200
+    response = named.post("/models/mapped/predict", {"X": [[0, 0, 0], [1, 1e150, 1]]})
+    assert [error["pointer"] for error in response.json()["errors"]] == ["#/X/1"]
+
+
+def test_a_row_far_from_all_components_has_one_number_in_sentence_and_place(
+    named: Client,
+) -> None:
+    body = b"b,a\n" + b"1,2\n" * MANY_ROWS + b"1,-1e152\n"
+    named.post("/models", {"id": "small", "random_state": 0})
+    fitted = named.post("/models/small/fit", {"X": [[0, 0], [1e-9, 0], [0, 1e-9], [1e-9, 2e-9]]})
+    assert fitted.status_code == 200, fitted.text
+    headers = {"content-type": CSV}
+    problem = named.send("POST", "/models/small/score", body=body, headers=headers).json()
+    assert [error["pointer"] for error in problem["errors"]] == [f"#/X/{MANY_ROWS}"]
+    assert problem["detail"].startswith(f"row {MANY_ROWS} is so far from every component")
+
+
+MANY: dict[str, Callable[[], bytes]] = {
+    CSV: lambda: b"b,a\n" + b"1,2\n" * MANY_ROWS + b"1,1e200\n",
+    NDJSON: lambda: b'{"b":1,"a":2}\n' * MANY_ROWS + b'{"b":1,"a":1e200}\n',
+    ARROW: lambda: as_arrow(many_columns()),
+    PARQUET: lambda: as_parquet(many_columns()),
+}
+
+
+def many_columns() -> pa.Table:
+    a = np.full(MANY_ROWS + 1, 2.0)
+    a[-1] = 1e200
+    rng = np.random.default_rng(0)
+    return pa.table({"b": rng.random(MANY_ROWS + 1), "a": a})
+
+
+@pytest.mark.parametrize("path", ["score", "fit"])
+@pytest.mark.parametrize("media_type", MANY)
+def test_a_row_of_a_body_in_portions_is_counted_from_its_beginning(
+    named: Client, path: str, media_type: str
+) -> None:
+    assert refused(named, path, media_type, MANY[media_type]())[0] == [f"#/X/{MANY_ROWS}/1"]
