@@ -21,7 +21,7 @@ PYTHON = ROOT / ".venv-kserve" / "bin" / "python"
 def test_kserve_s_client_asks_and_is_answered(tmp_path: Path) -> None:
     with running(tmp_path / "registry") as server, server.client() as native:
         native.post("/models", json={"id": "groups", "n_components": 2, "random_state": 0})
-        native.post("/models/groups/fit", json={"X": TWO_GROUPS})
+        native.post("/models/groups/fit?wait=60", json={"X": TWO_GROUPS})
         answer = native.post("/models/groups/predict_proba", json={"X": ONE_OF_EACH}).json()
         ran = subprocess.run(  # noqa: S603  # our own script
             [PYTHON, SCRIPT, server.url, "groups", json.dumps(ONE_OF_EACH)],
