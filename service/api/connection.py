@@ -928,9 +928,10 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._is_done_with_input():
             return
         refusal = TOO_LARGE if self._head_bytes > MAX_HEAD_BYTES else UNREADABLE
-        if self._is_in_body and self.pipeline:
+        is_begun = self._is_in_body and self.cycle is not None and self.cycle.scope is self.scope
+        if is_begun and self.pipeline:
             self.pipeline.popleft()  # the request whose body it is: the last one that came
-        elif self._is_in_body or not self._is_answering():
+        elif is_begun or not self._is_answering():
             self._refuse(refusal)
             return
         self._refusal_behind = refusal

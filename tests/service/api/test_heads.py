@@ -117,6 +117,9 @@ LONG_HEAD = b"GET / HTTP/1.1\r\nHost: a\r\nA: " + b"a" * 70_000 + b"\r\n\r\n"
         (b"GET / HTTP/1.1\r\nno colon\r\n\r\n", 400),
         (CHUNKED + b"1\r\n[\r\nnone\r\n", 400),
         (LONG_HEAD, 431),
+        (b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n", 400),
+        (b"GET http://[::1 HTTP/1.1\r\nHost: a\r\n\r\n", 400),
+        (b"POST http://x@y@z/ HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\n12", 400),
     ],
 )
 @pytest.mark.parametrize("n_before", [1, 3])
