@@ -244,7 +244,7 @@ def _fitted(
     is_to_be_round = has_correlations and options.reg_covar == "auto"
     own = Coordinates.of(samples, scale) if is_to_be_round else None
     if own is not None:
-        samples, scale = own.mapped(samples), own.data_scale
+        samples, scale = own.mapped(samples), own.data_scale(scale)
     if isinstance(start, Given):
         start = start.as_whole(options.covariance_type) or start
     search = _Search(
@@ -807,6 +807,16 @@ def _warnings(
             component,
         )
         for component in run.last.degenerate
+    )
+    warnings.extend(
+        FitWarning(
+            "narrow_component",
+            f"component {component} is so narrow in some direction, beside all of the data, that "
+            "it is held at a millionth of that spread: groups or outliers lie that far apart; fit "
+            "the groups by themselves, leave outliers out, or give reg_covar as a number",
+            component,
+        )
+        for component in run.last.narrow
     )
     warnings.extend(
         FitWarning(

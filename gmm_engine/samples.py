@@ -60,6 +60,10 @@ class SampleSource(Protocol):
     def extent(self) -> Extent:
         """The smallest and the largest value of each feature among the rows that count."""
 
+    @property
+    def precision(self) -> float:
+        """How far numbers of the coarsest type among the rows lie apart, relatively."""
+
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows, in the same order and portions every time."""
 
@@ -115,6 +119,10 @@ class Samples:
     @property
     def extent(self) -> Extent:
         return kernels.extent(self.X, self.weight)
+
+    @property
+    def precision(self) -> float:
+        return float(np.finfo(self.X.dtype).eps)
 
     @property
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
@@ -203,7 +211,7 @@ class BlockedSamples:
     def _take_note(self) -> tuple[float, float]:
         """Count the rows; return the smallest and the largest weight that is not zero."""
         self.n_rows = self.n_positive = 0
-        self.total_weight = 0.0
+        self.total_weight = self.precision = 0.0
         self._is_weighted = self._has_parts = False
         self.extent = Extent(np.empty(0), np.empty(0))
         least, largest = np.inf, 0.0
@@ -282,6 +290,7 @@ class BlockedSamples:
         self.n_rows += block.n_rows
         self.n_positive += block.n_positive
         self.total_weight += block.total_weight
+        self.precision = max(self.precision, block.precision)
         self._is_weighted |= block.weight is not None
         self._has_parts |= not are_counts(block.weights_or_ones)
         of_block = block.extent
