@@ -227,10 +227,15 @@ class BlockedSamples:
         return self.n_rows if self._has_parts else int(self.total_weight)
 
     def chunks(self) -> Iterator[Chunk]:
+        for block in self._read_again():
+            yield block.X, block.weight
+
+    def _read_again(self) -> Iterator[Samples]:
+        """Yield the blocks; raise ``InvalidDataError`` at their end if there were other rows."""
         n_rows = 0
         for block in self._checked_blocks():
             n_rows += block.n_rows
-            yield block.X, block.weight
+            yield block
         if n_rows != self.n_rows:
             raise InvalidDataError(
                 f"the blocks held {self.n_rows} rows at first and {n_rows} when read again; "
@@ -244,7 +249,7 @@ class BlockedSamples:
         n_rows = min(n_rows, self.n_rows)
         chosen = _chosen_rows(self.n_rows, n_rows, rng) if is_drawn else np.arange(n_rows)
         rows, weights, begin = [], [], 0
-        for block in self._checked_blocks():
+        for block in self._read_again():
             end = begin + block.n_rows
             here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
             rows.append(block.X[here].astype(np.float64))
@@ -255,7 +260,7 @@ class BlockedSamples:
     def _drawn_by_weight(self, n_rows: int, rng: np.random.Generator) -> Samples:
         points = Points.drawn(n_rows, self.total_weight, rng, are_copies=not self._has_parts)
         rows, weights, begin = [], [], 0.0
-        for block in self._checked_blocks():
+        for block in self._read_again():
             end = begin + block.total_weight
             chosen, weight = points.between(begin, end).rows(block.weights_or_ones)
             rows.append(block.X[chosen].astype(np.float64))
