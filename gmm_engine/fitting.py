@@ -24,6 +24,7 @@ from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, Too
 from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, AsTheyCome, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
+from gmm_engine.passage import Passage
 from gmm_engine.regularization import DataScale, Regularization, regularization
 from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_source
 from gmm_engine.statistics import SufficientStatistics
@@ -184,7 +185,8 @@ def fit(
         Wall time after which the best parameters so far are returned. What is under way then is
         finished first, and of large data at least one step is taken on all rows: two passes.
     should_end : callable, optional
-        Asked after every step; once it says True the best parameters so far are returned.
+        Asked after every step; once it says True the best parameters so far are returned. What it
+        raises ends the fit and is passed on.
     checkpoints : Checkpoints, optional
         Keeps the state of the fit now and then, and gives the one to go on from: a fit that was
         cut off ends with the same bits as one that was not. A fit from a whole start keeps none.
@@ -209,10 +211,14 @@ def fit(
     samples = sample_source(X, sample_weight)
     _require_enough(samples, options)
     deadline = math.inf if budget_seconds is None else began + budget_seconds
-    ending = partial(_reason_to_end, deadline, should_end)
-    with one_blas_thread:
+    with one_blas_thread, Passage() as passage:
         return _fitted(
-            samples, options, start, on_step=on_step, ending=ending, checkpoints=checkpoints
+            samples,
+            options,
+            start,
+            on_step=passage.through(on_step),
+            ending=partial(_reason_to_end, deadline, passage.through(should_end)),
+            checkpoints=checkpoints,
         )
 
 

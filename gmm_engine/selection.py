@@ -17,6 +17,7 @@ from gmm_engine.criteria import Criteria
 from gmm_engine.errors import GmmEngineError, InvalidParameterError, TooFewSamplesError
 from gmm_engine.fitting import FitOptions, StepCallback
 from gmm_engine.grid import Grid
+from gmm_engine.passage import Passage
 from gmm_engine.samples import Samples
 from gmm_engine.sweep import Candidate, CandidateCallback, Spread, Sweep, one_by_one
 from gmm_engine.validation import (
@@ -120,20 +121,21 @@ def select(
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
     grid, samples = grid or Grid(), Samples.checked(X, sample_weight)
     require_comparable(samples, grid, criterion, n_folds=n_folds, n_features=samples.n_features)
-    sweep = Sweep(
-        samples,
-        grid,
-        options or FitOptions(),
-        on_candidate=on_candidate,
-        on_step=on_step,
-        deadline=math.inf if budget_seconds is None else began + budget_seconds,
-        should_end=should_end,
-        spread=spread,
-    )
-    with one_blas_thread:
-        sweep.run()
-        if criterion == HELD_OUT:
-            sweep.cross_validate(n_folds)
+    with Passage() as passage:
+        sweep = Sweep(
+            samples,
+            grid,
+            options or FitOptions(),
+            on_candidate=passage.through(on_candidate),
+            on_step=passage.through(on_step),
+            deadline=math.inf if budget_seconds is None else began + budget_seconds,
+            should_end=passage.through(should_end),
+            spread=spread,
+        )
+        with one_blas_thread:
+            sweep.run()
+            if criterion == HELD_OUT:
+                sweep.cross_validate(n_folds)
     return _compared(sweep, criterion)
 
 
