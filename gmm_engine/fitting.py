@@ -30,8 +30,10 @@ from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_so
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     require_integer_at_least,
+    require_kind,
     require_known,
     require_number_at_least,
+    require_seed,
 )
 
 START_ROWS = 10_000
@@ -92,8 +94,7 @@ class FitOptions:
         require_known("init_params", self.init_params, INITIALIZERS)
         if not isinstance(self.reg_covar, str) or self.reg_covar != "auto":
             require_number_at_least("reg_covar", self.reg_covar, 0.0)
-        if self.random_state is not None:
-            require_integer_at_least("random_state", self.random_state, 0)
+        require_seed("random_state", self.random_state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +207,7 @@ def fit(
         A covariance collapsed and ``reg_covar`` was too small to hold it.
     """
     began = time.monotonic()
+    require_kind("options", options, FitOptions)
     if budget_seconds is not None:
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
     samples = sample_source(X, sample_weight)

@@ -269,8 +269,13 @@ class BlockedSamples:
         return Samples(np.concatenate(rows), np.concatenate(weights))
 
     def _checked_blocks(self) -> Iterator[Samples]:
-        n_rows = 0
-        for number, block in enumerate(self._blocks.read()):
+        n_rows, blocks = 0, self._blocks.read()
+        if not isinstance(blocks, Iterable):
+            raise InvalidDataError(
+                "the function that Blocks takes must return the blocks, such as a list of arrays "
+                f"(n, D) or of pairs (X, weight), not {type(blocks).__name__}"
+            )
+        for number, block in enumerate(blocks):
             X, weight = block if isinstance(block, tuple) else (block, None)
             if isinstance(X, Sized) and len(X) == 0:
                 continue
@@ -303,6 +308,11 @@ class BlockedSamples:
             np.minimum(self.extent.smallest, of_block.smallest),
             np.maximum(self.extent.largest, of_block.largest),
         )
+
+
+def comes_in_blocks(X: object) -> bool:
+    """Tell whether rows come block by block, and not as an array."""
+    return isinstance(X, Blocks) or (isinstance(X, Dataset) and not hasattr(X, "__array__"))
 
 
 def sample_source(X: ArrayLike | Blocks | Dataset, sample_weight: ArrayLike | None) -> SampleSource:
