@@ -249,7 +249,12 @@ class _Way:
         is_narrow = None
         if is_held.any():
             is_narrow = narrow_components(
-                self._family, prepared, self._samples, is_held, self._held_by.least_spread
+                self._family,
+                prepared,
+                self._samples,
+                statistics,
+                is_held=is_held,
+                rounding=self._held_by.least_spread,
             )
         self._go_to(mixture, is_held, statistics, is_narrow)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gmm_engine import kernels
 from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.samples import SampleSource
+from gmm_engine.statistics import SufficientStatistics
 
 LEAST_ROWS = 2
 """Distinct rows, for each feature and one, that a covariance is not singular for by chance."""
@@ -25,19 +26,26 @@ def narrow_components(
     family: type[CovarianceFamily],
     prepared: kernels.Prepared,
     samples: SampleSource,
+    statistics: SufficientStatistics,
+    *,
     is_held: NDArray[np.bool_],
     rounding: NDArray[np.float64],
 ) -> NDArray[np.bool_]:  # (K,)
     """Tell which of the components that the floor holds up are clusters.
 
-    ``rounding`` is, by feature, how much rows vary by being rounded; ∞ where they don't vary.
+    ``statistics`` are those of the rows as they are weighed. ``rounding`` is, by feature, how much
+    rows vary by being rounded; ∞ where they don't vary. Rows are read only where the statistics
+    leave it open, and no more of them than it takes.
     """
     varying = np.isfinite(rounding)
     is_narrow = np.zeros(len(is_held), dtype=np.bool_)
     if not varying.any():
         return is_narrow
+    may_be = is_held & _may_be_narrow(family, samples, statistics, rounding)
+    if not may_be.any():
+        return is_narrow
     rounding = rounding[varying]
-    found = _distinct_rows(prepared, samples, np.flatnonzero(is_held))
+    found = _distinct_rows(prepared, samples, np.flatnonzero(may_be))
     deviations = {
         k: (rows - rows.mean(axis=0))[:, varying] for k, rows in found.items() if len(rows)
     }
@@ -48,6 +56,32 @@ def narrow_components(
     for k, of_component in deviations.items():
         is_narrow[k] = _vary(family, of_component, rounding, n_means=1)
     return is_narrow
+
+
+def _may_be_narrow(
+    family: type[CovarianceFamily],
+    samples: SampleSource,
+    statistics: SufficientStatistics,
+    rounding: NDArray[np.float64],
+) -> NDArray[np.bool_]:  # (K,), or (1,) for all
+    """Tell which components have weight enough, and a spread beyond rounding in every direction."""
+    scatter, nk, varying = statistics.central_scatter, statistics.nk, np.isfinite(rounding)
+    n_rows = nk * (samples.n_rows / samples.total_weight)
+    if family.has_correlations and family.is_common:
+        n_rows, nk = n_rows.sum(keepdims=True), nk.sum(keepdims=True)
+    is_enough = n_rows >= LEAST_ROWS * (np.count_nonzero(varying) + 1)
+    nk = np.where(is_enough, nk, 1.0)
+    least = rounding[varying]
+    if not family.has_correlations:
+        if family.is_common:
+            return np.asarray(is_enough & (scatter > nk * np.square(least).sum()))
+        relative = scatter[:, varying] / least / least
+        return np.asarray(is_enough & (relative > nk[:, np.newaxis]).all(axis=1))
+    matrices = scatter.reshape(len(nk), len(varying), len(varying))[:, varying][:, :, varying]
+    relative = matrices / least / least[:, np.newaxis] / nk[:, np.newaxis, np.newaxis]
+    variances = np.linalg.eigvalsh(relative)
+    beyond = np.maximum(1.0, np.finfo(float).eps * len(least) * variances[:, -1])
+    return np.asarray(is_enough & (variances[:, 0] > beyond))
 
 
 def _distinct_rows(
@@ -69,8 +103,10 @@ def _distinct_rows(
             if not lacking:
                 return found
             for k in lacking:
-                here = np.concatenate([found[k], rows[labels == k]])
-                found[k] = np.unique(here, axis=0)
+                here = rows[labels == k]
+                if len(found[k]):  # a repeated row, most often
+                    here = here[(here != found[k][0]).any(axis=1)]
+                found[k] = np.unique(np.concatenate([found[k], here]), axis=0)
     return found
 
 
