@@ -311,8 +311,9 @@ class Bench:
 
     @cached_property
     def _shuffled(self) -> NDArray[np.intp]:
-        """The rows in the order that folds are cut from."""
-        return self._rng.permutation(self._samples.n_rows)
+        """The rows that count in the order that folds are cut from."""
+        counted = np.flatnonzero(self._samples.weights_or_ones)
+        return counted[self._rng.permutation(len(counted))]
 
     def _fit(
         self,

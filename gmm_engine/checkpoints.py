@@ -41,6 +41,7 @@ class RunState:
             "count": np.array([step.restart, step.run, step.iteration, step.accelerated]),
             "height": np.array([step.log_likelihood, step.log_max_resp]),
             "degenerate": np.array(step.degenerate, dtype=np.int64),
+            "narrow": np.array(step.narrow, dtype=np.int64),
             "way": np.array(self.way, dtype=np.float64),
             "stop_reason": np.array(self.stop_reason or ""),
             **_prefixed("accelerator", accelerator),
@@ -52,13 +53,15 @@ class RunState:
         restart, run, iteration, accelerated = map(as_count, arrays["count"])
         log_likelihood, log_max_resp = map(float, arrays["height"])
         mixture = Mixture.from_arrays(arrays, covariance_type)
-        degenerate = tuple(map(as_count, arrays["degenerate"]))
+        degenerate, narrow = (
+            tuple(map(as_count, arrays[name])) for name in ("degenerate", "narrow")
+        )
         way = np.asarray(arrays["way"], dtype=np.float64)  # (iteration + 1, 2)
         stop_reason, accelerator = str(arrays["stop_reason"]), _part("accelerator", arrays)
         _require(accelerated in {0, 1})
         _require(way.shape == (iteration + 1, 2) and bool(way[-1, 0] == log_likelihood))
         _require(bool(np.isfinite(way).all()) and math.isfinite(log_max_resp))
-        _require(set(degenerate) <= set(range(mixture.n_components)))
+        _require({*degenerate, *narrow} <= set(range(mixture.n_components)))
         if accelerator:
             require_accelerator(accelerator, mixture)
         return cls(
@@ -70,6 +73,7 @@ class RunState:
                 log_max_resp=log_max_resp,
                 accelerated=bool(accelerated),
                 degenerate=degenerate,
+                narrow=narrow,
                 run=run,
             ),
             way=tuple((float(height), bool(leapt)) for height, leapt in way),

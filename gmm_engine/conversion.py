@@ -42,8 +42,13 @@ def from_sklearn(model: FittedMixture) -> Mixture:
     NotFittedError
         One of these is missing.
     InvalidParameterError
-        It is a ``BayesianGaussianMixture``, whose scores are not those of its mean parameters.
+        It is a ``BayesianGaussianMixture``, whose scores are not those of its mean parameters; or
+        no such model at all.
     """
+    if not hasattr(model, "covariance_type"):
+        raise InvalidParameterError(
+            "model", f"must be a GaussianMixture of scikit-learn, not {type(model).__name__}"
+        )
     if hasattr(model, "weight_concentration_prior"):
         raise InvalidParameterError(
             "model", "is a Bayesian mixture, whose scores no mixture of fixed parameters has"
@@ -69,11 +74,18 @@ class HoldsMixture(Protocol):
 def to_sklearn(model: Mixture | HoldsMixture) -> "sklearn.mixture.GaussianMixture":
     """Return a fitted scikit-learn ``GaussianMixture`` with the parameters of ``model``.
 
-    Raises ``NotFittedError`` for an estimator that is not fitted.
+    Raises ``NotFittedError`` for an estimator that is not fitted, and ``InvalidParameterError``
+    for what is neither an estimator nor a ``Mixture``.
     """
     from sklearn.mixture import GaussianMixture  # noqa: PLC0415 - only who calls this needs it
 
-    mixture = model if isinstance(model, Mixture) else model.mixture_
+    try:
+        mixture = model if isinstance(model, Mixture) else model.mixture_
+    except NotFittedError:
+        raise
+    except AttributeError as error:
+        what = f"must be a Mixture or an estimator that holds one, not {type(model).__name__}"
+        raise InvalidParameterError("model", what) from error
     theirs = GaussianMixture(mixture.n_components, covariance_type=mixture.covariance_type)
     theirs.weights_ = np.array(mixture.weights)
     theirs.means_ = np.array(mixture.means)

@@ -28,7 +28,7 @@ from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.kernels import Chunk, Extent
 from gmm_engine.kernels.ranges import in_order
 from gmm_engine.mixture import Mixture
-from gmm_engine.regularization import FEATURE_FLOOR, DataScale, VarianceFloor, total
+from gmm_engine.regularization import FEATURE_FLOOR, ROUNDING, DataScale, VarianceFloor, total
 from gmm_engine.samples import Samples, SampleSource
 
 WELL_CONDITIONED = 1e-7
@@ -39,10 +39,6 @@ UNCORRELATED = 1e-6
 MAX_ROUNDS = 6
 PIVOT = 1e-14
 """Added, for each direction, to correlations of one with itself, so that they have a factor."""
-ROUNDING = 16.0
-"""Numbers are rounded a few times before they are data: variation below so many units in the last
-place is none."""
-
 COPIED_NUMBERS = 2**21
 """Rows of no more numbers are mapped once; of others a block at a time, at every pass."""
 BLOCK_NUMBERS = 2**19
@@ -136,11 +132,19 @@ class Coordinates:
     def n_flat(self) -> int:
         return len(self.center) - self.n_varying
 
-    @property
-    def data_scale(self) -> DataScale:
-        """What the data is measured to be in these coordinates, but for the flat ones."""
+    def data_scale(self, given: DataScale) -> DataScale:
+        """Return what the data is measured to be in these coordinates, but for the flat ones.
+
+        ``given`` is what it is as it came.
+        """
         d = self.n_varying
-        whole = VarianceFloor.of_total(np.eye(d), np.ones(d), np.zeros(d, dtype=np.bool_))
+        moves = self.matrix[:d] * (given.floor.rounding / self.scale)
+        whole = VarianceFloor.of_total(
+            np.eye(d),
+            np.ones(d),
+            np.zeros(d, dtype=np.bool_),
+            rounding=np.linalg.norm(moves, axis=1) + ROUNDING * np.finfo(float).eps,
+        )
         return DataScale(np.zeros(d), np.eye(d), whole, constant_features=())
 
     def map(
@@ -298,6 +302,10 @@ class MappedSamples:
     def n_copies(self) -> int:
         return self.source.n_copies
 
+    @property
+    def precision(self) -> float:
+        return self.source.precision
+
     @cached_property
     def extent(self) -> Extent:
         extents = [kernels.extent(Z, weight) for Z, weight in self.chunks()]
@@ -337,9 +345,7 @@ def _whitened(
 
     There are none where all that varies is rounding.
     """
-    largest = np.maximum(np.abs(samples.extent.smallest), np.abs(samples.extent.largest))
-    precision = max(float(np.finfo(X.dtype).eps) for X, _ in samples.chunks())
-    rounding = ROUNDING * precision * largest / scale.floor.scale
+    rounding = scale.floor.rounding / scale.floor.scale
     for _ in range(MAX_ROUNDS):
         covariance = _covariance_along(samples, scale, directions)
         variance = np.diagonal(covariance)  # rounding may leave less than none

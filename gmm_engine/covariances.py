@@ -52,6 +52,10 @@ Number = TypeVar("Number", np.float64, np.intp)
 
 RAISE_REG_COVAR = "raise reg_covar, lower n_components, or use reg_covar='auto'"
 GIVE_ANOTHER_MATRIX = "give a symmetric positive definite matrix"
+GIVE_FACTORS = (
+    f"{GIVE_ANOTHER_MATRIX}; that of nearly collinear features may not be in doubles: give its "
+    "factors as precisions_cholesky, by Given or Mixture.from_arrays"
+)
 COVARIANCE, PRECISION = "covariance", "precision"
 """Of which an error says that it is not positive definite: the one that was given."""
 
@@ -785,7 +789,7 @@ def _upper_factors(precisions: NDArray[np.float64]) -> NDArray[np.float64]:
     Cholesky's factor is lower triangular; that of the matrix turned about is U turned about.
     """
     turned = precisions[:, ::-1, ::-1]
-    factors = _cholesky_factors(turned, GIVE_ANOTHER_MATRIX, what=PRECISION)
+    factors = _cholesky_factors(turned, GIVE_FACTORS, what=PRECISION)
     return np.ascontiguousarray(factors[:, ::-1, ::-1])
 
 

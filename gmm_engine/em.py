@@ -17,6 +17,7 @@ from gmm_engine.acceleration import Accelerator
 from gmm_engine.covariances import CovarianceFamily
 from gmm_engine.errors import OutOfRangeError, SingularCovarianceError
 from gmm_engine.mixture import Mixture
+from gmm_engine.narrowness import narrow_components
 from gmm_engine.regularization import Regularization
 from gmm_engine.samples import Samples, SampleSource
 from gmm_engine.statistics import SufficientStatistics
@@ -48,7 +49,10 @@ class EMStep:
     accelerated: bool = False
     """The step was longer than EM's own."""
     degenerate: tuple[int, ...] = ()
-    """Components whose covariance is held up by the floor, or that hold no rows."""
+    """Components that have collapsed: they hold next to nothing, or rows that hardly differ, and
+    the floor holds their covariance up."""
+    narrow: tuple[int, ...] = ()
+    """Clusters that are so narrow beside all of the data that their covariance is held up."""
     n_rows: int = 0
     """Rows that the log-likelihood is of; starts may be tried on a part. 0 in a kept state."""
     run: int = 0
@@ -78,7 +82,7 @@ def em_steps(
     if isinstance(start, EMStep):
         iteration, accelerated = start.iteration, start.accelerated
         held = np.zeros(start.mixture.n_components, dtype=np.intp)
-        held[list(start.degenerate)] = 1
+        held[[*start.degenerate, *start.narrow]] = 1
         way.begin(start.mixture, held)
     elif isinstance(start, Mixture):
         way.begin(start, np.zeros(start.n_components, dtype=np.intp))
@@ -95,6 +99,7 @@ def em_steps(
             log_max_resp=here.log_max_resp,
             accelerated=accelerated,
             degenerate=here.degenerate,
+            narrow=here.narrow,
             n_rows=samples.n_rows,
             run=run,
         )
@@ -117,6 +122,7 @@ class _Place:
     log_likelihood: float
     log_max_resp: float
     degenerate: tuple[int, ...]
+    narrow: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -226,7 +232,7 @@ class _Way:
             return False
         self._ahead.clear()
         self._next = None
-        self._go_to(mixture, np.zeros(mixture.n_components, dtype=np.intp), statistics)
+        self._go_to(mixture, np.zeros(mixture.n_components, dtype=np.bool_), statistics)
         return True
 
     def _weigh_next(self) -> None:
@@ -237,24 +243,44 @@ class _Way:
         assert self._next is not None  # noqa: S101 - it was found
         found, self._next = self._next, None
         prepared = found.prepared or found.mixture.laid_out()
-        mixture, held = self._kept(found.mixture), found.held
+        mixture, is_held = self._kept(found.mixture), found.held > 0
         del found
-        self._go_to(mixture, held, expectation(mixture, self._samples, prepared))
+        statistics = expectation(mixture, self._samples, prepared)
+        is_narrow = None
+        if is_held.any():
+            is_narrow = narrow_components(
+                self._family,
+                prepared,
+                self._samples,
+                statistics,
+                is_held=is_held,
+                rounding=self._held_by.least_spread,
+            )
+        self._go_to(mixture, is_held, statistics, is_narrow)
 
     def _kept(self, mixture: Mixture) -> Mixture:
         """Return what is kept of a mixture where threads share a pass."""
         return mixture.bare() if self._few_rows is None else mixture
 
     def _go_to(
-        self, mixture: Mixture, held: NDArray[np.intp], statistics: SufficientStatistics
+        self,
+        mixture: Mixture,
+        is_held: NDArray[np.bool_],
+        statistics: SufficientStatistics,
+        is_narrow: NDArray[np.bool_] | None = None,
     ) -> None:
         self._statistics = statistics
-        is_degenerate = (held > 0) | (statistics.nk < self._negligible)
+        is_lost = statistics.nk < self._negligible
+        narrow = () if is_narrow is None else _indices(is_narrow & ~is_lost)
+        is_degenerate = is_held | is_lost
+        if narrow:
+            is_degenerate[list(narrow)] = False
         self.here = _Place(
             mixture,
             statistics.log_likelihood,
             statistics.log_max_resp,
-            tuple(map(int, np.flatnonzero(is_degenerate))),
+            _indices(is_degenerate),
+            narrow,
         )
 
     def _look_ahead(self, n_steps: int, samples: Samples) -> None:
@@ -278,7 +304,7 @@ class _Way:
                 Mixture.of_step(steps, row, self._family),
                 log_likelihood[row],
                 log_max_resp[row],
-                tuple(map(int, np.flatnonzero(is_lost[row]))) if any_lost else (),
+                _indices(is_lost[row]) if any_lost else (),
             )
             self._ahead.append(place)
         if steps.n_taken:
@@ -307,6 +333,10 @@ class _Way:
         return kernels.layout(
             n_components, n_features, is_dense=form.is_dense, is_shared=form.is_shared
         )
+
+
+def _indices(of: NDArray[np.bool_]) -> tuple[int, ...]:
+    return tuple(map(int, np.flatnonzero(of)))
 
 
 def expectation(

@@ -31,7 +31,7 @@ from gmm_engine.tables import (
     require_features,
     require_same_names,
 )
-from gmm_engine.validation import require_integer_at_least
+from gmm_engine.validation import require_integer_at_least, require_seed
 
 Signal = TypeVar("Signal", bound=Exception)
 Parameters = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -335,6 +335,7 @@ class GaussianMixture:
         if not isinstance(self.verbose, bool):
             require_integer_at_least("verbose", self.verbose, 0)
         require_integer_at_least("verbose_interval", self.verbose_interval, 1)
+        require_integer_at_least("max_iter", self.max_iter, 0)
         return FitOptions(
             n_components=self.n_components,
             covariance_type=self.covariance_type,
@@ -453,6 +454,11 @@ def _seed_from(random_state: RandomState) -> int | None:
         return int(random_state.integers(2**63))
     if isinstance(random_state, np.random.RandomState):
         return int(random_state.randint(2**31))
+    try:
+        require_seed("random_state", random_state)
+    except InvalidParameterError as error:
+        message = f"{error.problem}, or a numpy.random.Generator or RandomState"
+        raise InvalidParameterError("random_state", message) from error
     return random_state
 
 

@@ -24,13 +24,16 @@ from gmm_engine.errors import DimensionMismatchError, InvalidParameterError, Too
 from gmm_engine.given import Given
 from gmm_engine.initialization import INITIALIZERS, AsTheyCome, StartRows, from_assignments
 from gmm_engine.mixture import Mixture
+from gmm_engine.passage import Passage
 from gmm_engine.regularization import DataScale, Regularization, regularization
 from gmm_engine.samples import Blocks, Dataset, Samples, SampleSource, sample_source
 from gmm_engine.statistics import SufficientStatistics
 from gmm_engine.validation import (
     require_integer_at_least,
+    require_kind,
     require_known,
     require_number_at_least,
+    require_seed,
 )
 
 START_ROWS = 10_000
@@ -91,8 +94,7 @@ class FitOptions:
         require_known("init_params", self.init_params, INITIALIZERS)
         if not isinstance(self.reg_covar, str) or self.reg_covar != "auto":
             require_number_at_least("reg_covar", self.reg_covar, 0.0)
-        if self.random_state is not None:
-            require_integer_at_least("random_state", self.random_state, 0)
+        require_seed("random_state", self.random_state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ def fit(
         Wall time after which the best parameters so far are returned. What is under way then is
         finished first, and of large data at least one step is taken on all rows: two passes.
     should_end : callable, optional
-        Asked after every step; once it says True the best parameters so far are returned.
+        Asked after every step; once it says True the best parameters so far are returned. What it
+        raises ends the fit and is passed on.
     checkpoints : Checkpoints, optional
         Keeps the state of the fit now and then, and gives the one to go on from: a fit that was
         cut off ends with the same bits as one that was not. A fit from a whole start keeps none.
@@ -204,15 +207,20 @@ def fit(
         A covariance collapsed and ``reg_covar`` was too small to hold it.
     """
     began = time.monotonic()
+    require_kind("options", options, FitOptions)
     if budget_seconds is not None:
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
     samples = sample_source(X, sample_weight)
     _require_enough(samples, options)
     deadline = math.inf if budget_seconds is None else began + budget_seconds
-    ending = partial(_reason_to_end, deadline, should_end)
-    with one_blas_thread:
+    with one_blas_thread, Passage() as passage:
         return _fitted(
-            samples, options, start, on_step=on_step, ending=ending, checkpoints=checkpoints
+            samples,
+            options,
+            start,
+            on_step=passage.through(on_step),
+            ending=partial(_reason_to_end, deadline, passage.through(should_end)),
+            checkpoints=checkpoints,
         )
 
 
@@ -244,7 +252,7 @@ def _fitted(
     is_to_be_round = has_correlations and options.reg_covar == "auto"
     own = Coordinates.of(samples, scale) if is_to_be_round else None
     if own is not None:
-        samples, scale = own.mapped(samples), own.data_scale
+        samples, scale = own.mapped(samples), own.data_scale(scale)
     if isinstance(start, Given):
         start = start.as_whole(options.covariance_type) or start
     search = _Search(
@@ -807,6 +815,16 @@ def _warnings(
             component,
         )
         for component in run.last.degenerate
+    )
+    warnings.extend(
+        FitWarning(
+            "narrow_component",
+            f"component {component} is so narrow in some direction, beside all of the data, that "
+            "it is held at a millionth of that spread: groups or outliers lie that far apart; fit "
+            "the groups by themselves, leave outliers out, or give reg_covar as a number",
+            component,
+        )
+        for component in run.last.narrow
     )
     warnings.extend(
         FitWarning(

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+import numpy as np
+
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.errors import InvalidParameterError
 from gmm_engine.validation import require_integer_at_least, require_known
@@ -28,7 +30,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The candidates: every number of components with every family."""
+    """The candidates: every number of components with every family; sequences, or arrays."""
 
     n_components: Sequence[int] = tuple(range(1, 10))
     covariance_types: Sequence[str] = tuple(COVARIANCE_FAMILIES)
@@ -36,6 +38,9 @@ class Grid:
     def __post_init__(self) -> None:
         for name in ("n_components", "covariance_types"):
             values = getattr(self, name)
+            if isinstance(values, np.ndarray):
+                values = tuple(values.tolist())
+                object.__setattr__(self, name, values)
             if isinstance(values, str) or not isinstance(values, Sequence):
                 raise InvalidParameterError(name, "must be a sequence, such as a tuple or a range")
         for n_components in self.n_components:

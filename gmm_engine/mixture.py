@@ -3,6 +3,7 @@
 It is frozen and knows nothing of how it came to be; fitting is in ``em``.
 """
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -30,6 +31,9 @@ from gmm_engine.validation import (
 
 WEIGHT_SUM_TOLERANCE = 1e-8
 """Given weights may miss a sum of one by this; they are used as they are."""
+
+MOST_BYTES = sys.maxsize
+"""Of an array."""
 
 BOTH = ("covariances", "precisions_cholesky")
 """What may be given together."""
@@ -347,8 +351,17 @@ class Mixture:
         X : ndarray of shape (n_samples, D)
         labels : ndarray of shape (n_samples,)
             The component that each row was drawn from.
+
+        Raises
+        ------
+        InvalidParameterError
+            No array has so many rows.
+        MemoryError
+            They are more than the memory holds.
         """
         require_integer_at_least("n_samples", n_samples, 1)
+        if n_samples > (most := MOST_BYTES // (8 * self.n_features)):
+            raise InvalidParameterError("n_samples", f"must be at most {most}, the largest array")
         generator = as_generator(rng)
         edges = np.cumsum(self.weights)
         labels = np.searchsorted(edges, generator.random(n_samples) * edges[-1], side="right")

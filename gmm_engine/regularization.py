@@ -29,6 +29,9 @@ FEATURE_FLOOR = 1e-13
 """The same relative to each feature alone; holds where features are collinear."""
 CONSTANT_FEATURE = 1e-14
 """A spread below this fraction of the magnitude is rounding, not variation."""
+ROUNDING = 16.0
+"""Numbers are rounded a few times before they are data: variation below so many units in the last
+place is none."""
 FAR_FROM_MEAN = 100.0
 """Squared deviations about a point are summed anew if it is, squared, so many variances from the
 mean: two digits are lost by then."""
@@ -66,6 +69,10 @@ class Regularization(Protocol):
     @property
     def scalar_bounds(self) -> Bounds: ...
 
+    @property
+    def least_spread(self) -> NDArray[np.float64]:  # (D,)
+        """Variation that is none: of what is held up with less, the likelihood means nothing."""
+
     def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
         """Treat (K, D, D) matrices."""
 
@@ -87,6 +94,10 @@ class Ridge:
         return Bounds(ridge=self.value, scale=_NONE, floor=_NONE)
 
     diagonal_bounds = scalar_bounds = dense_bounds
+
+    @property
+    def least_spread(self) -> NDArray[np.float64]:
+        return _NONE
 
     def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
         return HeldUp(covariances, np.zeros(len(covariances), dtype=np.intp))  # there is no floor
@@ -111,6 +122,8 @@ class VarianceFloor:
     """The floor's variance along each of them."""
     across: NDArray[np.float64]  # (D, D)
     """The floor in all other directions, where every component lies on it."""
+    rounding: NDArray[np.float64]  # (D,)
+    """How much the data varies by being rounded."""
 
     @classmethod
     def of_total(
@@ -118,6 +131,7 @@ class VarianceFloor:
         total: NDArray[np.float64],
         magnitude: NDArray[np.float64],
         is_constant: NDArray[np.bool_],
+        rounding: NDArray[np.float64],
     ) -> "VarianceFloor":
         """Build the floor from the data's total covariance.
 
@@ -144,6 +158,7 @@ class VarianceFloor:
             axes=np.ascontiguousarray(vectors[:, varies]),
             along=COVARIANCE_FLOOR * eigenvalues[varies] + FEATURE_FLOOR,
             across=across,
+            rounding=rounding,
         )
 
     @property
@@ -157,6 +172,10 @@ class VarianceFloor:
     @property
     def scalar_bounds(self) -> Bounds:
         return Bounds(ridge=0.0, scale=self.scale, floor=np.array([self._mean_floor]))
+
+    @property
+    def least_spread(self) -> NDArray[np.float64]:  # (D,)
+        return np.where(self.is_constant, np.inf, self.rounding)
 
     def dense(self, covariances: NDArray[np.float64]) -> HeldUp:
         held, n_held = covariances, np.zeros(len(covariances), dtype=np.intp)
@@ -272,7 +291,9 @@ class DataScale:
         return cls(
             mean=whole.means[0],
             covariance=covariance,
-            floor=VarianceFloor.of_total(covariance, magnitude, constant),
+            floor=VarianceFloor.of_total(
+                covariance, magnitude, constant, ROUNDING * samples.precision * magnitude
+            ),
             constant_features=tuple(map(int, np.flatnonzero(constant))),
         )
 

@@ -60,6 +60,10 @@ class SampleSource(Protocol):
     def extent(self) -> Extent:
         """The smallest and the largest value of each feature among the rows that count."""
 
+    @property
+    def precision(self) -> float:
+        """How far numbers of the coarsest type among the rows lie apart, relatively."""
+
     def chunks(self) -> Iterator[Chunk]:
         """Yield all rows, in the same order and portions every time."""
 
@@ -115,6 +119,10 @@ class Samples:
     @property
     def extent(self) -> Extent:
         return kernels.extent(self.X, self.weight)
+
+    @property
+    def precision(self) -> float:
+        return float(np.finfo(self.X.dtype).eps)
 
     @property
     def weights_or_ones(self) -> NDArray[np.float64]:  # (n_samples,)
@@ -203,7 +211,7 @@ class BlockedSamples:
     def _take_note(self) -> tuple[float, float]:
         """Count the rows; return the smallest and the largest weight that is not zero."""
         self.n_rows = self.n_positive = 0
-        self.total_weight = 0.0
+        self.total_weight = self.precision = 0.0
         self._is_weighted = self._has_parts = False
         self.extent = Extent(np.empty(0), np.empty(0))
         least, largest = np.inf, 0.0
@@ -219,10 +227,15 @@ class BlockedSamples:
         return self.n_rows if self._has_parts else int(self.total_weight)
 
     def chunks(self) -> Iterator[Chunk]:
+        for block in self._read_again():
+            yield block.X, block.weight
+
+    def _read_again(self) -> Iterator[Samples]:
+        """Yield the blocks; raise ``InvalidDataError`` at their end if there were other rows."""
         n_rows = 0
         for block in self._checked_blocks():
             n_rows += block.n_rows
-            yield block.X, block.weight
+            yield block
         if n_rows != self.n_rows:
             raise InvalidDataError(
                 f"the blocks held {self.n_rows} rows at first and {n_rows} when read again; "
@@ -236,7 +249,7 @@ class BlockedSamples:
         n_rows = min(n_rows, self.n_rows)
         chosen = _chosen_rows(self.n_rows, n_rows, rng) if is_drawn else np.arange(n_rows)
         rows, weights, begin = [], [], 0
-        for block in self._checked_blocks():
+        for block in self._read_again():
             end = begin + block.n_rows
             here = chosen[np.searchsorted(chosen, begin) : np.searchsorted(chosen, end)] - begin
             rows.append(block.X[here].astype(np.float64))
@@ -247,7 +260,7 @@ class BlockedSamples:
     def _drawn_by_weight(self, n_rows: int, rng: np.random.Generator) -> Samples:
         points = Points.drawn(n_rows, self.total_weight, rng, are_copies=not self._has_parts)
         rows, weights, begin = [], [], 0.0
-        for block in self._checked_blocks():
+        for block in self._read_again():
             end = begin + block.total_weight
             chosen, weight = points.between(begin, end).rows(block.weights_or_ones)
             rows.append(block.X[chosen].astype(np.float64))
@@ -256,8 +269,13 @@ class BlockedSamples:
         return Samples(np.concatenate(rows), np.concatenate(weights))
 
     def _checked_blocks(self) -> Iterator[Samples]:
-        n_rows = 0
-        for number, block in enumerate(self._blocks.read()):
+        n_rows, blocks = 0, self._blocks.read()
+        if not isinstance(blocks, Iterable):
+            raise InvalidDataError(
+                "the function that Blocks takes must return the blocks, such as a list of arrays "
+                f"(n, D) or of pairs (X, weight), not {type(blocks).__name__}"
+            )
+        for number, block in enumerate(blocks):
             X, weight = block if isinstance(block, tuple) else (block, None)
             if isinstance(X, Sized) and len(X) == 0:
                 continue
@@ -282,6 +300,7 @@ class BlockedSamples:
         self.n_rows += block.n_rows
         self.n_positive += block.n_positive
         self.total_weight += block.total_weight
+        self.precision = max(self.precision, block.precision)
         self._is_weighted |= block.weight is not None
         self._has_parts |= not are_counts(block.weights_or_ones)
         of_block = block.extent
@@ -289,6 +308,11 @@ class BlockedSamples:
             np.minimum(self.extent.smallest, of_block.smallest),
             np.maximum(self.extent.largest, of_block.largest),
         )
+
+
+def comes_in_blocks(X: object) -> bool:
+    """Tell whether rows come block by block, and not as an array."""
+    return isinstance(X, Blocks) or (isinstance(X, Dataset) and not hasattr(X, "__array__"))
 
 
 def sample_source(X: ArrayLike | Blocks | Dataset, sample_weight: ArrayLike | None) -> SampleSource:

@@ -14,13 +14,20 @@ from numpy.typing import ArrayLike
 from gmm_engine.blas import one_blas_thread
 from gmm_engine.covariances import COVARIANCE_FAMILIES
 from gmm_engine.criteria import Criteria
-from gmm_engine.errors import GmmEngineError, InvalidParameterError, TooFewSamplesError
+from gmm_engine.errors import (
+    GmmEngineError,
+    InvalidDataError,
+    InvalidParameterError,
+    TooFewSamplesError,
+)
 from gmm_engine.fitting import FitOptions, StepCallback
 from gmm_engine.grid import Grid
-from gmm_engine.samples import Samples
+from gmm_engine.passage import Passage
+from gmm_engine.samples import Samples, comes_in_blocks
 from gmm_engine.sweep import Candidate, CandidateCallback, Spread, Sweep, one_by_one
 from gmm_engine.validation import (
     require_integer_at_least,
+    require_kind,
     require_known,
     require_number_at_least,
 )
@@ -118,22 +125,31 @@ def select(
     require_integer_at_least("n_folds", n_folds, 2)
     if budget_seconds is not None:
         require_number_at_least("budget_seconds", budget_seconds, 0.0)
-    grid, samples = grid or Grid(), Samples.checked(X, sample_weight)
+    grid = Grid() if grid is None else grid
+    options = FitOptions() if options is None else options
+    require_kind("grid", grid, Grid)
+    require_kind("options", options, FitOptions)
+    if comes_in_blocks(X):
+        raise InvalidDataError(
+            "select takes arrays; data in blocks and datasets are fitted by gmm_engine.fit"
+        )
+    samples = Samples.checked(X, sample_weight)
     require_comparable(samples, grid, criterion, n_folds=n_folds, n_features=samples.n_features)
-    sweep = Sweep(
-        samples,
-        grid,
-        options or FitOptions(),
-        on_candidate=on_candidate,
-        on_step=on_step,
-        deadline=math.inf if budget_seconds is None else began + budget_seconds,
-        should_end=should_end,
-        spread=spread,
-    )
-    with one_blas_thread:
-        sweep.run()
-        if criterion == HELD_OUT:
-            sweep.cross_validate(n_folds)
+    with Passage() as passage:
+        sweep = Sweep(
+            samples,
+            grid,
+            options,
+            on_candidate=passage.through(on_candidate),
+            on_step=passage.through(on_step),
+            deadline=math.inf if budget_seconds is None else began + budget_seconds,
+            should_end=passage.through(should_end),
+            spread=spread,
+        )
+        with one_blas_thread:
+            sweep.run()
+            if criterion == HELD_OUT:
+                sweep.cross_validate(n_folds)
     return _compared(sweep, criterion)
 
 
@@ -146,10 +162,10 @@ def require_comparable(
     """
     n_rows = samples.n_positive
     if criterion == HELD_OUT:
-        if n_folds > samples.n_rows:
-            message = f"must be at most the number of rows, {samples.n_rows}"
+        if n_folds > n_rows:
+            message = f"must be at most the number of rows (of a weight that counts), {n_rows}"
             raise InvalidParameterError("n_folds", message)
-        n_rows -= math.ceil(samples.n_rows / n_folds)
+        n_rows -= math.ceil(n_rows / n_folds)
     if n_rows < max(grid.n_components):
         raise TooFewSamplesError(
             f"{max(n_rows, 0)} rows (of a weight that counts) can't make {max(grid.n_components)} "

@@ -10,9 +10,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gmm_engine.errors import DimensionMismatchError, EmptyDataError, InvalidDataError
-from gmm_engine.samples import Blocks, Dataset
-from gmm_engine.validation import without_objects
+from gmm_engine.errors import (
+    DimensionMismatchError,
+    EmptyDataError,
+    InvalidDataError,
+    OutOfRangeError,
+)
+from gmm_engine.samples import comes_in_blocks
+from gmm_engine.validation import objects_as_doubles, without_objects
 
 MAX_NAMED = 5
 """Feature names that a refusal quotes."""
@@ -26,7 +31,7 @@ class NotNumericError(InvalidDataError, TypeError):
 
 def as_table(X: ArrayLike) -> NDArray[np.generic]:
     """Return ``X`` as a NumPy array of numbers with two dimensions, neither of them empty."""
-    if _comes_in_blocks(X):
+    if comes_in_blocks(X):
         raise InvalidDataError(
             "GaussianMixture takes arrays; data in blocks and datasets are fitted by gmm_engine.fit"
         )
@@ -108,10 +113,6 @@ def _listed(names: Sequence[str]) -> list[str]:
     return [f"- {name}" for name in names[:MAX_NAMED]] + ["- ..."] * (len(names) > MAX_NAMED)
 
 
-def _comes_in_blocks(X: object) -> bool:
-    return isinstance(X, Blocks) or (isinstance(X, Dataset) and not hasattr(X, "__array__"))
-
-
 def _as_array(X: ArrayLike) -> NDArray[np.generic]:
     if hasattr(X, "tocsr"):
         raise InvalidDataError("sparse X is not supported; X.toarray() makes it dense")
@@ -123,7 +124,9 @@ def _as_array(X: ArrayLike) -> NDArray[np.generic]:
 
 def _as_numbers(array: NDArray[np.generic]) -> NDArray[np.float64]:
     try:
-        return array.astype(np.float64)
+        return objects_as_doubles(array, what="X")
+    except OutOfRangeError:
+        raise
     except TypeError as error:
         raise NotNumericError(f"X must hold real numbers: {error}") from error
     except ValueError as error:

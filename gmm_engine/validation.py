@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from typing import Any, SupportsInt, TypeGuard
 
 import numpy as np
@@ -189,7 +190,7 @@ def as_real_array(
             "Blocks(lambda: arrays)"
         ) from error
     if array.dtype.kind == "O":
-        array = without_objects(values, array)
+        array = _without_numbers_as_objects(without_objects(values, array), what=what)
     if array.dtype.kind not in REAL_KINDS:
         raise InvalidDataError(f"{what} must hold real numbers, not {array.dtype}")
     if np.ma.is_masked(values):
@@ -209,6 +210,23 @@ def without_objects(values: object, array: NDArray[np.generic]) -> NDArray[np.ge
         return array
     frame: Any = values
     return np.asarray(frame.to_numpy(dtype=np.float64, na_value=np.nan))
+
+
+def _without_numbers_as_objects(array: NDArray[np.generic], *, what: str) -> NDArray[np.generic]:
+    """Return objects as doubles where all of them are real numbers."""
+    if array.dtype.kind != "O" or not all(isinstance(each, Real) for each in array.flat):
+        return array
+    return objects_as_doubles(array, what=what)
+
+
+def objects_as_doubles(array: NDArray[np.generic], *, what: str) -> NDArray[np.float64]:
+    """Return objects as doubles; raise ``OutOfRangeError`` for a whole number beyond these."""
+    try:
+        return array.astype(np.float64)
+    except OverflowError as error:
+        raise OutOfRangeError(
+            f"{what} holds a number beyond the range of a double; rescale the data"
+        ) from error
 
 
 def _kinds(dtypes: object) -> Iterator[str]:
@@ -241,6 +259,21 @@ def require_number_at_least(name: str, value: object, minimum: float) -> None:
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not minimum <= float(value) < np.inf:  # type: ignore[arg-type]  # narrowed by is_number
         raise InvalidParameterError(name, f"must be a finite number of at least {minimum:g}")
+
+
+def require_kind(name: str, value: object, kind: type) -> None:
+    if not isinstance(value, kind):
+        message = f"must be of type {kind.__name__}, not {type(value).__name__}"
+        raise InvalidParameterError(name, message)
+
+
+def require_seed(name: str, value: object) -> None:
+    """Refuse what is neither a seed nor None."""
+    if value is not None:
+        try:
+            require_integer_at_least(name, value, 0)
+        except InvalidParameterError as error:
+            raise InvalidParameterError(name, f"{error.problem}, or None") from error
 
 
 def as_count(value: SupportsInt) -> int:

@@ -115,6 +115,26 @@ def test_blocks_that_change_between_passes_are_refused() -> None:
         fit(Blocks(read), OPTIONS)
 
 
+@pytest.mark.parametrize(
+    ("n_reads", "weight"),
+    [(1, None), (2, None), (1, 1.0), (2, 1.0), (1, 100.0), (2, 100.0), (3, 100.0), (9, 100.0)],
+)
+def test_blocks_that_change_at_whichever_pass_are_refused(
+    n_reads: int, weight: float | None
+) -> None:
+    """Few rows are read three times; with weights of a hundred they are more than starts take."""
+    calls: list[int] = []
+
+    def read() -> Iterator[NDArray[np.float64] | tuple[NDArray[np.float64], NDArray[np.float64]]]:
+        calls.append(1)
+        X = iris()[: 150 if len(calls) <= n_reads else 90]
+        yield X if weight is None else (X, np.full(len(X), weight))
+
+    with pytest.raises(InvalidDataError, match="150 rows at first and 90 when read again"):
+        fit(Blocks(read), FitOptions(3, init_params="kmeans", random_state=0))
+    assert len(calls) == n_reads + 1
+
+
 def test_an_iterator_that_can_be_read_once_only_is_refused() -> None:
     once = iter(np.array_split(iris(), 3))
     with pytest.raises(InvalidDataError, match="when read again"):

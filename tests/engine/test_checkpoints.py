@@ -105,6 +105,21 @@ def test_a_fit_cut_off_again_and_again_ends_in_the_same_bits(covariance_type: st
     assert {restart for restart, _, _ in places} == {0, 1, 2}
 
 
+def test_a_fit_cut_off_remembers_which_clusters_are_narrow() -> None:
+    rng = np.random.default_rng(4)
+    X = np.r_[rng.normal(size=(400, 2)), 1e9 + rng.normal(size=(200, 2))]
+    options = FitOptions(n_components=4, tol=1e-13, max_iter=200, random_state=2)
+    whole = fit(X, options)
+    kept, ended, n_attempts = Kept("full"), None, 0
+    while ended is None:
+        n_attempts += 1
+        kept = kept.reopened()
+        ended = cut_off_after(150 + 7 * n_attempts, X, options, kept)
+    assert is_same(ended, whole)
+    assert n_attempts > 2
+    assert {warning.code for warning in whole.warnings} >= {"narrow_component"}
+
+
 def test_what_was_done_is_not_done_again() -> None:
     options = FitOptions(n_components=8, tol=0.0, max_iter=300, random_state=0)
     kept = Kept("full")
@@ -143,6 +158,7 @@ def test_a_state_that_is_none_is_refused() -> None:
 MAY_BE_ANOTHER_STATE = {  # one that is as good: other means, no component or step, no known gain
     ("means", "negative"),
     ("degenerate", "emptied"),
+    ("narrow", "emptied"),
     ("accelerator.points", "emptied"),
     ("accelerator.points", "negative"),
     ("accelerator.gains", "nan"),

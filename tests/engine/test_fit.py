@@ -5,6 +5,7 @@ import itertools
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,10 +17,12 @@ from gmm_engine import (
     EMStep,
     FitOptions,
     FitResult,
+    Grid,
     StopReason,
     covariances,
     fit,
     fitting,
+    select,
     set_thread_count,
     thread_count,
 )
@@ -198,6 +201,35 @@ def test_the_caller_ends_a_fit_by_raising() -> None:
     with pytest.raises(Cancelled):
         fit(iris(), FitOptions(3, init_params="kmeans"), on_step=stop_at_the_third)
     assert [step.iteration for step in seen] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("init_params", ["auto", "kmeans"])
+@pytest.mark.parametrize("n_before", [0, 5, 60])
+@pytest.mark.parametrize("name", ["on_step", "should_end", "on_candidate"])
+@pytest.mark.parametrize("error", [StopIteration, StopAsyncIteration, KeyboardInterrupt])
+def test_what_a_callers_function_raises_is_what_comes_out(
+    error: type[BaseException], name: str, n_before: int, init_params: str
+) -> None:
+    raised, n_calls = error("enough"), 0
+
+    def end(*_: object) -> bool:
+        nonlocal n_calls
+        n_calls += 1
+        if n_calls > n_before:
+            raise raised
+        return False
+
+    options = FitOptions(3, init_params=init_params, n_init=5, tol=1e-12, random_state=0)
+    functions: dict[str, Any] = {name: end}
+    if name != "on_candidate":
+        with pytest.raises(error) as caught:
+            fit(iris(), options, **functions)
+        assert caught.value is raised
+    n_calls = 0
+    n_before = min(n_before, 5)
+    with pytest.raises(error) as caught:
+        select(iris(), Grid((1, 2, 3), ("full", "tied")), options, **functions)
+    assert caught.value is raised
 
 
 @every_start

@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gmm_engine import FitOptions, Mixture, errors, fit
+from gmm_engine import (
+    Blocks,
+    FitOptions,
+    GaussianMixture,
+    Grid,
+    Mixture,
+    errors,
+    fit,
+    from_sklearn,
+    select,
+    to_sklearn,
+)
 from gmm_engine.errors import (
     DimensionMismatchError,
     EmptyDataError,
@@ -168,8 +179,9 @@ def test_wrong_weights_are_refused(
         ("reg_covar", -1.0, "finite number of at least 0"),
         ("reg_covar", np.inf, "finite number of at least 0"),
         ("reg_covar", "none", "finite number of at least 0"),
-        ("random_state", -1, "integer of at least 0"),
-        ("random_state", 0.5, "integer of at least 0"),
+        ("random_state", -1, "integer of at least 0, or None"),
+        ("random_state", 0.5, "integer of at least 0, or None"),
+        ("random_state", "a", "integer of at least 0, or None"),
     ],
 )
 def test_a_wrong_option_is_named_with_what_it_must_be(
@@ -181,6 +193,68 @@ def test_a_wrong_option_is_named_with_what_it_must_be(
     )
     assert isinstance(caught, InvalidParameterError)
     assert caught.name == name
+
+
+BEYOND: Anything = [[10**400, 1], [1, 2], [2, 5]]
+IN_BLOCKS: Anything = Blocks(lambda: [ROWS])
+NOTHING: Anything = None
+EMPTY: Anything = {}
+A_LETTER: Anything = "a"
+
+
+def as_array(*values: Anything) -> Anything:
+    return np.array(values)
+
+
+@pytest.mark.parametrize(
+    ("error", "call", "says"),
+    [
+        (OutOfRangeError, lambda: fit(BEYOND, TWO), "beyond the range of a double"),
+        (OutOfRangeError, lambda: two_components().predict(BEYOND), "beyond the range of a double"),
+        (OutOfRangeError, lambda: GaussianMixture(2).fit(BEYOND), "beyond the range of a double"),
+        (InvalidParameterError, lambda: fit(ROWS, EMPTY), "^options must be of type FitOptions"),
+        (InvalidParameterError, lambda: fit(ROWS, NOTHING), "^options .* not NoneType"),
+        (InvalidParameterError, lambda: select(ROWS, options=EMPTY), "^options .* FitOptions"),
+        (
+            InvalidParameterError,
+            lambda: select(ROWS, grid=EMPTY),
+            "^grid must be of type Grid",
+        ),
+        (InvalidDataError, lambda: select(IN_BLOCKS), "select takes arrays"),
+        (InvalidDataError, lambda: fit(Blocks(lambda: NOTHING), TWO), "must return the blocks"),
+        (
+            InvalidDataError,
+            lambda: fit(Blocks(lambda: EMPTY.get), TWO),
+            "not builtin",
+        ),
+        (InvalidParameterError, lambda: from_sklearn(NOTHING), "^model must be .*, not NoneType"),
+        (InvalidParameterError, lambda: to_sklearn(NOTHING), "^model must be .*, not NoneType"),
+        (InvalidParameterError, lambda: two_components().sample(10**30), "^n_samples must be at"),
+        (InvalidParameterError, lambda: GaussianMixture(max_iter=-1).fit(ROWS), "at least 0$"),
+        (
+            InvalidParameterError,
+            lambda: GaussianMixture(random_state=A_LETTER).fit(ROWS),
+            "^random_state must be an integer .*, or None, or a numpy.random.Generator",
+        ),
+        (InvalidParameterError, lambda: Grid(as_array(1, 0)), "^n_components must be an integer"),
+        (InvalidParameterError, lambda: Grid(as_array([1, 2])), "^n_components must be an int"),
+    ],
+)
+def test_what_is_no_such_thing_at_all_is_named(
+    error: type[GmmEngineError], call: Anything, says: str
+) -> None:
+    refusal(error, call, says)
+
+
+def test_numbers_that_are_objects_are_numbers() -> None:
+    def as_objects(array: NDArray[np.generic]) -> Anything:
+        return array.astype(object)
+
+    weight = np.array([1.0, 2.0, 1.0, 1.0, 3.0, 1.0])
+    plain = fit(ROWS, TWO, sample_weight=weight, start=HALVES)
+    objects = fit(as_objects(ROWS), TWO, sample_weight=as_objects(weight), start=as_objects(HALVES))
+    np.testing.assert_array_equal(objects.mixture.means, plain.mixture.means)
+    assert Grid(as_array(2, 1), as_array("full")) == Grid((2, 1), ("full",))
 
 
 HALVES = np.array([0, 0, 0, 1, 1, 1])

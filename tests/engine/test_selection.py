@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -283,6 +283,21 @@ def test_a_way_that_can_t_win_ends_after_a_few_steps() -> None:
     assert bench.do(task) == Outcome()
     n_starts = 1 + SPLIT_AXES * near.mixture.n_components
     assert sum(step > 0 for step in n_steps) == n_starts * TRIAL_STEPS + FINAL_STEPS
+
+
+def test_folds_are_cut_over_the_rows_that_count() -> None:
+    X, grid, options = faithful()[:60], Grid((1, 2), ("full",)), FitOptions(random_state=0)
+    counted = np.arange(60) % 5 == 0  # twelve rows, and folds of six
+    search = partial(select, grid=grid, options=options, criterion=HELD_OUT, n_folds=2)
+    weighted = search(X, sample_weight=counted.astype(float))
+    for candidate, alone in zip(weighted.candidates, search(X[counted]).candidates, strict=True):
+        assert candidate.held_out is not None
+        assert alone.held_out is not None
+        assert candidate.held_out.mean_log_likelihood == pytest.approx(
+            alone.held_out.mean_log_likelihood, rel=1e-9
+        )
+    with pytest.raises(InvalidParameterError, match=r"number of rows .*, 12"):
+        search(X, sample_weight=counted.astype(float), n_folds=13)
 
 
 def test_rows_of_weight_two_count_like_rows_sent_twice() -> None:

@@ -166,6 +166,22 @@ def test_a_flat_precision_is_refused(covariance_type: str, name: str, value: obj
         Mixture.from_arrays(arrays, covariance_type)  # type: ignore[arg-type]  # the table's values
 
 
+@pytest.mark.parametrize("covariance_type", ["full", "tied"])
+def test_a_precision_that_has_no_factor_in_doubles_is_refused_with_another_way(
+    covariance_type: str,
+) -> None:
+    rng = np.random.default_rng(1)
+    X = rng.standard_normal((200, 3))
+    X[:, 2] = X[:, 0] + X[:, 1] + 1e-9 * X[:, 2]
+    options = FitOptions(2, covariance_type, random_state=0)
+    found = fit(X, options).mixture
+    rest = {"weights": found.weights, "means": found.means}
+    with pytest.raises(errors.SingularCovarianceError, match="give its factors as precisions_chol"):
+        fit(X, options, start=Given(**rest, precisions=found.precisions))
+    again = fit(X, options, start=Given(**rest, precisions_cholesky=found.precisions_cholesky))
+    assert again.criteria.mean_log_likelihood >= found.score(X) - 1e-6
+
+
 @every_family
 def test_a_fit_in_parts_is_the_fit_in_one(covariance_type: str) -> None:
     start = a_start(covariance_type)
