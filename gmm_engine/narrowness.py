@@ -41,7 +41,7 @@ def narrow_components(
     is_narrow = np.zeros(len(is_held), dtype=np.bool_)
     if not varying.any():
         return is_narrow
-    may_be = is_held & _may_be_narrow(family, samples, statistics, rounding)
+    may_be = is_held & _may_be_narrow(family, samples, statistics, is_held, rounding)
     if not may_be.any():
         return is_narrow
     rounding = rounding[varying]
@@ -62,26 +62,31 @@ def _may_be_narrow(
     family: type[CovarianceFamily],
     samples: SampleSource,
     statistics: SufficientStatistics,
+    is_held: NDArray[np.bool_],
     rounding: NDArray[np.float64],
 ) -> NDArray[np.bool_]:  # (K,), or (1,) for all
-    """Tell which components have weight enough, and a spread beyond rounding in every direction."""
-    scatter, nk, varying = statistics.central_scatter, statistics.nk, np.isfinite(rounding)
+    """Tell which components have weight enough, and a spread beyond rounding in every direction.
+
+    Of matrices those that are held are looked at, one by one.
+    """
+    nk, varying = statistics.nk, np.isfinite(rounding)
     n_rows = nk * (samples.n_rows / samples.total_weight)
     if family.has_correlations and family.is_common:
         n_rows, nk = n_rows.sum(keepdims=True), nk.sum(keepdims=True)
     is_enough = n_rows >= LEAST_ROWS * (np.count_nonzero(varying) + 1)
-    nk = np.where(is_enough, nk, 1.0)
     least = rounding[varying]
     if not family.has_correlations:
+        scatter, nk = statistics.central_scatter, np.where(is_enough, nk, 1.0)
         if family.is_common:
             return np.asarray(is_enough & (scatter > nk * np.square(least).sum()))
         relative = scatter[:, varying] / least / least
         return np.asarray(is_enough & (relative > nk[:, np.newaxis]).all(axis=1))
-    matrices = scatter.reshape(len(nk), len(varying), len(varying))[:, varying][:, :, varying]
-    relative = matrices / least / least[:, np.newaxis] / nk[:, np.newaxis, np.newaxis]
-    variances = np.linalg.eigvalsh(relative)
-    beyond = np.maximum(1.0, np.finfo(float).eps * len(least) * variances[:, -1])
-    return np.asarray(is_enough & (variances[:, 0] > beyond))
+    is_wide = np.zeros(len(nk), dtype=np.bool_)
+    for k in map(int, np.flatnonzero(is_enough if family.is_common else is_enough & is_held)):
+        matrix = statistics.central_matrix(k)[np.ix_(varying, varying)]
+        variances = np.linalg.eigvalsh(matrix / least / least[:, np.newaxis] / nk[k])
+        is_wide[k] = variances[0] > max(1.0, np.finfo(float).eps * len(least) * variances[-1])
+    return is_wide
 
 
 def _distinct_rows(

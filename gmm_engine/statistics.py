@@ -309,6 +309,13 @@ class SufficientStatistics:
         """Σγ(x − μ_k)(x − μ_k)ᵀ about the means, in this form."""
         return self.scatter - self.form.outer(self.first, self.shift)
 
+    def central_matrix(self, component: int) -> NDArray[np.float64]:  # (D, D)
+        """Return the central scatter of one component, or of all where they share a matrix."""
+        one = slice(None) if self.form.is_shared else slice(component, component + 1)
+        scatter = self.scatter if self.form.is_shared else self.scatter[component]
+        outer = self.form.outer(self.first[one], self.shift[one])
+        return np.asarray(scatter - outer.reshape(scatter.shape))
+
     def about(self, centers: NDArray[np.float64]) -> "SufficientStatistics":
         """Return the same statistics about other centres."""
         move = self.centers - centers
