@@ -208,3 +208,15 @@ def test_a_row_of_a_body_in_portions_is_counted_from_its_beginning(
     named: Client, path: str, media_type: str
 ) -> None:
     assert refused(named, path, media_type, MANY[media_type]())[0] == [f"#/X/{MANY_ROWS}/1"]
+
+
+@pytest.mark.parametrize("path", ["predict", "fit"])
+@pytest.mark.parametrize("before", ['"X":', '"instances":', '"columns":["b","a"],"data":'])
+def test_a_number_beyond_doubles_in_a_large_body_has_its_place(
+    named: Client, path: str, before: str
+) -> None:
+    rows = "[1,2]," * MANY_ROWS
+    body = f"{{{before}[{rows}[1,1e999],[1,2],[-1e999,1]]}}".encode()
+    member = before.split('"')[-2]
+    places = [f"#/{member}/{MANY_ROWS}/1", f"#/{member}/{MANY_ROWS + 2}/0"]
+    assert refused(named, path, JSON, body)[0] == places
