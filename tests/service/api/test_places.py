@@ -220,3 +220,61 @@ def test_a_number_beyond_doubles_in_a_large_body_has_its_place(
     member = before.split('"')[-2]
     places = [f"#/{member}/{MANY_ROWS}/1", f"#/{member}/{MANY_ROWS + 2}/0"]
     assert refused(named, path, JSON, body)[0] == places
+
+
+@pytest.mark.parametrize("path", ["predict", "score", "fit", "diagnostics"])
+def test_values_of_csv_that_are_no_numbers_are_named_in_the_order_of_rows(
+    named: Client, path: str
+) -> None:
+    body = b"b,a\n1,x\n1,2\ny,2\nz,w\n"
+    places = ["#/X/0/1", "#/X/2/0", "#/X/3/0", "#/X/3/1"]
+    assert refused(named, path, CSV, body)[0] == places
+
+
+def test_the_first_20_values_of_csv_that_are_no_numbers_are_named(named: Client) -> None:
+    body = b"b,a\n" + b"1,2\nu,v\n" * 500
+    places = [f"#/X/{row}/{column}" for row in range(1, 20, 2) for column in (0, 1)]
+    assert refused(named, "predict", CSV, body)[0] == places
+
+
+@pytest.mark.parametrize("path", ["predict", "score", "fit"])
+def test_values_of_csv_in_portions_are_named_in_the_order_of_rows(named: Client, path: str) -> None:
+    rows = [b"1,2"] * MANY_ROWS
+    rows[50_000] = rows[50_001] = b"1,x"
+    rows[59_999] = b"y,2"
+    body = b"\n".join([b"b,a", *rows])
+    places = ["#/X/50000/1", "#/X/50001/1", "#/X/59999/0"]
+    assert refused(named, path, CSV, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("body", "places"),
+    [
+        (b'b,a\n1,"x\ny"\n\n 1 ,2\n"3","z""\n"\n', ["#/X/0/1", "#/X/2/1"]),
+        (b"1,2\nNA,\n1,2x\n", ["#/X/2/1"]),
+        (b"b,a\n" + b'1,"2"\n' * 9 + b"1,2 3\n", ["#/X/9/1"]),
+    ],
+)
+def test_what_is_no_number_of_csv_is_told_among_what_is(
+    named: Client, body: bytes, places: list[str]
+) -> None:
+    assert refused(named, "predict", CSV, body)[0] == places
+
+
+def test_the_column_of_labels_counts_in_the_places_of_values_of_csv(named: Client) -> None:
+    body = b"kind,b,a\nu,1,x\nv,y,2\n"
+    path = "diagnostics?label_column=kind"
+    assert refused(named, path, CSV, body)[0] == ["#/X/0/2", "#/X/1/1"]
+
+
+def test_labels_of_csv_that_are_not_utf8_are_malformed(named: Client) -> None:
+    path = "/models/groups/diagnostics?label_column=kind"
+    body = b"kind,b,a\n" + b"u,1,2\n" * MANY_ROWS + b"\xff,1,2\n"
+    response = named.send("POST", path, body=body, headers={"content-type": CSV})
+    assert (response.status_code, response.json()["code"]) == (400, "not_utf8")
+
+
+def test_rows_of_csv_of_other_lengths_are_all_named(named: Client) -> None:
+    body = b"b,a\n1,2,3\n1,2\n\n1\n" + b"1\n" * 100
+    places = [f"#/X/{row}" for row in (0, *range(2, 21))]
+    assert refused(named, "predict", CSV, body)[0] == places
