@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -278,3 +279,48 @@ def test_rows_of_csv_of_other_lengths_are_all_named(named: Client) -> None:
     body = b"b,a\n1,2,3\n1,2\n\n1\n" + b"1\n" * 100
     places = [f"#/X/{row}" for row in (0, *range(2, 21))]
     assert refused(named, "predict", CSV, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["a", "a"], [1]),
+        (["a", ""], [1]),
+        (["a"], []),
+        (["a", "b", "c"], []),
+    ],
+)
+@pytest.mark.parametrize("path", ["fit", "diagnostics"])
+@pytest.mark.parametrize("rows", ["X", "instances"])
+def test_unfit_names_have_their_place_in_the_field_they_were_sent_in(
+    named: Client, path: str, rows: str, names: list[str], places: list[int]
+) -> None:
+    body = orjson.dumps({rows: TWO_GROUPS, "feature_names": names})
+    pointers = [f"#/feature_names/{place}" for place in places] or ["#/feature_names"]
+    assert refused(named, path, JSON, body)[0] == pointers
+
+
+def test_names_that_are_not_the_models_have_their_place_in_the_field_they_were_sent_in(
+    named: Client,
+) -> None:
+    body = orjson.dumps({"X": TWO_GROUPS, "feature_names": ["a", "c"]})
+    places = ["#/feature_names", "#/feature_names/1"]
+    assert refused(named, "diagnostics", JSON, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["a", "kind", "a"], [2]),
+        (["a", "kind", ""], [2]),
+        (["a", "kind"], []),
+        (["kind", "a", "b", "c"], []),
+    ],
+)
+@pytest.mark.parametrize(("rows", "field"), [("X", "feature_names"), ("data", "columns")])
+def test_unfit_names_beside_labels_have_their_place(
+    named: Client, rows: str, field: str, names: list[str], places: list[int]
+) -> None:
+    body = orjson.dumps({rows: [[1, "u", 2], [3, "v", 4]], field: names})
+    pointers = [f"#/{field}/{place}" for place in places] or [f"#/{field}"]
+    assert refused(named, "diagnostics?label_column=kind", JSON, body)[0] == pointers
