@@ -324,3 +324,38 @@ def test_unfit_names_beside_labels_have_their_place(
     body = orjson.dumps({rows: [[1, "u", 2], [3, "v", 4]], field: names})
     pointers = [f"#/{field}/{place}" for place in places] or [f"#/{field}"]
     assert refused(named, "diagnostics?label_column=kind", JSON, body)[0] == pointers
+
+
+@pytest.mark.parametrize(
+    ("weights", "places"),
+    [
+        ([1, -1, 1], ["/1"]),
+        ([-1, 0, -2], ["/0", "/2"]),
+        ([1, 2], [""]),
+        ([0, 0, 0], [""]),
+        ([1e308, 1e308, 1], [""]),
+    ],
+)
+@pytest.mark.parametrize("path", ["fit", "fit?validate_only=true", "select?n_components=1"])
+def test_weights_that_can_not_be_fitted_are_pointed_at(
+    named: Client, path: str, weights: list[float], places: list[str]
+) -> None:
+    body = orjson.dumps({"X": [[1, 2], [3, 4], [5, 6]], "sample_weight": weights})
+    pointers = [f"#/sample_weight{place}" for place in places]
+    assert refused(named, path, JSON, body)[0] == pointers
+
+
+@pytest.mark.parametrize("path", ["predict", "predict_proba", "score", "diagnostics"])
+@pytest.mark.parametrize(
+    ("media_type", "body", "pointer"),
+    [
+        (JSON, b'{"X":[[1,2,3]]}', "#/X"),
+        (JSON, b'{"instances":[[1,2,3]]}', "#/instances"),
+        (NDJSON, b"[1,2,3]\n", "#/X"),
+        (CSV, b"1,2,3\n", "#/X"),
+    ],
+)
+def test_rows_of_another_width_than_the_models_are_pointed_at(
+    named: Client, path: str, media_type: str, body: bytes, pointer: str
+) -> None:
+    assert refused(named, path, media_type, body)[0] == [pointer]
