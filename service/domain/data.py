@@ -19,6 +19,8 @@ class Origin:
 
     member: str = "X"
     """Of the body, as a pointer names it."""
+    names: str = "columns"
+    """Of the columns: the member with them, or what a pointer calls those of another format."""
     first_row: int = 0
     columns: Sequence[int] | None = None
     """Of the body, by the table's; None where these are all."""
@@ -30,9 +32,9 @@ class Origin:
 ALL_OF_X = Origin()
 
 
-def beside(place: int, n_columns: int, member: str = ALL_OF_X.member) -> Origin:
+def beside(place: int, n_columns: int, whole: Origin = ALL_OF_X) -> Origin:
     """Return the origin of all but one of so many columns."""
-    return Origin(member, columns=[*range(place), *range(place + 1, n_columns)])
+    return replace(whole, columns=[*range(place), *range(place + 1, n_columns)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,8 @@ class Table:
 
     def __post_init__(self) -> None:
         if self.feature_names is not None:
-            _require_names(self.feature_names, self.X.shape[1], self.origin)
+            require_as_many(len(self.feature_names), self.X.shape[1], self.origin)
+            _require_names(self.feature_names, self.origin)
         if self.labels is not None and len(self.labels) != len(self.X):
             detail = f"{len(self.labels)} labels were given for {len(self.X)} rows"
             raise InvalidInput(
@@ -85,26 +88,30 @@ class Table:
         return replace(self, origin=replace(self.origin, first_row=n_rows))
 
 
-def _require_names(names: Sequence[str], n_features: int, origin: Origin) -> None:
-    if len(names) != n_features:
-        detail = f"{len(names)} names were given for rows of {n_features} values"
-        raise InvalidInput(
-            "dimension_mismatch",
-            detail,
-            issues=[Issue("#/columns", "dimension_mismatch", detail)],
-        )
+def require_as_many(n_names: int, n_values: int, origin: Origin) -> None:
+    """Refuse names that are more or fewer than the values of a row."""
+    if n_names != n_values:
+        detail = f"{n_names} names were given for rows of {n_values} values"
+        issue = Issue(f"#/{origin.names}", "dimension_mismatch", detail)
+        raise InvalidInput("dimension_mismatch", detail, issues=[issue])
+
+
+def _require_names(names: Sequence[str], origin: Origin) -> None:
     first: dict[str, int] = {}
     repeated = [place for place, name in enumerate(names) if first.setdefault(name, place) < place]
     if repeated:
-        raise _unfit("each feature needs a name of its own", map(origin.column, repeated))
+        raise _unfit("each feature needs a name of its own", repeated, origin)
     unfit = [place for place, name in enumerate(names) if not 0 < len(name) <= MAX_NAME_LENGTH]
     if unfit:
         detail = f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
-        raise _unfit(detail, map(origin.column, unfit))
+        raise _unfit(detail, unfit, origin)
 
 
-def _unfit(detail: str, places: Iterable[int]) -> InvalidInput:
-    issues = [Issue(f"#/columns/{place}", "invalid_parameter", detail) for place in places]
+def _unfit(detail: str, places: Iterable[int], origin: Origin) -> InvalidInput:
+    issues = [
+        Issue(f"#/{origin.names}/{origin.column(place)}", "invalid_parameter", detail)
+        for place in places
+    ]
     return InvalidInput("invalid_parameter", detail, issues=issues)
 
 
@@ -118,12 +125,18 @@ def _require_same(places: dict[str, int], expected: Sequence[str], origin: Origi
             "the columns are not those that the model was fitted with: "
             f"{len(missing)} missing, {len(unknown)} unknown",
             issues=[
-                Issue("#/columns", "missing_feature", f"the model's feature {position} is missing")
+                Issue(
+                    f"#/{origin.names}",
+                    "missing_feature",
+                    f"the model's feature {position} is missing",
+                )
                 for position, name in enumerate(expected)
                 if name not in places
             ]
             + [
-                Issue(f"#/columns/{column}", "unknown_feature", "the model has no such feature")
+                Issue(
+                    f"#/{origin.names}/{column}", "unknown_feature", "the model has no such feature"
+                )
                 for column in unknown
             ],
         )

@@ -381,7 +381,7 @@ class Fitting:
         require(n_samples, n_features, options.n_components)
         with engine_refusals(table):
             X = as_samples(table.X)
-        with engine_refusals():
+        with engine_refusals(place="#/sample_weight"):
             weight = None if sample_weight is None else as_sample_weight(sample_weight, len(X))
         n_counting = n_samples if weight is None else int(np.count_nonzero(weight))
         if n_counting < options.n_components:

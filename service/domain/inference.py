@@ -20,7 +20,7 @@ from service.domain.limits import Limits
 from service.domain.ports import ModelRegistry
 from service.domain.records import VersionRecord
 from service.domain.refusals import engine_refusals, no_alias
-from service.errors import Conflict, InvalidInput, ModelUnnamed, NotFound
+from service.errors import Conflict, InvalidInput, Issue, ModelUnnamed, NotFound
 
 Asked = tuple[str, int | None, str | None]
 """A model, and the number or alias of its version if one was named."""
@@ -135,11 +135,12 @@ class FittedModel:
         X = table.ordered_as(self.version.feature_names)
         n_columns = X.shape[1]
         if n_columns != self.mixture.n_features:
-            raise InvalidInput(
-                "dimension_mismatch",
+            detail = (
                 f"the rows have {n_columns} values, but the model was fitted with "
-                f"{self.mixture.n_features} features",
+                f"{self.mixture.n_features} features"
             )
+            issue = Issue(f"#/{table.origin.member}", "dimension_mismatch", detail)
+            raise InvalidInput("dimension_mismatch", detail, issues=[issue])
         self.limits.require_work(n_rows, n_columns, self.mixture.n_components)
         return X
 

@@ -19,20 +19,23 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
     """Turn what the engine refuses inside the block into ``InvalidInput``.
 
     What it refuses of a ``table`` that is ``ordered_as(feature_names)`` is told where it was sent.
-    ``fields`` renames the engine's parameters to the request's: ``rng="random_state"``.
+    ``place`` points at other data that the block is about. ``fields`` renames the engine's
+    parameters to the request's: ``rng="random_state"``.
     """
 
-    __slots__ = ("_feature_names", "_fields", "_table")
+    __slots__ = ("_feature_names", "_fields", "_place", "_table")
 
     def __init__(
         self,
         table: Table | None = None,
         feature_names: Sequence[str] | None = None,
         /,
+        *,
+        place: str | None = None,
         **fields: str,
     ) -> None:
         self._table, self._feature_names = table, feature_names
-        self._fields = fields
+        self._place, self._fields = place, fields
 
     def __enter__(self) -> None:
         pass
@@ -46,7 +49,8 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
     def _refusal(self, error: GmmEngineError) -> InvalidInput:
         table = self._table
         if table is None or not isinstance(error, InvalidDataError) or not error.positions:
-            return InvalidInput(error.code, str(error), issues=_issues_of(error, self._fields))
+            issues = _issues_of(error, self._place, self._fields)
+            return InvalidInput(error.code, str(error), issues=issues)
         places = [table.sent_at(position, self._feature_names) for position in error.positions]
         detail = str(error.at(places))
         reason = "not a finite number" if isinstance(error, NonFiniteNumberError) else detail
@@ -57,12 +61,20 @@ class engine_refusals:  # noqa: N801  # used like a function; as a generator it 
         return InvalidInput(error.code, detail, issues=issues)
 
 
-def _issues_of(error: GmmEngineError, fields: dict[str, str]) -> list[Issue]:
+def _issues_of(error: GmmEngineError, place: str | None, fields: dict[str, str]) -> list[Issue]:
     match error:
+        case InvalidParameterError(positions=[_, *_]):
+            field = fields.get(error.name, error.name)
+            return [
+                Issue("/".join(["#", field, *map(str, position)]), error.code, error.problem)
+                for position in error.positions
+            ]
         case InvalidParameterError():
             return [Issue(f"#/{fields.get(error.name, error.name)}", error.code, str(error))]
         case TooFewSamplesError() if "n_components" in fields:
             return [Issue(f"#/{fields['n_components']}", error.code, str(error))]
+        case InvalidDataError() if place is not None:
+            return [Issue(place, error.code, str(error))]
     return []
 
 

@@ -7,9 +7,12 @@ The first line is names when it can't be read as a row of values; ``header=prese
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
@@ -26,15 +29,16 @@ from service.api.payloads.values import (
     require_labels,
 )
 from service.domain.data import Table
-from service.errors import InvalidInput, Issue, MalformedRequest
+from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue, MalformedRequest
 
 MAX_HEADER_BYTES = 1024**2
 HAS_NAMES: Mapping[str, bool | None] = {"present": True, "absent": False, "": None}
 """What the parameter ``header`` of the media type says of the first line."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-ROW_LENGTH = re.compile(r"CSV parse error: Row #(\d+): Expected (\d+) columns, got (\d+)")
-NOT_A_NUMBER = re.compile(r"In CSV column #(\d+): Row #(\d+)")
-"""How Arrow says where it stopped; what follows there is the client's text."""
+ROW_LENGTH = re.compile(r"CSV parse error: Row #\d+: Expected \d+ columns, got \d+")
+NOT_A_NUMBER = re.compile(r"In CSV column #\d+: Row #\d+: CSV conversion error to double")
+NOT_A_TEXT = re.compile(r"In CSV column #\d+: Row #\d+: CSV conversion error to string")
+"""How Arrow says why it stopped; what follows there is the client's text."""
 WHOLE_NUMBER = re.compile(r"[ \t]*[+-]?[0-9]{1,4000}[ \t]*")
 """Of no more digits than Python reads."""
 NUMBER = re.compile(r"[ \t]*[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?[ \t]*")
@@ -42,6 +46,8 @@ OPEN_QUOTE = re.compile(
     rb"""(?:(?:"(?:[^"]|"")*+"[^,\r\n]*+|[^",\r\n][^,\r\n]*+|)[,\r\n])*+("(?:[^"]|"")*+)\Z"""
 )
 """Whole fields, and one that begins with a quote and does not end: Arrow takes it for ended."""
+TO_ASCII = bytes.maketrans(bytes(range(128, 256)), b"?" * 128)
+"""Of rows that may not be UTF-8, as what Arrow tells of one must be."""
 
 
 class CsvReader:
@@ -88,7 +94,7 @@ class CsvReader:
         try:
             table = _read(rows, types)
         except pa.ArrowInvalid as error:
-            raise self._refusal(str(error)) from error
+            raise self._refusal(rows, types, str(error)) from error
         self._expected.admit(self._rows_read + table.num_rows, self._n_columns)
         if self._columns is None:
             self._columns = Columns(table.schema, self._label_place)
@@ -128,21 +134,31 @@ class CsvReader:
         )
         return text[end:]
 
-    def _refusal(self, said: str) -> InvalidInput:
-        if found := ROW_LENGTH.match(said):
-            row, length = self._rows_read + int(found[1]) - 1, found[3]
+    def _refusal(
+        self, rows: bytes, types: Mapping[str, pa.DataType], said: str
+    ) -> InvalidInput | MalformedRequest:
+        if ROW_LENGTH.match(said):
             return InvalidInput(
                 "ragged_rows",
                 f"every row must have as many values as the first, {self._n_columns}",
-                issues=[Issue(f"#/X/{row}", "ragged_rows", f"has {length} values")],
+                issues=[
+                    Issue(f"#/X/{self._rows_read + row}", "ragged_rows", f"has {length} values")
+                    for row, length in _other_lengths(rows, types)
+                ],
             )
-        if found := NOT_A_NUMBER.match(said):
-            row, column = self._rows_read + int(found[2]) - 1, found[1]
+        if NOT_A_NUMBER.match(said):
             return InvalidInput(
                 "invalid_data",
                 "every value must be a number",
-                issues=[Issue(f"#/X/{row}/{column}", "invalid_data", "must be a number")],
+                issues=[
+                    Issue(
+                        f"#/X/{self._rows_read + row}/{column}", "invalid_data", "must be a number"
+                    )
+                    for row, column in islice(_not_numbers(rows, types), MAX_NAMED_ISSUES)
+                ],
             )
+        if NOT_A_TEXT.match(said):
+            return MalformedRequest("not_utf8", "the body is not UTF-8")
         return InvalidInput("invalid_data", "the rows can't be read as CSV (RFC 4180)")
 
 
@@ -221,14 +237,77 @@ def _is_numbers(record: bytes, n_columns: int) -> bool:
     return True
 
 
-def _read(rows: bytes, types: Mapping[str, pa.DataType]) -> pa.Table:
+def _other_lengths(rows: bytes, types: Mapping[str, pa.DataType]) -> list[tuple[int, int]]:
+    """Return the first rows with more or fewer values than columns, and how many they have."""
+    found: list[tuple[int, int]] = []
+
+    def note(row: pa_csv.InvalidRow) -> str:
+        found.append((row.number - 1, row.actual_columns))
+        return "skip" if len(found) < MAX_NAMED_ISSUES else "error"
+
+    with suppress(pa.ArrowInvalid):
+        _read(rows.translate(TO_ASCII), dict.fromkeys(types, pa.binary()), note)
+    return found
+
+
+def _not_numbers(rows: bytes, types: Mapping[str, pa.DataType]) -> Iterator[tuple[int, int]]:
+    """Yield the rows and columns of the values that Arrow does not read as numbers."""
+    texts = _read(rows, dict.fromkeys(types, pa.binary()))
+    columns = [int(name) for name, kind in types.items() if kind == pa.float64()]
+    features = texts.select(columns)
+    for begin in range(0, len(features), PORTION_ROWS):
+        for index in _not_numbers_among(_row_by_row(features.slice(begin, PORTION_ROWS))):
+            row, place = divmod(index, len(columns))
+            yield begin + row, columns[place]
+
+
+def _row_by_row(texts: pa.Table) -> pa.Array:
+    """Return the values of all columns in one."""
+    order = np.arange(len(texts) * texts.num_columns).reshape(texts.num_columns, -1).T
+    places = pa.py_buffer(np.ascontiguousarray(order))
+    values = pa.chunked_array([chunk for column in texts.columns for chunk in column.chunks])
+    by_row = values.take(pa.Array.from_buffers(pa.int64(), order.size, [None, places]))
+    return by_row.combine_chunks()
+
+
+def _not_numbers_among(texts: pa.Array, first: int = 0) -> Iterator[int]:
+    """Yield which can't be read: halve them until each is alone."""
+    if _are_numbers(texts):
+        return
+    half = len(texts) // 2
+    if half:
+        yield from _not_numbers_among(texts.slice(0, half), first)
+        yield from _not_numbers_among(texts.slice(half), first + half)
+    else:
+        yield first
+
+
+def _are_numbers(texts: pa.Array) -> bool:
+    sink = pa.BufferOutputStream()
+    pa_csv.write_csv(
+        pa.record_batch([texts], names=["0"]), sink, pa_csv.WriteOptions(include_header=False)
+    )
+    try:
+        _read(sink.getvalue(), _of_numbers(1))
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _read(
+    rows: bytes | pa.Buffer,
+    types: Mapping[str, pa.DataType],
+    on_other_length: Callable[[pa_csv.InvalidRow], str] | None = None,
+) -> pa.Table:
     return pa_csv.read_csv(
         pa.py_buffer(rows),
         read_options=pa_csv.ReadOptions(
             use_threads=False, column_names=list(types), block_size=max(1024, len(rows) + 1)
         ),
         # An empty line of one column is a missing value, not nothing.
-        parse_options=pa_csv.ParseOptions(ignore_empty_lines=len(types) > 1),
+        parse_options=pa_csv.ParseOptions(
+            ignore_empty_lines=len(types) > 1, invalid_row_handler=on_other_length
+        ),
         convert_options=pa_csv.ConvertOptions(column_types=types),
     )
 

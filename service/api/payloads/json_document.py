@@ -6,10 +6,10 @@ structure the text, which for rows of numbers is a small part of it; only a text
 hold such bytes, or that has nested objects, is walked token by token.
 """
 
-import json
 import math
 import re
-from collections.abc import Iterator
+import secrets
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import orjson
@@ -25,13 +25,22 @@ MAX_NAME_LENGTH = 64
 """Of a name that may stand in a pointer."""
 BEYOND_DOUBLES = "beyond the range of a double"
 MAX_TRACED_BYTES = 1024**2
-"""In a body up to this size the numbers beyond a double are pointed at."""
+"""So far into what is no JSON its brackets are followed."""
 
 STRUCTURE = b'[]{}":\\'
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:)?|[\[\]{}]', re.DOTALL)
 BRACKET = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|[\[\]{}]', re.DOTALL)
 """A bracket, or a string whole, closed or not: so that nothing is looked at twice."""
+LARGE_NUMBER = re.compile(
+    rb"[0-9](?<![\w.+].)(?<![eE]-.)(?=[0-9.]{199}|[0-9.]*+[eE]\+?[0-9]{3})"
+    rb"[0-9]*+(?:\.[0-9]++)?(?:[eE][+-]?[0-9]++)?"
+)
+"""A number, but for its sign, with digits or an exponent that may take it beyond a double."""
+_STAND_IN = (1.0 + secrets.randbits(52) / 2**52) * 1e300
+_STAND_IN_TEXT = repr(_STAND_IN).encode()
+STAND_INS = (_STAND_IN, -_STAND_IN)
+"""Numbers that no client can know: where one is in a document, one beyond a double was."""
 NOT_A_NUMBER = re.compile(r"[^a-z]?[+-]?(nan|inf(inity)?)\b", re.IGNORECASE)
 """At the place where the parser stopped: before or behind the sign."""
 
@@ -70,7 +79,7 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
             "a number is beyond the range of a double",
             issues=[
                 Issue(_pointer(place), "non_finite_number", BEYOND_DOUBLES)
-                for place in places_beyond_doubles(with_infinities(body))
+                for place in places_beyond_doubles(with_stand_ins(body))
             ],
         )
     if body.startswith(b"\xef\xbb\xbf"):
@@ -92,31 +101,37 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
     )
 
 
-def with_infinities(body: bytes) -> JsonValue:
-    """Return a document in which numbers beyond a double are infinite; None of what is too long."""
-    if len(body) > MAX_TRACED_BYTES:
-        return None
+def with_stand_ins(body: bytes) -> JsonValue:
+    """Return a document with ``STAND_INS`` for numbers beyond a double; None for no JSON."""
     try:
-        document: JsonValue = json.loads(body, parse_int=float)
-    except (ValueError, RecursionError):
+        document: JsonValue = orjson.loads(LARGE_NUMBER.sub(_within_doubles, body))
+    except orjson.JSONDecodeError:
         return None
     return document
 
 
+def _within_doubles(number: re.Match[bytes]) -> bytes:
+    return _STAND_IN_TEXT if math.isinf(float(number.group())) else number.group()
+
+
 def places_beyond_doubles(document: JsonValue) -> Iterator[Place]:
-    """Yield where the first infinite numbers of a document stand."""
-    yield from islice(_infinite_places(document, ()), MAX_NAMED_ISSUES)
+    """Yield where the first numbers stand that have a stand-in."""
+    if document in STAND_INS:
+        yield ()
+    yield from islice(_places_of_stand_ins(document, ()), MAX_NAMED_ISSUES)
 
 
-def _infinite_places(value: JsonValue, place: Place) -> Iterator[Place]:
-    if isinstance(value, float) and math.isinf(value):
-        yield place
-    if len(place) < MAX_DEPTH and isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _infinite_places(item, (*place, index))
-    if len(place) < MAX_DEPTH and isinstance(value, dict):
-        for name, item in value.items():
-            yield from _infinite_places(item, (*place, name))
+def _places_of_stand_ins(value: JsonValue, place: Place) -> Iterator[Place]:
+    items: Iterable[tuple[str | int, JsonValue]] = ()
+    if isinstance(value, dict):
+        items = value.items()
+    elif isinstance(value, list):
+        items = enumerate(value)
+    for step, item in items:
+        if item in STAND_INS:
+            yield (*place, step)
+        elif isinstance(item, list | dict) and len(place) < MAX_DEPTH:
+            yield from _places_of_stand_ins(item, (*place, step))
 
 
 def _pointer(place: Place) -> str:

@@ -24,11 +24,13 @@ from service.api.payloads.values import (
     Value,
     require_labels,
 )
-from service.domain.data import Label, Origin, Table, beside
+from service.domain.data import Label, Origin, Table, beside, require_as_many
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 ROW_FIELDS = ("X", "instances", "data")
-ORIGINS = {field: Origin(field) for field in ROW_FIELDS}
+NAMES_OF = {"X": "feature_names", "instances": "feature_names", "data": "columns"}
+"""The field with the names of the columns, by that of the rows."""
+ORIGINS = {field: Origin(field, names) for field, names in NAMES_OF.items()}
 KEY_OF_ROWS = key_before_array(*ROW_FIELDS)
 NUMBERS = frozenset({int, float})
 """Exact types: a bool is an int to ``isinstance``."""
@@ -67,17 +69,19 @@ class JsonCodec:
             return DataPayload(Table(rows, origin=ORIGINS[next(iter(document))]))
         field = _row_field(document)
         _require_known_fields(document, field, expected.extra_fields)
-        names, labels = _feature_names(document), _labels(document)
-        place, origin = expected.label_place(names), ORIGINS[field]
+        origin = ORIGINS[field]
+        names, labels = _feature_names(document, origin.names), _labels(document)
+        place = expected.label_place(names)
         if rows is not None:
             X = rows
         elif place is None or names is None:
             X = matrix(document[field], f"#/{field}")
         else:
+            _require_as_many(len(names), document[field], origin)
             X, labels = labelled_matrix(
                 document[field], f"#/{field}", place=place, n_columns=len(names)
             )
-            origin = beside(place, len(names), field)
+            origin = beside(place, len(names), origin)
             names = names[:place] + names[place + 1 :]
         expected.admit(*X.shape)
         return DataPayload(
@@ -335,8 +339,14 @@ def _ragged(
     )
 
 
-def _feature_names(document: dict[str, JsonValue]) -> tuple[str, ...] | None:
-    field = "columns" if "data" in document else "feature_names"
+def _require_as_many(n_names: int, rows: JsonValue, origin: Origin) -> None:
+    """Refuse another number of names than the first row has values, if it is a row of some."""
+    match rows:
+        case [[_, *_] as first, *_]:
+            require_as_many(n_names, len(first), origin)
+
+
+def _feature_names(document: dict[str, JsonValue], field: str) -> tuple[str, ...] | None:
     if field not in document:
         return None
     names = document[field]

@@ -15,7 +15,7 @@ from service.api.payloads.json_document import (
     JsonValue,
     parse_json,
     places_beyond_doubles,
-    with_infinities,
+    with_stand_ins,
 )
 from service.api.payloads.json_format import dumps, labelled_matrix, matrix
 from service.api.payloads.lines import Lines
@@ -173,13 +173,13 @@ def _one_by_one(
 
 
 def _names_of(line: bytes) -> Sequence[str]:
-    row = with_infinities(line)
+    row = with_stand_ins(line)
     return list(row) if isinstance(row, dict) else ()
 
 
 def _columns_beyond_doubles(line: bytes, names: Sequence[str]) -> Iterator[str]:
     """Yield the ends of pointers into a row: of a column, or nothing where it is in none."""
-    for place in places_beyond_doubles(with_infinities(line)):
+    for place in places_beyond_doubles(with_stand_ins(line)):
         match place:
             case (int(column), *_):
                 yield f"/{column}"

@@ -567,6 +567,17 @@ def test_a_quote_that_does_not_end_is_found_in_any_portion() -> None:
     assert refusal.value.issues[0].pointer == "#/X/3/1"
 
 
+def test_rows_of_other_lengths_are_named_in_any_portion_and_coding() -> None:
+    reader = codec_of(CSV).reader(Expected())
+    assert reader is not None
+    list(reader.feed(b"a,b\n1,2\n"))
+
+    with pytest.raises(InvalidInput) as refusal:
+        list(reader.feed(b"\xff\n3,4\n\xe9,5,6\n"))
+
+    assert [issue.pointer for issue in refusal.value.issues] == ["#/X/1", "#/X/3"]
+
+
 def test_a_quote_within_a_label_is_none_that_begins_a_value() -> None:
     expected = Expected(label_column="kind")
     reader = codec_of(CSV).reader(expected)

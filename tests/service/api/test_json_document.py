@@ -92,6 +92,20 @@ def test_numbers_beyond_a_double_are_pointed_at() -> None:
     assert [issue.pointer for issue in refused.value.issues] == ["#/a/1/b", "#/c"]
 
 
+@pytest.mark.parametrize(
+    "number",
+    ["1e309", "-1E+400", "1.8e0308", "0.001e400", "9" * 310, "1" + "0" * 250 + ".5e99", "10e308"],
+)
+def test_a_number_beyond_a_double_is_pointed_at_whatever_its_spelling(number: str) -> None:
+    others = f'"1e999",1e-999,1e308,{"1" * 300},0e999,-0.{"0" * 300}1e300,1e-{"9" * 400}'
+    body = f'{{"1e999":[{others}],"a":[{others},{number}, {number}\n],"b":{number}}}'
+
+    with pytest.raises(InvalidInput) as refused:
+        parse_json(body.encode())
+
+    assert [issue.pointer for issue in refused.value.issues] == ["#/a/7", "#/a/8", "#/b"]
+
+
 @given(st.binary(max_size=40))
 def test_no_bytes_break_it(body: bytes) -> None:
     with suppress(MalformedRequest, InvalidInput):

@@ -8,6 +8,7 @@ import io
 from collections.abc import Callable, Iterator
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -208,3 +209,153 @@ def test_a_row_of_a_body_in_portions_is_counted_from_its_beginning(
     named: Client, path: str, media_type: str
 ) -> None:
     assert refused(named, path, media_type, MANY[media_type]())[0] == [f"#/X/{MANY_ROWS}/1"]
+
+
+@pytest.mark.parametrize("path", ["predict", "fit"])
+@pytest.mark.parametrize("before", ['"X":', '"instances":', '"columns":["b","a"],"data":'])
+def test_a_number_beyond_doubles_in_a_large_body_has_its_place(
+    named: Client, path: str, before: str
+) -> None:
+    rows = "[1,2]," * MANY_ROWS
+    body = f"{{{before}[{rows}[1,1e999],[1,2],[-1e999,1]]}}".encode()
+    member = before.split('"')[-2]
+    places = [f"#/{member}/{MANY_ROWS}/1", f"#/{member}/{MANY_ROWS + 2}/0"]
+    assert refused(named, path, JSON, body)[0] == places
+
+
+@pytest.mark.parametrize("path", ["predict", "score", "fit", "diagnostics"])
+def test_values_of_csv_that_are_no_numbers_are_named_in_the_order_of_rows(
+    named: Client, path: str
+) -> None:
+    body = b"b,a\n1,x\n1,2\ny,2\nz,w\n"
+    places = ["#/X/0/1", "#/X/2/0", "#/X/3/0", "#/X/3/1"]
+    assert refused(named, path, CSV, body)[0] == places
+
+
+def test_the_first_20_values_of_csv_that_are_no_numbers_are_named(named: Client) -> None:
+    body = b"b,a\n" + b"1,2\nu,v\n" * 500
+    places = [f"#/X/{row}/{column}" for row in range(1, 20, 2) for column in (0, 1)]
+    assert refused(named, "predict", CSV, body)[0] == places
+
+
+@pytest.mark.parametrize("path", ["predict", "score", "fit"])
+def test_values_of_csv_in_portions_are_named_in_the_order_of_rows(named: Client, path: str) -> None:
+    rows = [b"1,2"] * MANY_ROWS
+    rows[50_000] = rows[50_001] = b"1,x"
+    rows[59_999] = b"y,2"
+    body = b"\n".join([b"b,a", *rows])
+    places = ["#/X/50000/1", "#/X/50001/1", "#/X/59999/0"]
+    assert refused(named, path, CSV, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("body", "places"),
+    [
+        (b'b,a\n1,"x\ny"\n\n 1 ,2\n"3","z""\n"\n', ["#/X/0/1", "#/X/2/1"]),
+        (b"1,2\nNA,\n1,2x\n", ["#/X/2/1"]),
+        (b"b,a\n" + b'1,"2"\n' * 9 + b"1,2 3\n", ["#/X/9/1"]),
+    ],
+)
+def test_what_is_no_number_of_csv_is_told_among_what_is(
+    named: Client, body: bytes, places: list[str]
+) -> None:
+    assert refused(named, "predict", CSV, body)[0] == places
+
+
+def test_the_column_of_labels_counts_in_the_places_of_values_of_csv(named: Client) -> None:
+    body = b"kind,b,a\nu,1,x\nv,y,2\n"
+    path = "diagnostics?label_column=kind"
+    assert refused(named, path, CSV, body)[0] == ["#/X/0/2", "#/X/1/1"]
+
+
+def test_labels_of_csv_that_are_not_utf8_are_malformed(named: Client) -> None:
+    path = "/models/groups/diagnostics?label_column=kind"
+    body = b"kind,b,a\n" + b"u,1,2\n" * MANY_ROWS + b"\xff,1,2\n"
+    response = named.send("POST", path, body=body, headers={"content-type": CSV})
+    assert (response.status_code, response.json()["code"]) == (400, "not_utf8")
+
+
+def test_rows_of_csv_of_other_lengths_are_all_named(named: Client) -> None:
+    body = b"b,a\n1,2,3\n1,2\n\n1\n" + b"1\n" * 100
+    places = [f"#/X/{row}" for row in (0, *range(2, 21))]
+    assert refused(named, "predict", CSV, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["a", "a"], [1]),
+        (["a", ""], [1]),
+        (["a"], []),
+        (["a", "b", "c"], []),
+    ],
+)
+@pytest.mark.parametrize("path", ["fit", "diagnostics"])
+@pytest.mark.parametrize("rows", ["X", "instances"])
+def test_unfit_names_have_their_place_in_the_field_they_were_sent_in(
+    named: Client, path: str, rows: str, names: list[str], places: list[int]
+) -> None:
+    body = orjson.dumps({rows: TWO_GROUPS, "feature_names": names})
+    pointers = [f"#/feature_names/{place}" for place in places] or ["#/feature_names"]
+    assert refused(named, path, JSON, body)[0] == pointers
+
+
+def test_names_that_are_not_the_models_have_their_place_in_the_field_they_were_sent_in(
+    named: Client,
+) -> None:
+    body = orjson.dumps({"X": TWO_GROUPS, "feature_names": ["a", "c"]})
+    places = ["#/feature_names", "#/feature_names/1"]
+    assert refused(named, "diagnostics", JSON, body)[0] == places
+
+
+@pytest.mark.parametrize(
+    ("names", "places"),
+    [
+        (["a", "kind", "a"], [2]),
+        (["a", "kind", ""], [2]),
+        (["a", "kind"], []),
+        (["kind", "a", "b", "c"], []),
+    ],
+)
+@pytest.mark.parametrize(("rows", "field"), [("X", "feature_names"), ("data", "columns")])
+def test_unfit_names_beside_labels_have_their_place(
+    named: Client, rows: str, field: str, names: list[str], places: list[int]
+) -> None:
+    body = orjson.dumps({rows: [[1, "u", 2], [3, "v", 4]], field: names})
+    pointers = [f"#/{field}/{place}" for place in places] or [f"#/{field}"]
+    assert refused(named, "diagnostics?label_column=kind", JSON, body)[0] == pointers
+
+
+@pytest.mark.parametrize(
+    ("weights", "places"),
+    [
+        ([1, -1, 1], ["/1"]),
+        ([-1, 0, -2], ["/0", "/2"]),
+        ([1, 2], [""]),
+        ([0, 0, 0], [""]),
+        ([1e308, 1e308, 1], [""]),
+    ],
+)
+@pytest.mark.parametrize("path", ["fit", "fit?validate_only=true", "select?n_components=1"])
+def test_weights_that_can_not_be_fitted_are_pointed_at(
+    named: Client, path: str, weights: list[float], places: list[str]
+) -> None:
+    body = orjson.dumps({"X": [[1, 2], [3, 4], [5, 6]], "sample_weight": weights})
+    pointers = [f"#/sample_weight{place}" for place in places]
+    assert refused(named, path, JSON, body)[0] == pointers
+
+
+@pytest.mark.parametrize("path", ["predict", "predict_proba", "score", "diagnostics"])
+@pytest.mark.parametrize(
+    ("media_type", "body", "pointer"),
+    [
+        (JSON, b'{"X":[[1,2,3]]}', "#/X"),
+        (JSON, b'{"instances":[[1,2,3]]}', "#/instances"),
+        (NDJSON, b"[1,2,3]\n", "#/X"),
+        (CSV, b"1,2,3\n", "#/X"),
+    ],
+)
+def test_rows_of_another_width_than_the_models_are_pointed_at(
+    named: Client, path: str, media_type: str, body: bytes, pointer: str
+) -> None:
+    assert refused(named, path, media_type, body)[0] == [pointer]
