@@ -27,6 +27,9 @@ BEYOND_DOUBLES = "beyond the range of a double"
 MAX_TRACED_BYTES = 1024**2
 """So far into what is no JSON its brackets are followed."""
 
+PIECE_BYTES = 64 * 1024
+"""Searched for such numbers at once."""
+
 STRUCTURE = b'[]{}":\\'
 NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in STRUCTURE)
 TOKEN = re.compile(rb'"((?:[^"\\]|\\.)*)"([ \t\r\n]*:)?|[\[\]{}]', re.DOTALL)
@@ -103,8 +106,13 @@ def _refusal(body: bytes, error: orjson.JSONDecodeError) -> MalformedRequest | I
 
 def with_stand_ins(body: bytes) -> JsonValue:
     """Return a document with ``STAND_INS`` for numbers beyond a double; None for no JSON."""
+    pieces, begin = [], 0
+    while begin < len(body):  # piece by piece: other threads go on in between
+        end = body.find(b",", begin + PIECE_BYTES) + 1 or len(body)
+        pieces.append(LARGE_NUMBER.sub(_within_doubles, body[begin:end]))
+        begin = end
     try:
-        document: JsonValue = orjson.loads(LARGE_NUMBER.sub(_within_doubles, body))
+        document: JsonValue = orjson.loads(b"".join(pieces))
     except orjson.JSONDecodeError:
         return None
     return document
