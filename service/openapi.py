@@ -63,6 +63,17 @@ TENSORS: dict[str, Json] = {
     "format": "binary",
     "description": "JSON, and behind it the tensors that it describes as little-endian bytes.",
 }
+PARAMETER_FILE: dict[str, Json] = {
+    "title": "ParameterFile",
+    "type": "string",
+    "format": "binary",
+    "description": "A version's parameters as plain arrays, as joblib writes them.",
+}
+EVENTS: dict[str, Json] = {
+    "title": "Events",
+    "type": "string",
+    "description": "Server-sent events: `progress` and `done`, each with JSON as its data.",
+}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -240,7 +251,9 @@ def _body_schemas() -> dict[str, Json]:
             for name, fields in DATA_BODIES.items()
         },
         "Columns": COLUMNS,
+        "Events": EVENTS,
         "Image": IMAGE,
+        "ParameterFile": PARAMETER_FILE,
         "Tensors": TENSORS,
     }
 
