@@ -115,7 +115,7 @@ class MemoryRegistry:
         return self._stored_as(version)[1]
 
     def require_sound(self, version: VersionRecord) -> None:
-        return
+        self._stored_as(version)
 
     def check_usable(self) -> None:
         return
