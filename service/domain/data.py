@@ -96,11 +96,16 @@ def _require_names(names: Sequence[str], n_features: int, origin: Origin) -> Non
     first: dict[str, int] = {}
     repeated = [place for place, name in enumerate(names) if first.setdefault(name, place) < place]
     if repeated:
-        raise _unfit("each feature needs a name of its own", map(origin.column, repeated))
+        raise repeated_names(map(origin.column, repeated))
     unfit = [place for place, name in enumerate(names) if not 0 < len(name) <= MAX_NAME_LENGTH]
     if unfit:
         detail = f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
         raise _unfit(detail, map(origin.column, unfit))
+
+
+def repeated_names(places: Iterable[int]) -> InvalidInput:
+    """Return the refusal of columns of a body whose names stand before them already."""
+    return _unfit("each feature needs a name of its own", places)
 
 
 def _unfit(detail: str, places: Iterable[int]) -> InvalidInput:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.payloads.spool import ANYWHERE, SpoolPlace
-from service.domain.data import Label, Table
+from service.domain.data import Label, Table, repeated_names
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 JsonSchema = Mapping[str, object]
@@ -62,7 +62,10 @@ class Expected:
     both before it decodes any; refuses what is no question for its model."""
 
     def label_place(self, names: Sequence[str] | None) -> int | None:
-        """Return which of the columns of these names holds the labels; None where none is to."""
+        """Return which of the columns of these names holds the labels; None where none is to.
+
+        Raises ``InvalidInput`` where there is none of that name, nothing beside it, or another one.
+        """
         if self.label_column is None:
             return None
         if names is None or self.label_column not in names or len(names) < 2:
@@ -72,7 +75,10 @@ class Expected:
                 detail,
                 issues=[Issue("#/query/label_column", "unknown_feature", detail)],
             )
-        return list(names).index(self.label_column)
+        place, *others = [at for at, name in enumerate(names) if name == self.label_column]
+        if others:
+            raise repeated_names(others)
+        return place
 
 
 @dataclass(frozen=True, slots=True)
