@@ -437,7 +437,7 @@ class FileRegistry:
     def _check_room(self, root: Directory, n_bytes: int) -> None:
         free_bytes = root.free_bytes()
         if free_bytes < n_bytes + self._min_free_bytes:
-            raise refusals.reserve_touched(self._min_free_bytes, free_bytes)
+            raise refusals.reserve_touched(n_bytes, self._min_free_bytes, free_bytes)
 
     def _check_same_model(self, place: _Place, draft: VersionDraft) -> None:
         if draft.model_uid not in {None, self._record(place).uid}:
