@@ -354,7 +354,7 @@ def _with_index(refusal: InvalidInput) -> InvalidInput:
     match [issue.pointer.split("/")[2:] for issue in refusal.issues]:
         case [[row, column], *_] if refusal.code == "value_out_of_range":
             detail = f"{refusal.detail}; first at index [{row}, {column}]"
-            return InvalidInput(refusal.code, detail)
+            return InvalidInput("value_out_of_range", detail)
     return refusal
 
 
