@@ -69,11 +69,6 @@ PARAMETER_FILE: dict[str, Json] = {
     "format": "binary",
     "description": "A version's parameters as plain arrays, as joblib writes them.",
 }
-EVENTS: dict[str, Json] = {
-    "title": "Events",
-    "type": "string",
-    "description": "Server-sent events: `progress` and `done`, each with JSON as its data.",
-}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -251,7 +246,6 @@ def _body_schemas() -> dict[str, Json]:
             for name, fields in DATA_BODIES.items()
         },
         "Columns": COLUMNS,
-        "Events": EVENTS,
         "Image": IMAGE,
         "ParameterFile": PARAMETER_FILE,
         "Tensors": TENSORS,

@@ -98,15 +98,7 @@ class JobEvents(EventSourceResponse):
             "was seen."
         ),
         answers={
-            HTTPStatus.OK: (
-                None,
-                {
-                    EVENT_STREAM: {
-                        "schema": {"$ref": "#/components/schemas/Events"},
-                        "example": EVENTS,
-                    }
-                },
-            ),
+            HTTPStatus.OK: (None, {EVENT_STREAM: {"example": EVENTS}}),
             HTTPStatus.NO_CONTENT: (None, {}),
         },
         refusals=(NotFound, TooManyRequests),
