@@ -63,6 +63,12 @@ TENSORS: dict[str, Json] = {
     "format": "binary",
     "description": "JSON, and behind it the tensors that it describes as little-endian bytes.",
 }
+PARAMETER_FILE: dict[str, Json] = {
+    "title": "ParameterFile",
+    "type": "string",
+    "format": "binary",
+    "description": "A version's parameters as plain arrays, as joblib writes them.",
+}
 DESCRIPTION = """Train, version and serve Gaussian mixture models.
 
 Declare a model, fit it with rows of numbers, ask its versions for labels, responsibilities,
@@ -241,6 +247,7 @@ def _body_schemas() -> dict[str, Json]:
         },
         "Columns": COLUMNS,
         "Image": IMAGE,
+        "ParameterFile": PARAMETER_FILE,
         "Tensors": TENSORS,
     }
 

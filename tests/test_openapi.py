@@ -135,8 +135,39 @@ def test_every_body_and_answer_has_an_example_and_a_named_schema() -> None:
             assert schema in NOT_IN_JSON or has_example, (method, path)
 
 
-NOT_IN_JSON = [{"$ref": f"#/components/schemas/{name}"} for name in ("Columns", "Image", "Tensors")]
+NOT_IN_JSON = [
+    {"$ref": f"#/components/schemas/{name}"}
+    for name in ("Columns", "Image", "Tensors", "ParameterFile")
+]
 """What can't be shown in JSON."""
+
+
+WITHOUT_BODY = {"204", "304"}
+WITHOUT_SCHEMA = "text/event-stream"
+"""OpenAPI 3.1 leaves open whether that were of the text or of each event; there is an example."""
+
+
+def test_every_answer_that_may_have_a_body_says_of_what_type_and_shape() -> None:
+    for method, path, operation in operations():
+        responses = operation["responses"]
+        assert isinstance(responses, dict)
+        for status in responses.keys() - WITHOUT_BODY:
+            contents = responses[status].get("content", {})
+            assert contents, (method, path, status)
+            for media_type, content in contents.items():
+                assert ("schema" in content) == (media_type != WITHOUT_SCHEMA), (path, media_type)
+
+
+def test_a_parameter_file_comes_as_bytes() -> None:
+    path = DOCUMENT["paths"]["/models/{id}/versions/{n}/artifact"]
+    content = path["get"]["responses"]["200"]["content"]
+
+    assert content.keys() == {"application/octet-stream"}
+    assert content["application/octet-stream"]["schema"] == {
+        "$ref": "#/components/schemas/ParameterFile"
+    }
+    schema = DOCUMENT["components"]["schemas"]["ParameterFile"]
+    assert (schema["type"], schema["format"]) == ("string", "binary")
 
 
 def test_every_operation_names_what_is_refused_before_it_is_known() -> None:

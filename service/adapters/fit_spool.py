@@ -127,7 +127,7 @@ class FitSpool:
         disk = os.statvfs(self._path)
         free_bytes = disk.f_bavail * disk.f_frsize
         if free_bytes < n_bytes + self._min_free_bytes:
-            raise refusals.reserve_touched(self._min_free_bytes, free_bytes)
+            raise refusals.reserve_touched(n_bytes, self._min_free_bytes, free_bytes)
 
     def job_ids(self) -> Iterator[str]:
         """Yield every job that something is kept of."""

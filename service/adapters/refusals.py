@@ -25,12 +25,14 @@ def storage_full() -> StorageFull:
     )
 
 
-def reserve_touched(min_free_bytes: int, free_bytes: int) -> StorageFull:
+def reserve_touched(n_bytes: int, min_free_bytes: int, free_bytes: int) -> StorageFull:
+    """Return the refusal of what needs so many bytes; 0 where that is not known yet."""
+    needed = f"{n_bytes} bytes are needed, " if n_bytes else ""
     return StorageFull(
         "storage_full",
-        f"The registry has no room for this: {min_free_bytes} bytes of its disk are kept free "
-        f"(GMM_MIN_FREE_BYTES), and {free_bytes} are free; delete versions or models, or enlarge "
-        "the disk.",
+        f"The registry has no room for this: {needed}{min_free_bytes} bytes of its disk are kept "
+        f"free (GMM_MIN_FREE_BYTES), and {free_bytes} are free; delete versions or models, or "
+        "enlarge the disk.",
     )
 
 

@@ -23,6 +23,7 @@ from service.adapters import registry_layout as layout
 from service.adapters.artifact import Artifact, ArtifactError, artifact_of, mixture_of
 from service.adapters.durable_files import Directory, NotPlainError
 from service.adapters.file_cache import FileCache
+from service.adapters.known_damage import KnownDamage, signature_of
 from service.adapters.manifest import FORMAT, Manifest, manifest_of
 from service.adapters.model_file import ModelBundle
 from service.adapters.record_json import DamagedRecordError, sealed, unsealed
@@ -100,6 +101,7 @@ class FileRegistry:
         self._models = FileCache(partial(unsealed, StoredModel), max_bytes=CACHED_MODEL_BYTES)
         self._books = FileCache(partial(unsealed, StoredAliases), max_bytes=CACHED_ALIAS_BYTES)
         self._manifests = FileCache(partial(unsealed, Manifest), max_bytes=CACHED_MANIFEST_BYTES)
+        self._known_damage = KnownDamage()
         layout.prepare(path, may_make=may_make)
 
     def create_model(self, record: ModelRecord) -> None:
@@ -226,6 +228,17 @@ class FileRegistry:
     def read_artifact(self, version: VersionRecord) -> bytes:
         with self._parameters(version) as (_, data):
             return data
+
+    def require_sound(self, version: VersionRecord) -> None:
+        if not self._known_damage.has(version):
+            return
+        with (
+            refusals.reading(),
+            self._versions(version.model_id) as versions,
+            self._version(versions, version.model_id, version.number) as (directory, _),
+        ):
+            if self._known_damage.is_still(version, directory):
+                raise Unavailable.model_corrupt(version.model_id, version.number)
 
     def check_usable(self) -> None:
         try:
@@ -364,6 +377,7 @@ class FileRegistry:
             refusals.reading(),
             self._versions(version.model_id) as versions,
             self._version(versions, version.model_id, version.number) as (directory, manifest),
+            self._damage_noted(version, directory),
         ):
             stored = manifest.version
             if (stored.job_id, stored.created_at) != (version.job_id, version.created_at):
@@ -374,6 +388,16 @@ class FileRegistry:
             if digest != stored.artifact_digest or digest != version.artifact_digest:
                 raise ArtifactError("the parameter file has another digest")
             yield manifest, data
+
+    @contextmanager
+    def _damage_noted(self, version: VersionRecord, directory: Directory) -> Iterator[None]:
+        signature = signature_of(directory)
+        try:
+            yield
+        except (ArtifactError, OSError) as error:
+            if _is_damage(error):
+                self._known_damage.note(version, signature)
+            raise
 
     def _record(self, place: _Place) -> ModelRecord:
         with _damage_refused(place):
@@ -413,7 +437,7 @@ class FileRegistry:
     def _check_room(self, root: Directory, n_bytes: int) -> None:
         free_bytes = root.free_bytes()
         if free_bytes < n_bytes + self._min_free_bytes:
-            raise refusals.reserve_touched(self._min_free_bytes, free_bytes)
+            raise refusals.reserve_touched(n_bytes, self._min_free_bytes, free_bytes)
 
     def _check_same_model(self, place: _Place, draft: VersionDraft) -> None:
         if draft.model_uid not in {None, self._record(place).uid}:

@@ -114,6 +114,9 @@ class MemoryRegistry:
     def read_artifact(self, version: VersionRecord) -> bytes:
         return self._stored_as(version)[1]
 
+    def require_sound(self, version: VersionRecord) -> None:
+        self._stored_as(version)
+
     def check_usable(self) -> None:
         return
 

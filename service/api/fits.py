@@ -97,13 +97,12 @@ class Order:
     ) -> Response:
         """Begin the fit, or the selection, and answer with what there is when the wait is over."""
         await self._require_startable()
-        payload = await self._payload()
+        handed = [await self._payload()]
         asked = () if selection is None else (selection,)
         formats = () if media_type == JSON else (media_type,)
         conditions = (*asked, self.on_conflict, self.budget_seconds, *formats)
-        fingerprint = partial(fingerprint_of_data, payload, *conditions)
-        begin = partial(self._begin, payload, selection, media_type)
-        return await self.once.answer(fingerprint, begin)
+        begin = partial(self._begin, handed, selection, media_type)
+        return await self.once.answer(lambda: fingerprint_of_data(handed[0], *conditions), begin)
 
     async def estimate(self) -> FitEstimate:
         """Return what the fit is expected to take; nothing begins."""
@@ -141,12 +140,14 @@ class Order:
 
     async def _begin(
         self,
-        payload: DataPayload,
+        handed: list[DataPayload],
         selection: SelectionRequest | None,
         media_type: str,
         token: str,
     ) -> Response:
-        job = await self.door.threads.begin(
+        """Begin with the rows that are handed over, which are let go of once the fit has them."""
+        payload = handed.pop()
+        begun = self.door.threads.begin(
             self.door.fitting.start,
             self.model_id,
             payload.table,
@@ -156,6 +157,8 @@ class Order:
             token=token,
             selection=selection,
         )
+        del payload
+        job = await begun
         return await waited_answer(
             self.request,
             self.door,

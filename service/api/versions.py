@@ -111,7 +111,13 @@ async def delete_version(
         tag=TAG,
         summary="Download the parameter file",
         description="The joblib file as stored; its ETag is its SHA-256.",
-        answers={HTTPStatus.OK: (None, {}), HTTPStatus.NOT_MODIFIED: (None, {})},
+        answers={
+            HTTPStatus.OK: (
+                None,
+                {ARTIFACT_TYPE: {"schema": {"$ref": "#/components/schemas/ParameterFile"}}},
+            ),
+            HTTPStatus.NOT_MODIFIED: (None, {}),
+        },
         refusals=(NotFound,),
     ),
 )

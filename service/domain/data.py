@@ -100,18 +100,20 @@ def _require_names(names: Sequence[str], origin: Origin) -> None:
     first: dict[str, int] = {}
     repeated = [place for place, name in enumerate(names) if first.setdefault(name, place) < place]
     if repeated:
-        raise _unfit("each feature needs a name of its own", repeated, origin)
+        raise repeated_names(origin.names, map(origin.column, repeated))
     unfit = [place for place, name in enumerate(names) if not 0 < len(name) <= MAX_NAME_LENGTH]
     if unfit:
         detail = f"a feature's name has 1 to {MAX_NAME_LENGTH} characters"
-        raise _unfit(detail, unfit, origin)
+        raise _unfit(detail, origin.names, map(origin.column, unfit))
 
 
-def _unfit(detail: str, places: Iterable[int], origin: Origin) -> InvalidInput:
-    issues = [
-        Issue(f"#/{origin.names}/{origin.column(place)}", "invalid_parameter", detail)
-        for place in places
-    ]
+def repeated_names(member: str, places: Iterable[int]) -> InvalidInput:
+    """Return the refusal of columns whose names, in that member, stand before them already."""
+    return _unfit("each feature needs a name of its own", member, places)
+
+
+def _unfit(detail: str, member: str, places: Iterable[int]) -> InvalidInput:
+    issues = [Issue(f"#/{member}/{place}", "invalid_parameter", detail) for place in places]
     return InvalidInput("invalid_parameter", detail, issues=issues)
 
 

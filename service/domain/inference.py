@@ -20,7 +20,14 @@ from service.domain.limits import Limits
 from service.domain.ports import ModelRegistry
 from service.domain.records import VersionRecord
 from service.domain.refusals import engine_refusals, no_alias
-from service.errors import Conflict, InvalidInput, Issue, ModelUnnamed, NotFound
+from service.errors import (
+    Conflict,
+    InvalidInput,
+    Issue,
+    ModelUnnamed,
+    NotFound,
+    Unavailable,
+)
 
 Asked = tuple[str, int | None, str | None]
 """A model, and the number or alias of its version if one was named."""
@@ -186,6 +193,14 @@ class Inference:
         if aliased is None:
             raise no_alias(model_id, alias)
         return aliased
+
+    def require_sound(self, version: VersionRecord) -> None:
+        """Raise ``Unavailable`` of a version that is known to be damaged, and not in memory."""
+        try:
+            self._registry.require_sound(version)
+        except Unavailable:
+            if self._mixtures.kept_mixture(version) is None:
+                raise
 
     def open(
         self, model_id: str, number: int | None = None, alias: str | None = None

@@ -110,6 +110,13 @@ class ModelRegistry(Protocol):
     def read_artifact(self, version: VersionRecord) -> bytes:
         """Return the stored parameter file, verified against its digest; errors as above."""
 
+    def require_sound(self, version: VersionRecord) -> None:
+        """Raise ``Unavailable`` (``model_corrupt``) of a version that is known to fail its checks.
+
+        It is known once one was tried here, and as long as the stored file is the same; nothing is
+        read for it, so that a version that nobody asked for yet passes. May raise ``NotFound``.
+        """
+
     def check_usable(self) -> None:
         """Return when the registry can be read and written; raise ``Unavailable`` otherwise."""
 

@@ -70,7 +70,7 @@ class ServedModels:
         """Yield every model, by id."""
         for record in self._registry.list_models():
             try:
-                yield ServedModel(record.id, self.version(record.id), "")
+                yield ServedModel(record.id, self.ready_version(record.id), "")
             except NotFound:  # deleted since the list was read
                 continue
             except ServiceError as error:
@@ -90,6 +90,12 @@ class ServedModels:
         self._require_loaded(model_id)
         with _unfitted_as_unavailable():
             return self._inference.version(model_id, number)
+
+    def ready_version(self, model_id: str, number: int | None = None) -> VersionRecord:
+        """Return the same unless it is known to be damaged; else raise ``Unavailable``."""
+        version = self.version(model_id, number)
+        self._inference.require_sound(version)
+        return version
 
     def versions(self, model_id: str) -> list[int]:
         return [version.number for version in self._registry.list_versions(model_id)]

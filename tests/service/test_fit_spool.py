@@ -63,6 +63,10 @@ def test_rows_leave_the_reserve_of_the_disk_free(
         spool.keep("job", rows, weight)
 
     assert refusal.value.code == "storage_full"
+    assert (
+        f"{end} bytes are needed, {RESERVE_BYTES} bytes of its disk are kept free "
+        f"(GMM_MIN_FREE_BYTES), and {free_bytes} are free" in refusal.value.detail
+    )
     assert disk.free_bytes == free_bytes
     assert list(tmp_path.iterdir()) == []
 

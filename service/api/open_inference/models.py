@@ -72,12 +72,15 @@ async def model_metadata(door: Door, target: AimedAt) -> Response:
     "/ready",
     "model_ready",
     summary="Say whether a model answers",
+    description="As far as is known: the parameters of a version are read and checked when it is "
+    "first asked or loaded. One that failed its integrity check is not ready until its file is "
+    "mended.",
     answer=ModelReadiness,
     example=examples.READY,
 )
 async def model_ready(door: Door, target: AimedAt) -> Response:
     door.lifecycle.require_serving()
-    await door.threads.look_up(door.served.version, target.model_id, target.version)
+    await door.threads.look_up(door.served.ready_version, target.model_id, target.version)
     return json_response(ModelReadiness(name=target.model_id, ready=True))
 
 

@@ -11,7 +11,12 @@ import orjson
 from numpy.typing import NDArray
 
 from service.api.open_inference.schemas import Datatype
-from service.api.payloads.json_document import JsonValue, parse_json
+from service.api.payloads.json_document import (
+    STAND_INS,
+    JsonValue,
+    parse_json,
+    with_stand_ins,
+)
 from service.api.payloads.json_rows import STAND_IN, NotRegular, key_before_array, parse_apart
 from service.api.payloads.numerals import write_numbers
 from service.api.payloads.values import Body
@@ -128,10 +133,29 @@ def _with_numbers_apart(body: Body) -> tuple[JsonObject, NDArray[np.float64]]:
 
 
 def _parsed(body: bytes) -> JsonObject:
-    document = parse_json(body)
+    try:
+        document = parse_json(body)
+    except InvalidInput as refusal:
+        index = _index_beyond_doubles(with_stand_ins(body))
+        raise (refusal if index is None else _invalid_at(refusal.detail, index)) from refusal
     if not isinstance(document, dict):
         raise _invalid("the request must be a JSON object")
     return document
+
+
+def _index_beyond_doubles(document: JsonValue) -> tuple[int, int] | None:
+    """Return where in the input the first number stands that has a stand-in."""
+    match document:
+        case {"inputs": [{"data": list(data), "shape": [_, int(n_columns)]}]}:
+            for place, item in enumerate(data):
+                row = item if isinstance(item, list) else [item]
+                beyond = (column for column, value in enumerate(row) if value in STAND_INS)
+                if (column := next(beyond, None)) is None:
+                    continue
+                if row is item:
+                    return place, column
+                return divmod(place, n_columns) if 1 <= n_columns <= len(data) else None
+    return None
 
 
 def _call(
@@ -184,8 +208,10 @@ def _rounded(X: NDArray[np.float64], datatype: str) -> NDArray[np.float64]:
         return X
     with np.errstate(over="ignore"):
         rounded = X.astype(dtype).astype(np.float64)
-    if not np.isfinite(rounded).all():
-        raise _invalid(f"the data of '{INPUT}' must be within the range of {datatype}")
+    is_beyond = ~np.isfinite(rounded)
+    if is_beyond.any():
+        detail = f"the data of '{INPUT}' must be within the range of {datatype}; they are not"
+        raise _invalid_at(detail, divmod(int(is_beyond.argmax()), X.shape[1]))
     return rounded
 
 
@@ -200,7 +226,9 @@ def _from_json(data: JsonValue, shape: tuple[int, int]) -> NDArray[np.float64]:
     if len(data) != n_rows * n_columns:
         raise _invalid(f"the data of '{INPUT}' are not {n_rows} × {n_columns} numbers")
     if not set(map(type, data)) <= NUMBERS:
-        raise _invalid(f"the data of '{INPUT}' must be numbers, nested at most as rows")
+        wrong = next(place for place, value in enumerate(data) if type(value) not in NUMBERS)
+        detail = f"the data of '{INPUT}' must be numbers, nested at most as rows; they are not"
+        raise _invalid_at(detail, divmod(wrong, n_columns))
     return np.array(data, dtype=np.float64).reshape(shape)
 
 
@@ -309,9 +337,25 @@ def _invalid(detail: str) -> InvalidInput:
     return InvalidInput("invalid_parameter", detail)
 
 
+def _invalid_at(detail: str, index: tuple[int, int]) -> InvalidInput:
+    return _invalid(f"{detail}, first at index {list(index)}")
+
+
 def tensors_of(call: InferenceCall, fitted: FittedModel) -> dict[str, Tensor]:
     table = call.table(fitted.mixture.n_features)
-    return {name: OUTPUTS[name].answer(fitted, table) for name in call.outputs}
+    try:
+        return {name: OUTPUTS[name].answer(fitted, table) for name in call.outputs}
+    except InvalidInput as refusal:
+        raise _with_index(refusal) from refusal
+
+
+def _with_index(refusal: InvalidInput) -> InvalidInput:
+    """Say in the sentence where a value is too large: a refusal here is nothing but a sentence."""
+    match [issue.pointer.split("/")[2:] for issue in refusal.issues]:
+        case [[row, column], *_] if refusal.code == "value_out_of_range":
+            detail = f"{refusal.detail}; first at index [{row}, {column}]"
+            return InvalidInput("value_out_of_range", detail)
+    return refusal
 
 
 def shapes_of(n_components: int) -> Sequence[tuple[str, Datatype, list[int]]]:

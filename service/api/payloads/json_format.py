@@ -71,7 +71,7 @@ class JsonCodec:
         _require_known_fields(document, field, expected.extra_fields)
         origin = ORIGINS[field]
         names, labels = _feature_names(document, origin.names), _labels(document)
-        place = expected.label_place(names)
+        place = expected.label_place(names, origin.names)
         if rows is not None:
             X = rows
         elif place is None or names is None:

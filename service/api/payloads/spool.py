@@ -34,10 +34,10 @@ def writing() -> Iterator[None]:
         ) from error
 
 
-def _no_room() -> StorageFull:
+def _no_room(figures: str = "") -> StorageFull:
     return StorageFull(
         "storage_full",
-        "The disk has no room for what does not fit into memory; "
+        f"The disk has no room for what does not fit into memory{figures}; "
         "send less at once, or enlarge the disk.",
     )
 
@@ -55,8 +55,12 @@ class SpoolPlace:
         """Raise ``StorageFull`` where so many bytes more would leave too few."""
         with writing():
             disk = os.statvfs(self.directory or gettempdir())
-        if disk.f_bavail * disk.f_frsize < n_bytes + self.min_free_bytes:
-            raise _no_room()
+        free_bytes = disk.f_bavail * disk.f_frsize
+        if free_bytes < n_bytes + self.min_free_bytes:
+            raise _no_room(
+                f": {n_bytes} bytes more are needed, {self.min_free_bytes} are kept free "
+                f"(GMM_MIN_FREE_BYTES), and {free_bytes} are free"
+            )
 
 
 ANYWHERE = SpoolPlace()

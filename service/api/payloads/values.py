@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.api.payloads.spool import ANYWHERE, SpoolPlace
-from service.domain.data import Label, Table
+from service.domain.data import Label, Table, repeated_names
 from service.errors import MAX_NAMED_ISSUES, InvalidInput, Issue
 
 JsonSchema = Mapping[str, object]
@@ -61,8 +61,12 @@ class Expected:
     """Told the columns, as a table without rows, and the number of rows, by a format that knows
     both before it decodes any; refuses what is no question for its model."""
 
-    def label_place(self, names: Sequence[str] | None) -> int | None:
-        """Return which of the columns of these names holds the labels; None where none is to."""
+    def label_place(self, names: Sequence[str] | None, member: str = "columns") -> int | None:
+        """Return which of the columns of these names holds the labels; None where none is to.
+
+        ``member`` is that of the body that has the names. Raises ``InvalidInput`` where there is
+        none of that name, nothing beside it, or another one.
+        """
         if self.label_column is None:
             return None
         if names is None or self.label_column not in names or len(names) < 2:
@@ -72,7 +76,10 @@ class Expected:
                 detail,
                 issues=[Issue("#/query/label_column", "unknown_feature", detail)],
             )
-        return list(names).index(self.label_column)
+        place, *others = [at for at, name in enumerate(names) if name == self.label_column]
+        if others:
+            raise repeated_names(member, others)
+        return place
 
 
 @dataclass(frozen=True, slots=True)

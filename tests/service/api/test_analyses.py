@@ -210,6 +210,38 @@ def test_a_column_of_labels_that_is_not_there_is_named(flowers: Client, media_ty
     assert [error["pointer"] for error in response.json()["errors"]] == ["#/query/label_column"]
 
 
+TWICE: dict[str, bytes] = {
+    "application/json": b'{"columns":["a","b","c","a"],"data":[[1,2,3,4],[5,6,7,8]]}',
+    "text/csv": b"a,b,c,a\n1,2,3,4\n5,6,7,8\n",
+    "application/vnd.apache.arrow.stream": as_arrow(
+        pa.Table.from_arrays([pa.array([1.0, 2.0])] * 4, ["a", "b", "c", "a"])
+    ),
+    "application/vnd.apache.parquet": as_parquet(
+        pa.Table.from_arrays([pa.array([1.0, 2.0])] * 4, ["a", "b", "c", "a"])
+    ),
+}
+
+
+@pytest.mark.parametrize("media_type", TWICE)
+def test_a_column_of_labels_that_is_there_twice_is_refused_at_the_second(
+    fitted: Client, media_type: str
+) -> None:
+    answers = [
+        fitted.send(
+            "POST",
+            f"/models/groups/{path}",
+            body=TWICE[media_type],
+            headers={"content-type": media_type},
+        )
+        for path in ("diagnostics?label_column=a", "predict")
+    ]
+
+    for answer in answers:
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"] == "each feature needs a name of its own"
+        assert [error["pointer"] for error in answer.json()["errors"]] == ["#/columns/3"]
+
+
 @pytest.mark.parametrize("media_type", list(WRITERS)[3:])
 def test_days_are_no_labels(flowers: Client, media_type: str) -> None:
     days = pa.array([dt.date(2026, 1, 1)] * 150)

@@ -4,8 +4,12 @@ import errno
 import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
+import anyio
 import httpx
 import numpy as np
 import pytest
@@ -13,8 +17,9 @@ import pytest
 from gmm_engine import FitOptions, Mixture, fit
 from service.adapters.job_store_memory import MemoryJobStore
 from service.adapters.registry_memory import MemoryRegistry
-from service.api.services import available_cores
+from service.api.services import Services, available_cores
 from service.domain.data import Table
+from service.domain.fitting import Fitting
 from service.domain.records import JobRecord, VersionDraft, VersionRecord
 from service.errors import InvalidInput, StorageFull, Unavailable
 from service.settings import Settings
@@ -104,6 +109,37 @@ def test_a_wait_is_cut_to_the_longest_however_it_is_asked_for(digits: int) -> No
 
     assert (asked.status_code, preferred.status_code, job.status_code) == (202, 202, 200)
     assert preferred.headers["preference-applied"] == "wait=0"
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "one"}])
+def test_rows_are_let_go_of_while_the_request_waits_for_their_fit(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    start, job_within = Fitting.start, Services.job_within
+    rows: list[weakref.ref[object]] = []
+    are_held: list[bool] = []
+
+    def start_with_copy(fitting: Fitting, model_id: str, table: Table, **others: Any) -> JobRecord:
+        rows.append(weakref.ref(table.X))
+        return start(fitting, model_id, replace(table, X=table.X.copy()), **others)
+
+    async def wait_noted(door: Services, job_id: str, seconds: float) -> JobRecord:
+        (row,) = rows
+        for _ in range(100):  # the thread that began the fit may not be through with its call
+            if row() is None:
+                break
+            await anyio.sleep(0.02)
+        are_held.append(row() is not None)
+        return await job_within(door, job_id, seconds)
+
+    monkeypatch.setattr(Fitting, "start", start_with_copy)
+    monkeypatch.setattr(Services, "job_within", wait_noted)
+    with serving() as client:
+        client.post("/models", {"id": "groups", "n_components": 2})
+        response = client.post("/models/groups/fit", {"X": TWO_GROUPS}, headers)
+
+    assert response.status_code == 200
+    assert are_held == [False]
 
 
 def test_a_waiting_client_hears_of_the_end_at_once(held_client: Client, held: HeldRunner) -> None:

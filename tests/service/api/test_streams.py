@@ -461,8 +461,11 @@ def test_an_answer_that_waits_leaves_the_disk_to_others(tmp_path: Path) -> None:
 
 def test_rows_that_wait_leave_the_disk_to_others(tmp_path: Path) -> None:
     table = Table(np.zeros((4, 2)))
-    with ArraySpool(crowded(tmp_path)) as rows, pytest.raises(StorageFull):
+    place = crowded(tmp_path)
+    with ArraySpool(place) as rows, pytest.raises(StorageFull) as refusal:
         rows.append(table)
+    assert f"{table.X.nbytes} bytes more are needed" in refusal.value.detail
+    assert f"{place.min_free_bytes} are kept free" in refusal.value.detail
     with ArraySpool(SpoolPlace(str(tmp_path))) as rows:
         rows.append(table)
         assert rows.table().X.shape == (4, 2)

@@ -102,6 +102,9 @@ def test_a_damaged_file_makes_the_version_corrupt_and_no_other_takes_its_place(
     assert code_of(lambda: registry.load_mixture(second)) == "model_corrupt"
     assert code_of(lambda: registry.read_artifact(second)) == "model_corrupt"
     assert is_same_mixture(registry.load_mixture(version), SMALL_MIXTURE)
+    assert code_of(lambda: registry.require_sound(version)) == "done"
+    if name == "params.joblib":
+        assert code_of(lambda: registry.require_sound(second)) == "model_corrupt"
     if name == "manifest.json":
         assert code_of(lambda: registry.latest_version("iris")) == "model_corrupt"
         assert list(registry.list_versions("iris")) == [version]

@@ -296,6 +296,55 @@ def test_a_number_that_is_not_finite_is_refused(fitted: Client) -> None:
     assert "NaN or infinity" in refusal_of(response)
 
 
+@pytest.mark.parametrize(
+    ("data", "datatype"),
+    [
+        ("[[1,2],[3,1e999]]", "FP64"),
+        ("[1,2,3,1e999]", "FP64"),
+        ("[[1,2],[3,-1e999],[1e999,4]]", "FP64"),
+        (f"[[1,2],[3,{'9' * 400}]]", "FP64"),
+        ('[[1,2],[3,"4"]]', "FP64"),
+        ("[1,2,3,null]", "FP64"),
+        ("[[1,2],[3,[4]]]", "FP64"),
+        ("[1,2,3,1e39]", "FP32"),
+        ("[[1,2],[3,1e39]]", "FP32"),
+        ("[[1,2],[3,1e200]]", "FP64"),
+        ("[1,2,3,-1e200]", "FP64"),
+        (f"[[1,2],[3,1e200],{','.join(['[5,6]'] * 30_000)}]", "FP64"),
+    ],
+    ids=lambda text: text[:30],
+)
+def test_a_number_that_can_not_be_taken_is_named_by_its_index(
+    fitted: Client, data: str, datatype: str
+) -> None:
+    shape = [max(2, data.count("],[") + 1), 2]
+    described = f'"name":"X","shape":{shape},"datatype":"{datatype}"'
+    body = f'{{"inputs":[{{{described},"data":{data}}}]}}'
+
+    response = fitted.send("POST", "/v2/models/groups/infer", body=body.encode())
+
+    assert response.status_code == 400
+    assert "first at index [1, 1]" in refusal_of(response)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        '{"id":1e999,"inputs":[{"name":"X","shape":[2,2],"datatype":"FP64","data":[1,2,3,4]}]}',
+        '{"inputs":[{"name":"X","shape":[2,1e999],"datatype":"FP64","data":[1,2,3,4]}]}',
+        '{"inputs":[{"name":"X","shape":[2,0],"datatype":"FP64","data":[1,2,3,1e999]}]}',
+        '{"inputs":[{"name":"X","shape":[2,2],"datatype":"FP64","data":1e999}]}',
+        '{"inputs":1e999}',
+        "[1e999]",
+    ],
+)
+def test_a_number_beyond_doubles_is_refused_wherever_it_stands(fitted: Client, body: str) -> None:
+    response = fitted.send("POST", "/v2/models/groups/infer", body=body.encode())
+
+    assert response.status_code == 400
+    assert "beyond the range of a double" in refusal_of(response)
+
+
 @pytest.mark.parametrize("length", ["-1", "x", "1e3", "9" * 40, "5000"])
 def test_a_length_that_can_not_be_is_refused(fitted: Client, length: str) -> None:
     response = fitted.send("POST", "/v2/models/groups/infer", body=b"{}", headers={LENGTH: length})
