@@ -166,6 +166,8 @@ class BoundedProtocol(HttpToolsProtocol):
     short_way: ShortWay | None = None
     """Tried before the application."""
 
+    url = b""
+    """None before the first request."""
     _head_bytes = 0
     """Of the names, values and path of the head that the parser has made out so far."""
     _open_head_bytes = 0
@@ -948,7 +950,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _refuse(self, error: ServiceError) -> None:
         given = self.headers or []  # none before the first request
         request_id = request_id_for(dict(given).get(b"x-request-id", b"").decode("latin-1"))
-        path = (self.url or b"").partition(b"?")[0].decode("latin-1")
+        path = self.url.partition(b"?")[0].decode("latin-1")
         refusal = REFUSALS.of(error, path)
         self.transport.write(STATUS_LINE[refusal.status] + refusal.told(request_id))
         log(REFUSAL_RECORD, code=error.code, status=refusal.status, request_id=request_id)

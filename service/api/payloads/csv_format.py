@@ -284,10 +284,9 @@ def _not_numbers_among(texts: pa.Array, first: int = 0) -> Iterator[int]:
 
 def _are_numbers(texts: pa.Array) -> bool:
     sink = pa.BufferOutputStream()
-    pa_csv.write_csv(
-        pa.record_batch([texts], names=["0"]), sink, pa_csv.WriteOptions(include_header=False)
-    )
-    try:
+    batch = pa.record_batch([texts], names=["0"])
+    try:  # to write is refused, too, where bytes are no text
+        pa_csv.write_csv(batch, sink, pa_csv.WriteOptions(include_header=False))
         _read(sink.getvalue(), _of_numbers(1))
     except pa.ArrowInvalid:
         return False

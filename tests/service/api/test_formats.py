@@ -398,6 +398,7 @@ REFUSED = [
     (CSV, b"1,2\n1e400,3\n", "non_finite_number"),
     (CSV, b"1,2\n0x10,3\n", "invalid_data"),
     (CSV, b"1,2\n3,4\xff\n", "not_utf8"),
+    (CSV, b",\x80", "not_utf8"),
     (CSV, b"a,\xff\n3,4\n", "not_utf8"),
     (CSV, b"a,a\n3,4\n", "invalid_parameter"),
     (CSV, b"a,\n3,4\n", "invalid_parameter"),
